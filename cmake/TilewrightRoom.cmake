@@ -1,0 +1,55 @@
+# The functions by which a room of csrc/ adds its files; paths are relative to the room.
+
+set(TILEWRIGHT_ISAS baseline)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  list(APPEND TILEWRIGHT_ISAS avx2 avx512)
+endif()
+set(_flags_baseline -DCPU_CAPABILITY=DEFAULT -DCPU_CAPABILITY_DEFAULT)
+set(_flags_avx2 -mavx2 -mfma -mf16c -DCPU_CAPABILITY=AVX2 -DCPU_CAPABILITY_AVX2)
+set(_flags_avx512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c
+    -mprefer-vector-width=512 -DCPU_CAPABILITY=AVX512 -DCPU_CAPABILITY_AVX512)
+
+function(_tilewright_absolute out)
+  set(files "")
+  foreach(file IN LISTS ARGN)
+    list(APPEND files ${CMAKE_CURRENT_SOURCE_DIR}/${file})
+  endforeach()
+  set(${out} ${files} PARENT_SCOPE)
+endfunction()
+
+# Host code: fronts, tensors -> params, models.
+function(tilewright_sources)
+  _tilewright_absolute(files ${ARGN})
+  target_sources(tilewright PRIVATE ${files})
+endfunction()
+
+# One object library per instruction set; they differ in flags and in TILEWRIGHT_MACHINE.
+function(tilewright_open_cpu_kernels)
+  foreach(isa IN LISTS TILEWRIGHT_ISAS)
+    add_library(tilewright_${isa} OBJECT)
+    target_compile_options(tilewright_${isa} PRIVATE ${_flags_${isa}} -O3 -fno-math-errno
+      -fno-trapping-math -Wall -Wno-sign-compare -Wno-unknown-pragmas -Wno-ignored-qualifiers
+      -Wno-maybe-uninitialized -Wno-uninitialized)
+    target_compile_definitions(tilewright_${isa} PRIVATE TILEWRIGHT_MACHINE=on_${isa})
+    target_include_directories(tilewright_${isa} PRIVATE ${TILEWRIGHT_TREE}/include
+      $<TARGET_PROPERTY:Tilewright::torch,INTERFACE_INCLUDE_DIRECTORIES>)
+    target_sources(tilewright PRIVATE $<TARGET_OBJECTS:tilewright_${isa}>)
+  endforeach()
+endfunction()
+
+# Vectorised loops: compiled once per instruction set.
+function(tilewright_cpu_kernels)
+  _tilewright_absolute(files ${ARGN})
+  foreach(isa IN LISTS TILEWRIGHT_ISAS)
+    target_sources(tilewright_${isa} PRIVATE ${files})
+  endforeach()
+endfunction()
+
+# Device code: compiled by nvcc where there is one, and always for the emulated device.
+function(tilewright_device_sources)
+  _tilewright_absolute(files ${ARGN})
+  if(TILEWRIGHT_WITH_CUDA)
+    target_sources(tilewright PRIVATE ${files})
+  endif()
+  set_property(GLOBAL APPEND PROPERTY TILEWRIGHT_DEVICE_SOURCES ${files})
+endfunction()

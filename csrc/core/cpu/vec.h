@@ -1,0 +1,73 @@
+// Loads and stores of SIMD registers in the type that sums are kept in: fp32 for 16-bit and fp32
+// tensors, fp64 for fp64. Over at::vec, so the width follows the instruction set of the build.
+#pragma once
+#include <ATen/cpu/vec/functional.h>
+#include <ATen/cpu/vec/vec.h>
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "tilewright/core/cuda/machine.h"
+
+namespace tilewright::inline TILEWRIGHT_MACHINE {
+
+template <class T>
+using Accumulate = std::conditional_t<std::is_same_v<T, double>, double, float>;
+
+template <class T>
+using Vec = at::vec::Vectorized<Accumulate<T>>;
+
+template <class T>
+inline constexpr int64_t kLanes = Vec<T>::size();
+
+template <class T>
+inline Vec<T> load_lanes(const T* from) {
+  if constexpr (std::is_same_v<T, Accumulate<T>>) {
+    return Vec<T>::loadu(from);
+  } else {
+    Vec<T> lanes;
+    at::vec::load_to_float<T>(from, lanes);
+    return lanes;
+  }
+}
+
+// The first `count` lanes; the others are 0 and their memory is not touched.
+template <class T>
+inline Vec<T> load_lanes(const T* from, int64_t count) {
+  if (count >= kLanes<T>) return load_lanes(from);
+  T part[kLanes<T>];
+  std::memset(static_cast<void*>(part), 0, sizeof part);
+  std::memcpy(static_cast<void*>(part), from, size_t(count) * sizeof(T));
+  return load_lanes(part);
+}
+
+template <class T>
+inline void store_lanes(const Vec<T>& lanes, T* to, int64_t count = kLanes<T>) {
+  if constexpr (std::is_same_v<T, Accumulate<T>>) {
+    lanes.store(to, int(count));
+  } else {
+    at::vec::convert_from_float<T>(lanes, Vec<T>(0)).store(to, int(count));
+  }
+}
+
+// The names that core/math.h gives them for scalars, so that one formula serves both.
+template <class T>
+inline at::vec::Vectorized<T> min_of(const at::vec::Vectorized<T>& a,
+                                     const at::vec::Vectorized<T>& b) {
+  return at::vec::minimum(a, b);
+}
+template <class T>
+inline at::vec::Vectorized<T> max_of(const at::vec::Vectorized<T>& a,
+                                     const at::vec::Vectorized<T>& b) {
+  return at::vec::maximum(a, b);
+}
+
+// Whether any lane of a comparison's result is set.
+template <class T>
+inline bool any_lane(const at::vec::Vectorized<T>& mask) {
+  constexpr int kAll = (1 << at::vec::Vectorized<T>::size()) - 1;
+  return (mask.zero_mask() & kAll) != kAll;
+}
+
+}  // namespace tilewright::inline TILEWRIGHT_MACHINE

@@ -1,0 +1,19 @@
+// Atomic addition for every type that gradients and counts have, int64_t included. The order of the
+// additions differs from run to run, so float sums differ in the last bits: a backward that uses
+// this has another path for deterministic().
+#pragma once
+#include "tilewright/core/cuda/device.h"
+
+namespace tilewright::inline TILEWRIGHT_MACHINE {
+
+template <class T>
+TILEWRIGHT_DEVICE void atomic_add(T* address, T value) {
+  atomicAdd(address, value);
+}
+// Two's complement: the unsigned sum has the same bits.
+TILEWRIGHT_DEVICE void atomic_add(int64_t* address, int64_t value) {
+  using Bits = unsigned long long;
+  atomicAdd(reinterpret_cast<Bits*>(address), static_cast<Bits>(value));
+}
+
+}  // namespace tilewright::inline TILEWRIGHT_MACHINE

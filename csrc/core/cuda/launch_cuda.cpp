@@ -1,0 +1,25 @@
+// The few calls into the CUDA runtime and c10/cuda, compiled once instead of into every operator.
+#include <ATen/Context.h>
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAStream.h>
+#include <cuda_runtime_api.h>
+
+namespace tilewright::runtime {
+
+void launch_on_gpu(const void* kernel, dim3 grid, dim3 block, size_t shared_bytes,
+                   bool large_shared, void** arguments) {
+  constexpr size_t kSharedBytes = 48 * 1024;  // what every GPU grants a block unasked
+  if (shared_bytes > kSharedBytes) {
+    TORCH_CHECK(large_shared, "a kernel needs ", shared_bytes,
+                " bytes of shared memory; more than 48 KB take LaunchConfig::large_shared");
+    C10_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                        int(shared_bytes)));
+  }
+  C10_CUDA_CHECK(cudaLaunchKernel(kernel, grid, block, arguments, shared_bytes,
+                                  c10::cuda::getCurrentCUDAStream()));
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
+bool deterministic_algorithms() { return at::globalContext().deterministicAlgorithms(); }
+
+}  // namespace tilewright::runtime

@@ -1,0 +1,99 @@
+// RoIAlign on the CPU: tensors to raw pointers, and how the work is cut for threads. Serves one feature
+// map (roi_align) and a pyramid (multiscale_roi_align).
+#include "tilewright/detection/roi_align_cpu.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+
+#include "tilewright/core/check.h"
+#include "tilewright/detection/roi_align_register.h"
+
+namespace tilewright {
+namespace {
+
+// Output elements below which a second thread costs more than it brings.
+constexpr int64_t kGrainElements = 16384;
+
+// Only data can tell this; on the CPU a look is free.
+template <class T>
+void check_batch_indices(const char* op, const at::Tensor& rois, int64_t batch) {
+  const T* data = rois.const_data_ptr<T>();
+  for (int64_t k = 0; k < rois.size(0); ++k) {
+    TILEWRIGHT_CHECK(op, roi_batch(data[5 * k], batch) >= 0, "the image index of rois[", k,
+                     "] must lie in [0, ", batch, "), got ", data[5 * k]);
+  }
+}
+
+RoiAlignCpuParams make_params(const RoiAlignArgs& args, at::ScalarType dtype,
+                              at::MemoryFormat layout, const at::Tensor& rois, int64_t batch,
+                              int64_t channels) {
+  RoiAlignCpuParams params{};
+  params.dtype = dtype;
+  params.channels_last = layout == at::MemoryFormat::ChannelsLast;
+  params.rois = rois.const_data_ptr();
+  params.num_rois = rois.size(0);
+  params.batch = batch;
+  params.channels = channels;
+  params.geometry = args.geometry();
+  params.pyramid = args.pyramid();
+  if (rois.scalar_type() == at::kDouble) {
+    check_batch_indices<double>(args.op, rois, batch);
+  } else {
+    check_batch_indices<float>(args.op, rois, batch);
+  }
+  return params;
+}
+
+at::Tensor pool(const RoiAlignArgs& args, at::TensorList features, const at::Tensor& given_rois) {
+  check_roi_align(args, features, given_rois);
+  const auto layout = roi_align_layout(features);
+  const at::Tensor rois = accumulate_type_rois(given_rois, features[0].scalar_type());
+  RoiAlignCpuParams params = make_params(args, features[0].scalar_type(), layout, rois,
+                                         features[0].size(0), features[0].size(1));
+  std::vector<at::Tensor> maps;  // keeps copies alive
+  for (size_t i = 0; i < features.size(); ++i) {
+    maps.push_back(features[i].contiguous(layout));
+    params.levels[i] = {maps[i].data_ptr(), maps[i].size(2), maps[i].size(3), args.scales[i]};
+  }
+  at::Tensor pooled = roi_align_output(args, features, given_rois);
+  params.pooled = pooled.data_ptr();
+  const int64_t pieces = roi_align_forward_pieces(params);
+  const int64_t piece_elements = pooled.numel() / std::max<int64_t>(pieces, 1) + 1;
+  at::parallel_for(0, pieces, 1 + kGrainElements / piece_elements,
+                   [&](int64_t begin, int64_t end) { roi_align_forward(params, begin, end); });
+  return pooled;
+}
+
+std::vector<at::Tensor> pool_backward(const RoiAlignArgs& args, const at::Tensor& given_grad,
+                                      const at::Tensor& given_rois, const c10::SymInt& sym_batch,
+                                      const c10::SymInt& sym_channels, c10::SymIntArrayRef heights,
+                                      c10::SymIntArrayRef widths) {
+  const int64_t batch = sym_batch.expect_int(), channels = sym_channels.expect_int();
+  check_roi_align_backward(args, given_grad, given_rois, channels, heights, widths);
+  std::vector<at::Tensor> maps =
+      roi_align_grad_inputs(given_grad, batch, channels, heights, widths);
+  const auto layout = given_grad.suggest_memory_format();
+  const at::Tensor rois = accumulate_type_rois(given_rois, given_grad.scalar_type());
+  const at::Tensor grad = given_grad.contiguous(layout);
+  RoiAlignCpuParams params =
+      make_params(args, grad.scalar_type(), layout, rois, batch, channels);
+  params.pooled = grad.data_ptr();
+  for (size_t i = 0; i < maps.size(); ++i) {
+    params.levels[i] = {maps[i].data_ptr(), maps[i].size(2), maps[i].size(3), args.scales[i]};
+  }
+  if (grad.numel() == 0) return maps;
+  for (size_t i = 0; i < maps.size(); ++i) {
+    const int64_t piece = roi_align_backward_channels(params, i);
+    const int64_t pieces = batch * ((channels + piece - 1) / piece);
+    at::parallel_for(0, pieces, 1, [&](int64_t begin, int64_t end) {
+      roi_align_backward(params, int64_t(i), begin, end);
+    });
+  }
+  return maps;
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(tilewright, CPU, m) { RoiAlignKernels<pool, pool_backward>::add_to(m); }
+
+}  // namespace tilewright

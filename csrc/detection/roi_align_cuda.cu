@@ -1,0 +1,82 @@
+// RoIAlign on CUDA: tensors to kernel parameters and launches. Serves one feature map (roi_align) and
+// a pyramid (multiscale_roi_align).
+#include "tilewright/core/cuda/host.h"
+#include "tilewright/core/dispatch.h"
+#include "tilewright/detection/roi_align_kernel.cuh"
+#include "tilewright/detection/roi_align_register.h"
+
+namespace tilewright {
+namespace {
+
+template <class T>
+RoiAlignParams<device_t<T>> make_params(const RoiAlignArgs& args, const std::vector<at::Tensor>& maps,
+                                        const at::Tensor& rois, const at::Tensor& pooled,
+                                        at::MemoryFormat layout, int64_t batch, int64_t channels) {
+  using Device = device_t<T>;
+  using Acc = accumulate_t<Device>;
+  RoiAlignParams<Device> params{};
+  params.rois = const_data<Acc>(rois);
+  params.pooled = const_cast<Device*>(const_data<T>(pooled));
+  params.num_rois = rois.size(0);
+  params.batch = batch;
+  params.channels = channels;
+  params.geometry = args.geometry();
+  params.pyramid = args.pyramid();
+  params.channels_last = layout == at::MemoryFormat::ChannelsLast;
+  for (size_t i = 0; i < maps.size(); ++i) {
+    params.levels[i] = {const_cast<Device*>(const_data<T>(maps[i])), maps[i].size(2),
+                        maps[i].size(3), Acc(args.scales[i])};
+  }
+  return params;
+}
+
+at::Tensor pool(const RoiAlignArgs& args, at::TensorList features, const at::Tensor& given_rois) {
+  check_roi_align(args, features, given_rois);
+  const DeviceGuard guard(features[0]);
+  const auto layout = roi_align_layout(features);
+  const auto dtype = features[0].scalar_type();
+  const at::Tensor rois = accumulate_type_rois(given_rois, dtype);
+  std::vector<at::Tensor> maps;
+  for (const at::Tensor& map : features) maps.push_back(map.contiguous(layout));
+  at::Tensor pooled = roi_align_output(args, features, given_rois);
+  dispatch_floating(args.op, dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const auto params = make_params<T>(args, maps, rois, pooled, layout, features[0].size(0),
+                                       features[0].size(1));
+    launch<roi_align_forward_kernel<device_t<T>>>(linear_config(pooled.numel()), params);
+  });
+  return pooled;
+}
+
+std::vector<at::Tensor> pool_backward(const RoiAlignArgs& args, const at::Tensor& given_grad,
+                                      const at::Tensor& given_rois, const c10::SymInt& sym_batch,
+                                      const c10::SymInt& sym_channels, c10::SymIntArrayRef heights,
+                                      c10::SymIntArrayRef widths) {
+  const int64_t batch = sym_batch.expect_int(), channels = sym_channels.expect_int();
+  check_roi_align_backward(args, given_grad, given_rois, channels, heights, widths);
+  const DeviceGuard guard(given_grad);
+  const auto layout = given_grad.suggest_memory_format();
+  const at::Tensor rois = accumulate_type_rois(given_rois, given_grad.scalar_type());
+  const at::Tensor grad = given_grad.contiguous(layout);
+  std::vector<at::Tensor> maps = roi_align_grad_inputs(grad, batch, channels, heights, widths);
+  if (grad.numel() == 0) return maps;
+  dispatch_floating(args.op, grad.scalar_type(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const auto params = make_params<T>(args, maps, rois, grad, layout, batch, channels);
+    for (size_t i = 0; i < maps.size(); ++i) {
+      const int64_t blocks = ceil_div(maps[i].size(2), kTileHeight) *
+                             ceil_div(maps[i].size(3), kTileWidth) *
+                             ceil_div(channels, kTileChannels) * batch;
+      LaunchConfig config = linear_config(blocks * kTileThreads, kTileThreads);
+      config.shared_bytes = shared_bytes<RoiAlignTileParts<accumulate_t<device_t<T>>>>();
+      launch<roi_align_backward_kernel<device_t<T>>>(config, params, int64_t(i));
+    }
+  });
+  return maps;
+}
+
+}  // namespace
+
+TILEWRIGHT_DEVICE_IMPL(m) { RoiAlignKernels<pool, pool_backward>::add_to(m); }
+
+}  // namespace tilewright

@@ -1,0 +1,194 @@
+// RoIAlign's device code. Forward: a thread per output element. Backward: a gather, so it needs no atomics,
+// is deterministic, and rounds 16-bit gradients once.
+#pragma once
+#include "tilewright/core/cuda/device.h"
+#include "tilewright/core/cuda/shared.h"
+#include "tilewright/detection/roi_align_math.h"
+
+namespace tilewright::inline TILEWRIGHT_MACHINE {
+
+constexpr int kMaxDeviceLevels = 16;
+
+template <class T>
+struct RoiAlignLevel {
+  T* data;  // (N, C, height, width), or (N, height, width, C) where channels_last
+  int64_t height, width;
+  accumulate_t<T> spatial_scale;
+};
+
+template <class T>
+struct RoiAlignParams {
+  const accumulate_t<T>* rois;  // (K, 5)
+  T* pooled;                    // (K, C, PH, PW), or (K, PH, PW, C) where channels_last
+  int64_t num_rois, batch, channels;
+  RoiAlignGeometry geometry;
+  PyramidRule pyramid;
+  bool channels_last;
+  RoiAlignLevel<T> levels[kMaxDeviceLevels];
+};
+
+template <class T>
+__global__ void roi_align_forward_kernel(RoiAlignParams<T> p) {
+  using Acc = accumulate_t<T>;
+  const int64_t bins = p.geometry.pooled_height * p.geometry.pooled_width;
+  for (int64_t index : grid_stride(p.num_rois * p.channels * bins)) {
+    const int64_t k = index / (p.channels * bins), rest = index % (p.channels * bins);
+    const int64_t c = p.channels_last ? rest % p.channels : rest / bins;
+    const int64_t bin = p.channels_last ? rest / p.channels : rest % bins;
+    const int64_t ph = bin / p.geometry.pooled_width, pw = bin % p.geometry.pooled_width;
+
+    const Acc* roi = p.rois + 5 * k;
+    const RoiAlignLevel<T>& level = p.levels[roi_level(roi, p.pyramid)];
+    const auto box = make_roi_box(roi, level.spatial_scale, p.geometry);
+    const int64_t image = roi_batch(roi[0], p.batch);
+    Acc sum = 0;
+    if (image >= 0 && box.finite) {
+      const int64_t pixel_stride = p.channels_last ? p.channels : 1;
+      const int64_t pixels = level.height * level.width;
+      const T* map = level.data + image * p.channels * pixels + c * (p.channels_last ? 1 : pixels);
+      int64_t y_first, y_last, x_first, x_last;
+      box.y.sample_range(ph, Acc(-1), Acc(level.height), y_first, y_last);
+      box.x.sample_range(pw, Acc(-1), Acc(level.width), x_first, x_last);
+      for (int64_t i = y_first; i < y_last; ++i) {
+        AxisSample<Acc> y;
+        if (!sample_axis(box.y.coordinate(ph, i), level.height, y)) continue;
+        const T* low = map + y.low * level.width * pixel_stride;
+        const T* high = map + y.high * level.width * pixel_stride;
+        for (int64_t j = x_first; j < x_last; ++j) {
+          AxisSample<Acc> x;
+          if (!sample_axis(box.x.coordinate(pw, j), level.width, x)) continue;
+          const int64_t left = x.low * pixel_stride, right = x.high * pixel_stride;
+          sum += y.weight_low * (x.weight_low * to_accumulate(ldg(low + left)) +
+                                 x.weight_high * to_accumulate(ldg(low + right))) +
+                 y.weight_high * (x.weight_low * to_accumulate(ldg(high + left)) +
+                                  x.weight_high * to_accumulate(ldg(high + right)));
+        }
+      }
+    }
+    p.pooled[index] = from_accumulate<T>(sum * box.inverse_count);
+  }
+}
+
+// A block of the backward pass owns a tile of pixels and a few channels of one image.
+constexpr int kTileWidth = 16, kTileHeight = 8, kTileThreads = kTileWidth * kTileHeight;
+constexpr int kTileChannels = 8;
+
+// The boxes, of a batch of kTileThreads, that can touch the tile.
+template <class Acc>
+struct RoiAlignTileParts {
+  RoiAlignBox<Acc>* boxes;
+  int64_t* indices;
+  int* warp_counts;
+  TILEWRIGHT_HD explicit RoiAlignTileParts(SharedMemory& shared)
+      : boxes(shared.take<RoiAlignBox<Acc>>(kTileThreads)),
+        indices(shared.take<int64_t>(kTileThreads)),
+        warp_counts(shared.take<int>(kTileThreads / 32)) {}
+};
+
+// Whether samples on this axis can touch pixels [first, last].
+template <class Acc>
+TILEWRIGHT_DEVICE bool axis_meets(const RoiAxis<Acc>& axis, int64_t bins, int64_t first,
+                                  int64_t last) {
+  const Acc end = axis.start + axis.bin * Acc(bins);
+  return min_of(axis.start, end) - Acc(1) <= Acc(last) &&
+         max_of(axis.start, end) + Acc(1) >= Acc(first);
+}
+
+// Writes the candidates that `meets` marks into the parts, in order; returns how many. All threads of
+// the block call it.
+template <class Acc>
+TILEWRIGHT_DEVICE int compact(const RoiAlignTileParts<Acc>& parts, bool meets,
+                              const RoiAlignBox<Acc>& box, int64_t k) {
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const unsigned vote = __ballot_sync(0xffffffffu, meets);
+  __syncthreads();  // the last batch has been read
+  if (lane == 0) parts.warp_counts[warp] = __popc(vote);
+  __syncthreads();
+  int place = __popc(vote & ((1u << lane) - 1)), total = 0;
+  for (int w = 0; w < kTileThreads / 32; ++w) {
+    if (w < warp) place += parts.warp_counts[w];
+    total += parts.warp_counts[w];
+  }
+  if (meets) {
+    parts.boxes[place] = box;
+    parts.indices[place] = k;
+  }
+  __syncthreads();
+  return total;
+}
+
+// Adds one box's gradient at pixel (y, x) to the sums of channels [c0, c0 + count).
+template <class T>
+TILEWRIGHT_DEVICE void gather_box(const RoiAlignParams<T>& p, const RoiAlignLevel<T>& level,
+                                  const RoiAlignBox<accumulate_t<T>>& box, int64_t k, int64_t y,
+                                  int64_t x, int64_t c0, int count, accumulate_t<T>* sums) {
+  using Acc = accumulate_t<T>;
+  const int64_t ph_count = p.geometry.pooled_height, pw_count = p.geometry.pooled_width;
+  const int64_t bin_stride = p.channels_last ? p.channels : 1;
+  const int64_t channel_stride = p.channels_last ? 1 : ph_count * pw_count;
+  const T* grad = p.pooled + k * p.channels * ph_count * pw_count + c0 * channel_stride;
+  int64_t ph_first, ph_last, pw_first, pw_last;
+  box.y.bin_range(Acc(y - 1), Acc(y + 1), ph_count, ph_first, ph_last);
+  box.x.bin_range(Acc(x - 1), Acc(x + 1), pw_count, pw_first, pw_last);
+  for (int64_t ph = ph_first; ph < ph_last; ++ph) {
+    const Acc weight_y = box.y.pixel_weight(ph, y, level.height) * box.inverse_count;
+    if (weight_y == Acc(0)) continue;
+    for (int64_t pw = pw_first; pw < pw_last; ++pw) {
+      const Acc weight = weight_y * box.x.pixel_weight(pw, x, level.width);
+      if (weight == Acc(0)) continue;
+      const T* from = grad + (ph * pw_count + pw) * bin_stride;
+      for (int j = 0; j < count; ++j) {
+        sums[j] += weight * to_accumulate(ldg(from + j * channel_stride));
+      }
+    }
+  }
+}
+
+template <class T>
+__global__ void roi_align_backward_kernel(RoiAlignParams<T> p, int64_t level_index) {
+  using Acc = accumulate_t<T>;
+  SharedMemory shared;
+  const RoiAlignTileParts<Acc> parts(shared);
+  const RoiAlignLevel<T>& level = p.levels[level_index];
+  const int64_t tiles_x = ceil_div(level.width, kTileWidth);
+  const int64_t tiles_y = ceil_div(level.height, kTileHeight);
+  const int64_t pieces = ceil_div(p.channels, kTileChannels);
+  const int64_t work = tiles_x * tiles_y * pieces * p.batch;
+  for (int64_t item = blockIdx.x; item < work; item += gridDim.x) {
+    const int64_t x0 = item % tiles_x * kTileWidth, y0 = item / tiles_x % tiles_y * kTileHeight;
+    const int64_t c0 = item / (tiles_x * tiles_y) % pieces * kTileChannels;
+    const int64_t image = item / (tiles_x * tiles_y * pieces);
+    const int64_t x = x0 + threadIdx.x % kTileWidth, y = y0 + threadIdx.x / kTileWidth;
+    const bool inside = x < level.width && y < level.height;
+    const int count = int(min_of<int64_t>(kTileChannels, p.channels - c0));
+    Acc sums[kTileChannels] = {};
+    for (int64_t first = 0; first < p.num_rois; first += kTileThreads) {
+      const int64_t k = first + threadIdx.x;
+      RoiAlignBox<Acc> box{};
+      bool meets = false;
+      if (k < p.num_rois) {
+        const Acc* roi = p.rois + 5 * k;
+        if (roi_batch(roi[0], p.batch) == image && roi_level(roi, p.pyramid) == level_index) {
+          box = make_roi_box(roi, level.spatial_scale, p.geometry);
+          meets = box.finite &&
+                  axis_meets(box.y, p.geometry.pooled_height, y0, y0 + kTileHeight - 1) &&
+                  axis_meets(box.x, p.geometry.pooled_width, x0, x0 + kTileWidth - 1);
+        }
+      }
+      const int total = compact(parts, meets, box, k);
+      for (int i = 0; inside && i < total; ++i) {
+        gather_box(p, level, parts.boxes[i], parts.indices[i], y, x, c0, count, sums);
+      }
+    }
+    if (!inside) continue;
+    const int64_t pixels = level.height * level.width, pixel = y * level.width + x;
+    for (int j = 0; j < count; ++j) {
+      const int64_t c = c0 + j;
+      const int64_t to = p.channels_last ? (image * pixels + pixel) * p.channels + c
+                                         : (image * p.channels + c) * pixels + pixel;
+      level.data[to] = from_accumulate<T>(sums[j]);
+    }
+  }
+}
+
+}  // namespace tilewright::inline TILEWRIGHT_MACHINE

@@ -1,0 +1,136 @@
+// Checks, allocations and shape functions of RoIAlign: what does not depend on the device.
+#include "tilewright/detection/roi_align_levels.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+
+#include <cmath>
+
+#include "tilewright/core/check.h"
+#include "tilewright/detection/roi_align_cpu.h"
+#include "tilewright/detection/roi_align_register.h"
+
+namespace tilewright {
+namespace {
+
+void check_arguments(const RoiAlignArgs& args) {
+  TILEWRIGHT_CHECK(args.op, args.pooled_height > 0 && args.pooled_width > 0,
+                   "pooled_height and pooled_width must be positive, got ", args.pooled_height,
+                   " and ", args.pooled_width);
+  for (double scale : args.scales) {
+    TILEWRIGHT_CHECK(args.op, std::isfinite(scale) && scale > 0,
+                     "spatial_scale must be positive and finite, got ", scale);
+  }
+}
+
+void check_rois(const RoiAlignArgs& args, const at::Tensor& features, const at::Tensor& rois) {
+  check_shape(args.op, "rois", rois, "(K, 5)", 2, 5);
+  const auto type = rois.scalar_type();
+  TILEWRIGHT_CHECK(args.op, type == at::kFloat || type == features.scalar_type(),
+                   "rois must be float32 or of input's dtype (", features.scalar_type(), "), got ",
+                   type);
+  check_same_device(args.op, "input", features, "rois", rois);
+}
+
+}  // namespace
+
+PyramidRule RoiAlignArgs::pyramid() const {
+  return {int64_t(scales.size()), int64_t(std::lround(-std::log2(scales[0]))), canonical_scale,
+          canonical_level};
+}
+
+void check_roi_align(const RoiAlignArgs& args, at::TensorList features, const at::Tensor& rois) {
+  const char* op = args.op;
+  TILEWRIGHT_CHECK(op, !features.empty() && features.size() <= size_t(kMaxPyramidLevels),
+                   "expected 1 to ", kMaxPyramidLevels, " feature maps, got ", features.size());
+  TILEWRIGHT_CHECK(op, features.size() == args.scales.size(), "expected one spatial scale per feature ",
+                   "map (", features.size(), "), got ", args.scales.size());
+  check_arguments(args);
+  for (size_t i = 1; i < args.scales.size(); ++i) {
+    TILEWRIGHT_CHECK(op, std::abs(args.scales[i] / args.scales[i - 1] - 0.5) < 1e-3,
+                     "spatial_scales must halve from level to level, got ", args.scales[i - 1],
+                     " before ", args.scales[i]);
+  }
+  TILEWRIGHT_CHECK(op, args.canonical_scale > 0, "canonical_scale must be positive, got ",
+                   args.canonical_scale);
+  for (const at::Tensor& map : features) {
+    check_shape(op, "input", map, "(N, C, H, W)", 4);
+    check_floating(op, "input", map);
+    TILEWRIGHT_CHECK(op, map.scalar_type() == features[0].scalar_type(),
+                     "feature maps must have one dtype, got ", features[0].scalar_type(), " and ",
+                     map.scalar_type());
+    TILEWRIGHT_CHECK(op, map.sym_size(0) == features[0].sym_size(0) &&
+                             map.sym_size(1) == features[0].sym_size(1),
+                     "feature maps must agree in batch and channels, got ", shape_of(features[0]),
+                     " and ", shape_of(map));
+    check_same_device(op, "the first feature map", features[0], "every feature map", map);
+  }
+  check_rois(args, features[0], rois);
+}
+
+void check_roi_align_backward(const RoiAlignArgs& args, const at::Tensor& grad,
+                              const at::Tensor& rois, const c10::SymInt& channels,
+                              c10::SymIntArrayRef heights, c10::SymIntArrayRef widths) {
+  check_arguments(args);
+  TILEWRIGHT_CHECK(args.op, heights.size() == args.scales.size() && widths.size() == heights.size(),
+                   "expected a height and a width per spatial scale (", args.scales.size(), "), got ",
+                   heights.size(), " and ", widths.size());
+  check_shape(args.op, "grad", grad, "(K, C, pooled_height, pooled_width)", 4);
+  check_floating(args.op, "grad", grad);
+  check_rois(args, grad, rois);
+  TILEWRIGHT_CHECK(args.op, grad.sym_size(0) == rois.sym_size(0) &&
+                                grad.sym_size(1) == channels &&
+                                grad.sym_size(2) == args.pooled_height &&
+                                grad.sym_size(3) == args.pooled_width,
+                   "grad must have shape (", rois.sym_size(0), ", ", channels, ", ", args.pooled_height, ", ",
+                   args.pooled_width, "), got ", shape_of(grad));
+}
+
+at::MemoryFormat roi_align_layout(at::TensorList features) {
+  return features[0].suggest_memory_format();
+}
+
+at::Tensor roi_align_output(const RoiAlignArgs& args, at::TensorList features,
+                            const at::Tensor& rois) {
+  return at::empty_symint(
+      {rois.sym_size(0), features[0].sym_size(1), args.pooled_height, args.pooled_width},
+      features[0].options(), roi_align_layout(features));
+}
+
+std::vector<at::Tensor> roi_align_grad_inputs(const at::Tensor& grad, const c10::SymInt& batch,
+                                              const c10::SymInt& channels,
+                                              c10::SymIntArrayRef heights,
+                                              c10::SymIntArrayRef widths) {
+  std::vector<at::Tensor> maps;
+  for (size_t i = 0; i < heights.size(); ++i) {
+    maps.push_back(at::empty_symint({batch, channels, heights[i], widths[i]}, grad.options(),
+                                    grad.suggest_memory_format())
+                       .zero_());
+  }
+  return maps;
+}
+
+at::Tensor accumulate_type_rois(const at::Tensor& rois, at::ScalarType features) {
+  return rois.to(features == at::kDouble ? at::kDouble : at::kFloat).contiguous();
+}
+
+namespace {
+
+at::Tensor pool_meta(const RoiAlignArgs& args, at::TensorList features, const at::Tensor& rois) {
+  check_roi_align(args, features, rois);
+  return roi_align_output(args, features, rois);
+}
+
+std::vector<at::Tensor> pool_backward_meta(const RoiAlignArgs& args, const at::Tensor& grad,
+                                           const at::Tensor& rois, const c10::SymInt& batch,
+                                           const c10::SymInt& channels, c10::SymIntArrayRef heights,
+                                           c10::SymIntArrayRef widths) {
+  check_roi_align_backward(args, grad, rois, channels, heights, widths);
+  return roi_align_grad_inputs(grad, batch, channels, heights, widths);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(tilewright, Meta, m) { RoiAlignKernels<pool_meta, pool_backward_meta>::add_to(m); }
+
+}  // namespace tilewright

@@ -1,0 +1,135 @@
+// RoIAlign's formula, once, for every machine: where a box's samples lie (Mask R-CNN,
+// arXiv:1703.06870) and which level of a pyramid it belongs to (FPN, arXiv:1612.03144).
+//
+// The average of bilinear samples over a regular grid is separable:
+//   bin(p, q) = sum over y, x of weight_y(p, y) * weight_x(q, x) * pixel(y, x) / count
+// so everything here is about one axis.
+#pragma once
+#include "tilewright/core/math.h"
+
+namespace tilewright::inline TILEWRIGHT_MACHINE {
+
+// What the arguments of the operator say; the same for every box.
+struct RoiAlignGeometry {
+  int64_t pooled_height, pooled_width;
+  int64_t sampling_ratio;  // samples per bin and axis; <= 0: one per pixel, adaptive
+  bool aligned;            // shift by half a pixel, so that pixel centres are at integers
+};
+
+// An adaptive grid has at most this many samples per bin and axis; boxes that would need more are
+// farther across than any feature map.
+constexpr int64_t kMaxAdaptiveGrid = int64_t(1) << 20;
+
+// One axis of one box, in pixels of the feature map.
+template <class T>
+struct RoiAxis {
+  T start, bin;
+  int64_t grid;  // samples per bin
+
+  TILEWRIGHT_HD T coordinate(int64_t p, int64_t i) const {
+    return start + T(p) * bin + (T(i) + T(0.5)) * bin / T(grid);
+  }
+
+  // Samples of bin p that can lie in [from, to], and some beside them: only there do long grids have to
+  // be walked.
+  TILEWRIGHT_HD void sample_range(int64_t p, T from, T to, int64_t& first, int64_t& last) const {
+    first = 0;
+    last = grid;
+    if (grid <= 4 || !(bin > T(0))) return;
+    const T step = bin / T(grid), origin = start + T(p) * bin;
+    const T low = (from - origin) / step - T(2), high = (to - origin) / step + T(2);
+    first = low > T(0) ? (low < T(grid) ? int64_t(low) : grid) : 0;
+    last = high < T(grid) ? (high > T(0) ? int64_t(high) : 0) : grid;
+  }
+
+  // The bins that can have a sample in [from, to].
+  TILEWRIGHT_HD void bin_range(T from, T to, int64_t bins, int64_t& first, int64_t& last) const {
+    first = 0;
+    last = bins;
+    if (!(bin > T(0))) return;
+    const T low = (from - start) / bin - T(0.01), high = (to - start) / bin + T(1.01);
+    first = low > T(0) ? (low < T(bins) ? int64_t(low) : bins) : 0;
+    last = high < T(bins) ? (high > T(0) ? int64_t(high) : 0) : bins;
+  }
+
+  // How much pixel `at` weighs in bin p.
+  TILEWRIGHT_HD T pixel_weight(int64_t p, int64_t at, int64_t size) const {
+    T weight = T(0);
+    int64_t first, last;
+    sample_range(p, T(at - 1), T(at + 1), first, last);
+    for (int64_t i = first; i < last; ++i) {
+      AxisSample<T> sample;
+      if (!sample_axis(coordinate(p, i), size, sample)) continue;
+      if (sample.low == at) weight += sample.weight_low;
+      if (sample.high == at) weight += sample.weight_high;
+    }
+    return weight;
+  }
+};
+
+template <class T>
+struct RoiAlignBox {
+  RoiAxis<T> y, x;
+  T inverse_count;  // 1 / samples per bin
+  bool finite;      // a box with a NaN or infinite coordinate has no samples
+};
+
+template <class T>
+TILEWRIGHT_HD RoiAxis<T> make_roi_axis(T low, T high, T scale, int64_t pooled, int64_t sampling_ratio,
+                                       bool aligned) {
+  const T offset = aligned ? T(0.5) : T(0);
+  RoiAxis<T> axis;
+  axis.start = low * scale - offset;
+  T length = high * scale - offset - axis.start;
+  if (!aligned) length = max_of(length, T(1));
+  axis.bin = length / T(pooled);
+  const T adaptive = std::ceil(axis.bin);
+  axis.grid = sampling_ratio > 0                 ? sampling_ratio
+              : adaptive < T(kMaxAdaptiveGrid)   ? (adaptive > T(0) ? int64_t(adaptive) : 0)
+                                                 : kMaxAdaptiveGrid;
+  return axis;
+}
+
+// `roi` is (batch index, x1, y1, x2, y2) in image coordinates.
+template <class T>
+TILEWRIGHT_HD RoiAlignBox<T> make_roi_box(const T* roi, T scale, const RoiAlignGeometry& geometry) {
+  RoiAlignBox<T> box;
+  box.x = make_roi_axis(roi[1], roi[3], scale, geometry.pooled_width, geometry.sampling_ratio,
+                        geometry.aligned);
+  box.y = make_roi_axis(roi[2], roi[4], scale, geometry.pooled_height, geometry.sampling_ratio,
+                        geometry.aligned);
+  // x - x is 0 for finite x alone; the sum of magnitudes below overflows only where a bin does.
+  const T sum = box.x.start + box.x.bin + box.y.start + box.y.bin;
+  box.finite = sum - sum == T(0);
+  const T count = T(box.y.grid) * T(box.x.grid);
+  box.inverse_count = T(1) / max_of(count, T(1));
+  return box;
+}
+
+// The image that a box looks at, or -1 where there is none with that index.
+template <class T>
+TILEWRIGHT_HD int64_t roi_batch(T index, int64_t batch) {
+  return index >= T(0) && index < T(batch) ? int64_t(index) : -1;
+}
+
+// Which of the pyramid's levels a box is pooled from.
+struct PyramidRule {
+  int64_t levels;
+  int64_t first_level;  // log2 of the first feature map's stride
+  int64_t canonical_scale, canonical_level;
+};
+
+// floor(canonical_level + log2(sqrt(area) / canonical_scale) + 1e-6), within the levels there are.
+// A box without a positive area goes to the first.
+template <class T>
+TILEWRIGHT_HD int64_t roi_level(const T* roi, const PyramidRule& rule) {
+  if (rule.levels == 1) return 0;
+  const T side = std::sqrt((roi[3] - roi[1]) * (roi[4] - roi[2]));
+  const T level = std::floor(T(rule.canonical_level) +
+                             std::log2(side / T(rule.canonical_scale)) + T(1e-6)) -
+                  T(rule.first_level);
+  if (!(level > T(0))) return 0;  // NaN too
+  return level < T(rule.levels) ? int64_t(level) : rule.levels - 1;
+}
+
+}  // namespace tilewright::inline TILEWRIGHT_MACHINE

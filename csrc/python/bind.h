@@ -1,0 +1,7 @@
+// What each file of csrc/python adds to the module.
+#pragma once
+#include <torch/extension.h>
+
+namespace tilewright {
+void bind_models(pybind11::module_& m);
+}  // namespace tilewright

@@ -1,0 +1,179 @@
+// Python's view of the C++ models: construction by keywords, lists and dicts in and out.
+#include <torch/extension.h>
+
+#include "tilewright/core/check.h"
+#include "tilewright/models/faster_rcnn.h"
+#include "tilewright/models/state.h"
+#include "tilewright/python/bind.h"
+
+namespace tilewright {
+namespace {
+
+namespace py = pybind11;
+
+// Each option of FasterRCNNOptions that a keyword sets: name, reader, writer.
+template <class Visit>
+void visit_options(FasterRCNNOptions& options, Visit&& visit) {
+  visit("min_size", options.min_size());
+  visit("max_size", options.max_size());
+  visit("image_mean", options.image_mean());
+  visit("image_std", options.image_std());
+  visit("fpn_channels", options.fpn_channels());
+  visit("representation_size", options.representation_size());
+  visit("anchor_sizes", options.anchor_sizes());
+  visit("aspect_ratios", options.aspect_ratios());
+  visit("rpn_pre_nms_top_n_train", options.rpn_pre_nms_top_n_train());
+  visit("rpn_pre_nms_top_n_test", options.rpn_pre_nms_top_n_test());
+  visit("rpn_post_nms_top_n_train", options.rpn_post_nms_top_n_train());
+  visit("rpn_post_nms_top_n_test", options.rpn_post_nms_top_n_test());
+  visit("rpn_nms_thresh", options.rpn_nms_thresh());
+  visit("rpn_fg_iou_thresh", options.rpn_fg_iou_thresh());
+  visit("rpn_bg_iou_thresh", options.rpn_bg_iou_thresh());
+  visit("rpn_batch_size_per_image", options.rpn_batch_size_per_image());
+  visit("rpn_positive_fraction", options.rpn_positive_fraction());
+  visit("rpn_score_thresh", options.rpn_score_thresh());
+  visit("box_score_thresh", options.box_score_thresh());
+  visit("box_nms_thresh", options.box_nms_thresh());
+  visit("box_detections_per_img", options.box_detections_per_img());
+  visit("box_fg_iou_thresh", options.box_fg_iou_thresh());
+  visit("box_bg_iou_thresh", options.box_bg_iou_thresh());
+  visit("box_batch_size_per_image", options.box_batch_size_per_image());
+  visit("box_positive_fraction", options.box_positive_fraction());
+  visit("bbox_reg_weights", options.bbox_reg_weights());
+}
+
+FasterRCNNOptions options_from(int64_t num_classes, const py::kwargs& keywords) {
+  FasterRCNNOptions options(num_classes);
+  size_t used = 0;
+  visit_options(options, [&](const char* name, auto& value) {
+    if (!keywords.contains(name)) return;
+    try {
+      value = keywords[name].template cast<std::decay_t<decltype(value)>>();
+    } catch (const py::cast_error&) {
+      throw py::type_error(std::string("tilewright::FasterRCNN: ") + name +
+                           " has the wrong type: " + py::repr(keywords[name]).cast<std::string>());
+    }
+    ++used;
+  });
+  if (used == keywords.size()) return options;
+  py::set unknown(keywords);
+  visit_options(options, [&](const char* name, auto&) { unknown.attr("discard")(name); });
+  throw py::type_error("tilewright::FasterRCNN: unknown options " +
+                       py::repr(unknown).cast<std::string>());
+}
+
+py::dict options_of(const FasterRCNNImpl& model) {
+  auto options = model.options();
+  py::dict out;
+  out["num_classes"] = options.num_classes();
+  visit_options(options, [&](const char* name, auto& value) { out[name] = value; });
+  return out;
+}
+
+std::optional<std::vector<DetectionTarget>> targets_from(
+    const std::optional<std::vector<std::map<std::string, torch::Tensor>>>& dicts) {
+  if (!dicts) return std::nullopt;
+  std::vector<DetectionTarget> targets;
+  for (size_t i = 0; i < dicts->size(); ++i) {
+    const auto& dict = (*dicts)[i];
+    const auto boxes = dict.find("boxes"), labels = dict.find("labels");
+    TILEWRIGHT_CHECK("FasterRCNN", boxes != dict.end() && labels != dict.end(), "targets[", i,
+                     "] must have boxes and labels");
+    targets.push_back({boxes->second, labels->second});
+  }
+  return targets;
+}
+
+py::dict dict_of(const torch::OrderedDict<std::string, torch::Tensor>& named) {
+  py::dict out;
+  for (const auto& item : named) out[py::str(item.key())] = item.value();
+  return out;
+}
+
+py::tuple forward(FasterRCNNImpl& model, const std::vector<torch::Tensor>& images,
+                  const std::optional<std::vector<std::map<std::string, torch::Tensor>>>& targets) {
+  DetectionOutput output;
+  {
+    const auto given = targets_from(targets);
+    py::gil_scoped_release no_gil;
+    output = model.forward(images, given);
+  }
+  py::list detections;
+  for (const auto& detection : output.detections) {
+    py::dict one;
+    one["boxes"] = detection.boxes;
+    one["labels"] = detection.labels;
+    one["scores"] = detection.scores;
+    detections.append(one);
+  }
+  return py::make_tuple(dict_of(output.losses), detections);
+}
+
+StateDict state_from(const py::dict& tensors) {
+  StateDict state;
+  for (const auto& [key, value] : tensors) {
+    state.insert(key.cast<std::string>(), value.cast<torch::Tensor>());
+  }
+  return state;
+}
+
+void bind_module_interface(py::class_<FasterRCNNImpl, std::shared_ptr<FasterRCNNImpl>>& model) {
+  using Model = FasterRCNNImpl;
+  model.def("parameters", [](const Model& m) { return m.parameters(); })
+      .def("named_parameters", [](const Model& m) { return dict_of(m.named_parameters()); })
+      .def("named_buffers", [](const Model& m) { return dict_of(m.named_buffers()); })
+      .def("state_dict", [](const Model& m) { return dict_of(state_dict(m)); },
+           "Parameters and buffers under torchvision's names, detached; they share memory with the "
+           "model.")
+      .def("load_state_dict",
+           [](Model& m, const py::dict& tensors) { load_state_dict(m, state_from(tensors)); },
+           py::arg("state_dict"), "Copies the values in; every key and shape must match.")
+      .def("save", [](const Model& m, const std::string& path) { save_module(m, path); },
+           py::arg("path"), "Writes a torch archive, which tilewright::load_module reads in C++.")
+      .def("load", [](Model& m, const std::string& path) { load_module(m, path); },
+           py::arg("path"), "Reads what save wrote.")
+      .def("train",
+           [](std::shared_ptr<Model> m, bool mode) {
+             m->train(mode);
+             return m;
+           },
+           py::arg("mode") = true)
+      .def("eval",
+           [](std::shared_ptr<Model> m) {
+             m->eval();
+             return m;
+           })
+      .def("zero_grad", [](Model& m) { m.zero_grad(); })
+      .def_property_readonly("training", [](const Model& m) { return m.is_training(); })
+      .def("to",
+           [](std::shared_ptr<Model> m, const torch::Device& device) {
+             m->to(device);
+             return m;
+           },
+           py::arg("device"));
+}
+
+}  // namespace
+
+void bind_models(py::module_& m) {
+  py::class_<FasterRCNNImpl, std::shared_ptr<FasterRCNNImpl>> model(
+      m, "FasterRCNN",
+      "Faster R-CNN with a ResNet-18 and a feature pyramid, implemented in C++.\n\n"
+      "FasterRCNN(num_classes, **options): num_classes counts the background; the options are those "
+      "of torchvision's FasterRCNN (see tilewright/models/faster_rcnn_options.h), and `options` "
+      "shows their values.");
+  model
+      .def(py::init([](int64_t num_classes, const py::kwargs& keywords) {
+             return std::make_shared<FasterRCNNImpl>(options_from(num_classes, keywords));
+           }),
+           py::arg("num_classes"))
+      .def("forward", &forward, py::arg("images"), py::arg("targets") = py::none(),
+           "(losses, detections): a dict of scalars in training mode, a list of dicts with boxes, "
+           "labels and scores in evaluation mode. images: list of (3, H, W) in [0, 1]; targets: list "
+           "of dicts with boxes (G, 4) and labels (G,), needed in training mode.")
+      .def("__call__", &forward, py::arg("images"), py::arg("targets") = py::none())
+      .def_property_readonly("options", &options_of);
+  bind_module_interface(model);
+}
+
+}  // namespace tilewright

@@ -1,0 +1,14 @@
+// The Python module _C: the C++ models and what `python -m tilewright info` prints.
+#include <torch/extension.h>
+
+#include "tilewright/core/version.h"
+#include "tilewright/python/bind.h"
+
+PYBIND11_MODULE(_C, m) {
+  m.doc() = "C++ modules of tilewright; the operators are in torch.ops.tilewright";
+  m.def("version", &tilewright::version);
+  m.def("built_torch_version", &tilewright::built_torch_version);
+  m.def("built_cuda", &tilewright::built_cuda);
+  m.def("cpu_instruction_set", &tilewright::cpu_instruction_set);
+  tilewright::bind_models(m);
+}
