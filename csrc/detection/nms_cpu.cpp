@@ -6,7 +6,6 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
-#include <torch/library.h>
 
 #include <type_traits>
 #include <vector>
@@ -81,30 +80,17 @@ at::Tensor run(const NmsSorted& sorted, double iou_threshold, int64_t max_output
   return nms_kept(sorted, keep, max_output);
 }
 
-at::Tensor batched_cpu(const char* op, const at::Tensor& boxes, const at::Tensor& scores,
-                       const std::optional<at::Tensor>& idxs, double iou_threshold,
-                       int64_t max_output) {
+at::Tensor keep_boxes(const char* op, const at::Tensor& boxes, const at::Tensor& scores,
+                      const std::optional<at::Tensor>& idxs, double iou_threshold,
+                      int64_t max_output) {
   check_nms(op, boxes, scores, idxs, iou_threshold, max_output);
   const NmsSorted sorted = nms_sort(boxes, scores, idxs);
   return sorted.boxes.scalar_type() == at::kDouble ? run<double>(sorted, iou_threshold, max_output)
                                                    : run<float>(sorted, iou_threshold, max_output);
 }
 
-at::Tensor nms_cpu(const at::Tensor& boxes, const at::Tensor& scores, double iou_threshold,
-                   int64_t max_output) {
-  return batched_cpu("nms", boxes, scores, std::nullopt, iou_threshold, max_output);
-}
-
-at::Tensor batched_nms_cpu(const at::Tensor& boxes, const at::Tensor& scores,
-                           const at::Tensor& idxs, double iou_threshold, int64_t max_output) {
-  return batched_cpu("batched_nms", boxes, scores, idxs, iou_threshold, max_output);
-}
-
 }  // namespace
 
-TORCH_LIBRARY_IMPL(tilewright, CPU, m) {
-  m.impl("nms", &nms_cpu);
-  m.impl("batched_nms", &batched_nms_cpu);
-}
+TORCH_LIBRARY_IMPL(tilewright, CPU, m) { NmsKernels<keep_boxes>::add_to(m); }
 
 }  // namespace tilewright

@@ -3,6 +3,8 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <torch/library.h>
+
 #include <cmath>
 #include <limits>
 #include <optional>
@@ -37,5 +39,23 @@ T nms_threshold(double threshold) {
   return double(nearest) > threshold ? std::nextafter(nearest, -std::numeric_limits<T>::infinity())
                                      : nearest;
 }
+
+// Registers nms and batched_nms for one dispatch key, by the machine's function
+//   Tensor keep_boxes(const char* op, boxes, scores, idxs or nullopt, iou_threshold, max_output)
+template <auto kKeepBoxes>
+struct NmsKernels {
+  static at::Tensor single(const at::Tensor& boxes, const at::Tensor& scores, double iou_threshold,
+                           int64_t max_output) {
+    return kKeepBoxes("nms", boxes, scores, std::nullopt, iou_threshold, max_output);
+  }
+  static at::Tensor batched(const at::Tensor& boxes, const at::Tensor& scores,
+                            const at::Tensor& idxs, double iou_threshold, int64_t max_output) {
+    return kKeepBoxes("batched_nms", boxes, scores, idxs, iou_threshold, max_output);
+  }
+  static void add_to(torch::Library& m) {
+    m.impl("nms", &single);
+    m.impl("batched_nms", &batched);
+  }
+};
 
 }  // namespace tilewright

@@ -1,0 +1,141 @@
+"""RoI pooling and non-maximum suppression: argument sugar over ``torch.ops.tilewright``.
+
+The functions that torchvision.ops has take its arguments and follow its forward semantics. All of them
+can be used inside ``torch.jit.script``, ``torch.compile`` and ``torch.export``; the rules for NaN,
+infinite and degenerate boxes are in docs/detection.md.
+"""
+
+from typing import List, Union  # noqa: UP035  (TorchScript reads these)
+
+import torch
+from torch import Tensor
+from torch.jit.annotations import BroadcastingList2
+from torch.nn.modules.utils import _pair
+
+__all__ = ["batched_nms", "multiscale_roi_align", "nms", "roi_align"]
+
+
+def _rois(boxes: Union[Tensor, List[Tensor]]) -> Tensor:  # noqa: UP006, UP007
+    """(K, 5) boxes as they are; a list of (n_i, 4) boxes per image with the image's index in front."""
+    if isinstance(boxes, Tensor):
+        return boxes
+    return torch.ops.tilewright.boxes_to_rois(boxes)
+
+
+def roi_align(
+    input: Tensor,
+    boxes: Union[Tensor, List[Tensor]],  # noqa: UP006, UP007
+    output_size: BroadcastingList2[int],
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = -1,
+    aligned: bool = False,
+) -> Tensor:
+    """RoIAlign (Mask R-CNN, arXiv:1703.06870).
+
+    Args:
+        input: (N, C, H, W) feature map; float64, float32, float16 or bfloat16, contiguous or
+            channels last (the result has the same layout).
+        boxes: (K, 5) of image index, x1, y1, x2, y2, or a list of one (n_i, 4) tensor per image; in
+            image coordinates, of input's dtype or float32.
+        output_size: bins, an int or (height, width).
+        spatial_scale: pixels of the feature map per pixel of the image.
+        sampling_ratio: samples per bin and axis; <= 0 takes one per pixel.
+        aligned: shift by half a pixel, so that pixel centres lie at integers.
+
+    Returns:
+        (K, C, height, width), of input's dtype. Differentiable in input, twice.
+
+    Raises:
+        RuntimeError: on shapes, dtypes or devices that do not fit; on the CPU also for an image index
+            out of range (on CUDA such a box gives 0).
+    """
+    size = _pair(output_size)
+    return torch.ops.tilewright.roi_align(
+        input, _rois(boxes), spatial_scale, size[0], size[1], sampling_ratio, aligned
+    )
+
+
+def multiscale_roi_align(
+    features: List[Tensor],  # noqa: UP006
+    boxes: Union[Tensor, List[Tensor]],  # noqa: UP006, UP007
+    output_size: BroadcastingList2[int],
+    spatial_scales: List[float],  # noqa: UP006
+    sampling_ratio: int = 2,
+    aligned: bool = False,
+    canonical_scale: int = 224,
+    canonical_level: int = 4,
+) -> Tensor:
+    """RoIAlign over a feature pyramid (FPN, arXiv:1612.03144): each box from the level that fits it.
+
+    Args:
+        features: 1 to 16 maps (N, C, H_l, W_l), finest first.
+        boxes: as for :func:`roi_align`.
+        output_size: bins, an int or (height, width).
+        spatial_scales: one per map, each half of the one before.
+        sampling_ratio: samples per bin and axis; <= 0 takes one per pixel.
+        aligned: as for :func:`roi_align`.
+        canonical_scale: side of a box, in pixels of the image, that belongs to ``canonical_level``.
+        canonical_level: level l is the map of scale 2^-l.
+
+    Returns:
+        (K, C, height, width). Differentiable in features, twice.
+    """
+    size = _pair(output_size)
+    return torch.ops.tilewright.multiscale_roi_align(
+        features,
+        _rois(boxes),
+        spatial_scales,
+        size[0],
+        size[1],
+        sampling_ratio,
+        aligned,
+        canonical_scale,
+        canonical_level,
+    )
+
+
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, max_output: int = -1) -> Tensor:
+    """Greedy non-maximum suppression.
+
+    Args:
+        boxes: (N, 4) of x1, y1, x2, y2.
+        scores: (N,).
+        iou_threshold: a box is dropped if its intersection over union with a kept box of higher score
+            is greater.
+        max_output: stop after so many boxes; -1: all.
+
+    Returns:
+        (M,) int64: indices of the kept boxes by descending score. Boxes with NaN or infinite
+        coordinates, or a NaN score, are dropped.
+    """
+    return torch.ops.tilewright.nms(boxes, scores, iou_threshold, max_output)
+
+
+def batched_nms(
+    boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float, max_output: int = -1
+) -> Tensor:
+    """:func:`nms` within each class: ``idxs`` (N,), integer, is the class of each box."""
+    return torch.ops.tilewright.batched_nms(boxes, scores, idxs, iou_threshold, max_output)
+
+
+def _fake_kept(op: str, boxes: Tensor, scores: Tensor) -> Tensor:
+    torch._check(
+        boxes.dim() == 2 and boxes.size(1) == 4,
+        lambda: f"tilewright::{op}: boxes must have shape (N, 4), got {tuple(boxes.shape)}",
+    )
+    torch._check(
+        scores.dim() == 1,
+        lambda: f"tilewright::{op}: scores must have shape (N,), got {tuple(scores.shape)}",
+    )
+    kept = torch.library.get_ctx().new_dynamic_size()
+    return boxes.new_empty(kept, dtype=torch.int64)
+
+
+@torch.library.register_fake("tilewright::nms")
+def _(boxes, scores, iou_threshold, max_output=-1):
+    return _fake_kept("nms", boxes, scores)
+
+
+@torch.library.register_fake("tilewright::batched_nms")
+def _(boxes, scores, idxs, iou_threshold, max_output=-1):
+    return _fake_kept("batched_nms", boxes, scores)
