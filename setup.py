@@ -17,9 +17,10 @@ VERSION = re.search(
 
 
 class CMakeBuild(build_ext):
-    """Runs CMake with the package's folder as the install prefix."""
+    """Runs CMake, with the package's folder as the install prefix: the source folder for an editable
+    install, the wheel's otherwise."""
 
-    def build_extension(self, ext):
+    def run(self):
         try:
             import torch
         except ImportError as error:
@@ -27,12 +28,13 @@ class CMakeBuild(build_ext):
                 "tilewright is built against the torch that it will run with: install torch, then "
                 "`pip install --no-build-isolation .`"
             ) from error
-        prefix = Path(self.get_ext_fullpath(ext.name)).parent.resolve()
+        in_place = bool(self.inplace or getattr(self, "editable_mode", False))
+        prefix = ROOT / "ops" if in_place else Path(self.build_lib).resolve() / "tilewright"
         build = ROOT / "build" / "cmake"
         options = [
             f"-DCMAKE_INSTALL_PREFIX={prefix}",
             f"-DTILEWRIGHT_TORCH_PREFIX={Path(torch.__file__).parent}",
-            f"-DTILEWRIGHT_IN_PLACE={'ON' if self.inplace else 'OFF'}",
+            f"-DTILEWRIGHT_IN_PLACE={'ON' if in_place else 'OFF'}",
             f"-DPython3_EXECUTABLE={sys.executable}",
             *os.environ.get("TILEWRIGHT_CMAKE_ARGS", "").split(),
         ]
@@ -42,6 +44,12 @@ class CMakeBuild(build_ext):
         subprocess.check_call(["cmake", "-S", ROOT, "-B", build, *options])
         subprocess.check_call(["cmake", "--build", build, "-j", jobs])
         subprocess.check_call(["cmake", "--install", build])
+
+    def get_outputs(self):
+        return []
+
+    def get_output_mapping(self):
+        return {}
 
 
 setup(

@@ -8,8 +8,9 @@
 
 #include "tilewright/core/export.h"
 
-// TILEWRIGHT_CHECK("roi_align", rois.dim() == 2, "rois must have shape (K, 5), got ", shape_of(rois))
-// throws c10::Error (RuntimeError in Python): "tilewright::roi_align: rois must have shape ...".
+// TILEWRIGHT_CHECK("roi_align", rois.dim() == 2, "rois must have shape (K, 5), got ",
+// shape_of(rois)) throws c10::Error (RuntimeError in Python): "tilewright::roi_align: rois must
+// have shape ...".
 #define TILEWRIGHT_CHECK(op, condition, ...) \
   TORCH_CHECK(condition, "tilewright::", op, ": ", __VA_ARGS__)
 
@@ -35,10 +36,9 @@ inline void check_shape(const char* op, const char* name, const at::Tensor& tens
 
 inline void check_floating(const char* op, const char* name, const at::Tensor& tensor) {
   const auto type = tensor.scalar_type();
-  TILEWRIGHT_CHECK(op,
-                   type == at::kDouble || type == at::kFloat || type == at::kHalf ||
-                       type == at::kBFloat16,
-                   name, " must be float64, float32, float16 or bfloat16, got ", type);
+  TILEWRIGHT_CHECK(
+      op, type == at::kDouble || type == at::kFloat || type == at::kHalf || type == at::kBFloat16,
+      name, " must be float64, float32, float16 or bfloat16, got ", type);
 }
 
 inline void check_same_device(const char* op, const char* first_name, const at::Tensor& first,

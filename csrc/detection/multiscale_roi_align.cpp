@@ -18,13 +18,12 @@ std::vector<at::Tensor> call_backward(const at::Tensor& grad, const at::Tensor& 
                                       c10::SymIntArrayRef widths, int64_t sampling_ratio,
                                       bool aligned, int64_t canonical_scale,
                                       int64_t canonical_level) {
-  static auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow("tilewright::_multiscale_roi_align_backward", "")
-          .typed<std::vector<at::Tensor>(
-              const at::Tensor&, const at::Tensor&, at::ArrayRef<double>, int64_t, int64_t,
-              c10::SymInt, c10::SymInt, c10::SymIntArrayRef, c10::SymIntArrayRef, int64_t, bool,
-              int64_t, int64_t)>();
+  static auto op = c10::Dispatcher::singleton()
+                       .findSchemaOrThrow("tilewright::_multiscale_roi_align_backward", "")
+                       .typed<std::vector<at::Tensor>(
+                           const at::Tensor&, const at::Tensor&, at::ArrayRef<double>, int64_t,
+                           int64_t, c10::SymInt, c10::SymInt, c10::SymIntArrayRef,
+                           c10::SymIntArrayRef, int64_t, bool, int64_t, int64_t)>();
   return op.call(grad, rois, spatial_scales, pooled_height, pooled_width, batch, channels, heights,
                  widths, sampling_ratio, aligned, canonical_scale, canonical_level);
 }
@@ -48,8 +47,7 @@ std::vector<c10::SymInt> to_sym_ints(const c10::IValue& list) {
   return sizes;
 }
 
-class MultiscaleRoiAlignFunction
-    : public torch::autograd::Function<MultiscaleRoiAlignFunction> {
+class MultiscaleRoiAlignFunction : public torch::autograd::Function<MultiscaleRoiAlignFunction> {
  public:
   static constexpr bool is_traceable = true;
 
@@ -60,7 +58,8 @@ class MultiscaleRoiAlignFunction
     ctx->save_for_backward({rois});
     save_arguments(ctx, spatial_scales, pooled_height, pooled_width, sampling_ratio, aligned,
                    canonical_scale, canonical_level);
-    TILEWRIGHT_CHECK("multiscale_roi_align", !features.empty(), "expected 1 to 16 feature maps, got 0");
+    TILEWRIGHT_CHECK("multiscale_roi_align", !features.empty(),
+                     "expected 1 to 16 feature maps, got 0");
     c10::impl::GenericList heights(c10::AnyType::get()), widths(c10::AnyType::get());
     for (const at::Tensor& map : features) {
       check_shape("multiscale_roi_align", "input", map, "(N, C, H, W)", 4);

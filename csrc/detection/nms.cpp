@@ -1,5 +1,6 @@
-// The front of NMS: schemas and autocast. Results have as many rows as the data decide, so the shape
-// function needs unbacked sizes and lives in Python (ops/detection.py); nothing here is differentiable.
+// The front of NMS: schemas and autocast. Results have as many rows as the data decide, so the
+// shape function needs unbacked sizes and lives in Python (ops/detection.py); nothing here is
+// differentiable.
 #include "tilewright/detection/nms.h"
 
 #include <ATen/core/dispatch/Dispatcher.h>
@@ -41,9 +42,8 @@ at::Tensor batched_nms_autograd(const at::Tensor& boxes, const at::Tensor& score
 
 at::Tensor nms(const at::Tensor& boxes, const at::Tensor& scores, double iou_threshold,
                int64_t max_output) {
-  static auto op = c10::Dispatcher::singleton()
-                       .findSchemaOrThrow("tilewright::nms", "")
-                       .typed<decltype(nms)>();
+  static auto op =
+      c10::Dispatcher::singleton().findSchemaOrThrow("tilewright::nms", "").typed<decltype(nms)>();
   return op.call(boxes, scores, iou_threshold, max_output);
 }
 

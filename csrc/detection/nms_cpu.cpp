@@ -1,6 +1,6 @@
-// NMS on the CPU: sorts, groups by class, and walks the candidates in blocks. A block is first tested
-// against all kept boxes, in parallel, then its own boxes are settled in order; so the result does
-// not depend on the number of threads.
+// NMS on the CPU: sorts, groups by class, and walks the candidates in blocks. A block is first
+// tested against all kept boxes, in parallel, then its own boxes are settled in order; so the
+// result does not depend on the number of threads.
 #include "tilewright/detection/nms_cpu.h"
 
 #include <ATen/Parallel.h>

@@ -14,8 +14,8 @@ NmsBox<Vec<T>> load_boxes(T* const* arrays, int64_t at, int64_t count) {
           load_lanes(arrays[4] + at, count)};
 }
 
-// Whether one of kept[begin, end) overlaps candidate i by more than the threshold. Lanes past the end
-// are boxes without area at the origin: they overlap nothing.
+// Whether one of kept[begin, end) overlaps candidate i by more than the threshold. Lanes past the
+// end are boxes without area at the origin: they overlap nothing.
 template <class T>
 bool suppressed(const NmsCpuParams<T>& p, int64_t begin, int64_t end, int64_t i) {
   const NmsBox<Vec<T>> box{Vec<T>(p.candidates[0][i]), Vec<T>(p.candidates[1][i]),
@@ -27,7 +27,8 @@ bool suppressed(const NmsCpuParams<T>& p, int64_t begin, int64_t end, int64_t i)
     const Vec<T> intersection = intersection_of(kept, box);
     // Few boxes meet at all: most divisions are saved here.
     if (!any_lane(intersection > zero)) continue;
-    if (any_lane((iou_of(kept, box, intersection) > threshold) & (intersection > zero))) return true;
+    if (any_lane((iou_of(kept, box, intersection) > threshold) & (intersection > zero)))
+      return true;
   }
   return false;
 }

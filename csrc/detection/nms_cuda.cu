@@ -1,5 +1,5 @@
-// NMS on CUDA: a chunk of rows of the overlap matrix at a time, no copy to the host until the result's
-// size is known.
+// NMS on CUDA: a chunk of rows of the overlap matrix at a time, no copy to the host until the
+// result's size is known.
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 

@@ -1,5 +1,5 @@
-// NMS's device code: overlaps as a bit matrix in 64 x 64 tiles, then one block that walks its rows. The
-// matrix is made a few rows at a time, so its memory is bounded.
+// NMS's device code: overlaps as a bit matrix in 64 x 64 tiles, then one block that walks its rows.
+// The matrix is made a few rows at a time, so its memory is bounded.
 #pragma once
 #include "tilewright/core/cuda/device.h"
 #include "tilewright/core/cuda/shared.h"
@@ -72,8 +72,8 @@ struct NmsReduceParts {
   TILEWRIGHT_HD explicit NmsReduceParts(SharedMemory& shared) : kept(shared.take<uint64_t>(1)) {}
 };
 
-// One block. Settles the chunk's rows tile by tile: the first thread within the tile, all threads for the
-// tiles to its right.
+// One block. Settles the chunk's rows tile by tile: the first thread within the tile, all threads
+// for the tiles to its right.
 template <class T>
 __global__ void nms_reduce_kernel(NmsParams<T> p) {
   SharedMemory shared;

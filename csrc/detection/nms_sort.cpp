@@ -26,17 +26,19 @@ void check_nms(const char* op, const at::Tensor& boxes, const at::Tensor& scores
   }
   TILEWRIGHT_CHECK(op, iou_threshold >= 0 && iou_threshold <= 1,
                    "iou_threshold must lie in [0, 1], got ", iou_threshold);
-  TILEWRIGHT_CHECK(op, max_output >= -1, "max_output must be -1 (all) or a count, got ", max_output);
+  TILEWRIGHT_CHECK(op, max_output >= -1, "max_output must be -1 (all) or a count, got ",
+                   max_output);
 }
 
 NmsSorted nms_sort(const at::Tensor& boxes, const at::Tensor& scores,
                    const std::optional<at::Tensor>& idxs) {
   NmsSorted sorted;
-  const at::Tensor wide = boxes.detach().to(boxes.scalar_type() == at::kDouble ? at::kDouble
-                                                                               : at::kFloat);
-  at::Tensor order = std::get<1>(
-      scores.detach().sort(/*stable=*/true, /*dim=*/0, /*descending=*/true));
-  const at::Tensor usable = wide.isfinite().all(1).logical_and_(scores.detach().isnan().logical_not_());
+  const at::Tensor wide =
+      boxes.detach().to(boxes.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
+  at::Tensor order =
+      std::get<1>(scores.detach().sort(/*stable=*/true, /*dim=*/0, /*descending=*/true));
+  const at::Tensor usable =
+      wide.isfinite().all(1).logical_and_(scores.detach().isnan().logical_not_());
   order = order.index_select(0, usable.index_select(0, order).nonzero().squeeze(1));
   if (idxs.has_value()) {
     // Stable: descending scores stay so within a class.

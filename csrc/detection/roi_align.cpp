@@ -14,17 +14,17 @@ at::Tensor call_backward(const at::Tensor& grad, const at::Tensor& rois, double 
                          int64_t pooled_height, int64_t pooled_width, const c10::SymInt& batch,
                          const c10::SymInt& channels, const c10::SymInt& height,
                          const c10::SymInt& width, int64_t sampling_ratio, bool aligned) {
-  static auto op = c10::Dispatcher::singleton()
-                       .findSchemaOrThrow("tilewright::_roi_align_backward", "")
-                       .typed<at::Tensor(const at::Tensor&, const at::Tensor&, double, int64_t,
-                                         int64_t, c10::SymInt, c10::SymInt, c10::SymInt,
-                                         c10::SymInt, int64_t, bool)>();
+  static auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow("tilewright::_roi_align_backward", "")
+          .typed<at::Tensor(const at::Tensor&, const at::Tensor&, double, int64_t, int64_t,
+                            c10::SymInt, c10::SymInt, c10::SymInt, c10::SymInt, int64_t, bool)>();
   return op.call(grad, rois, spatial_scale, pooled_height, pooled_width, batch, channels, height,
                  width, sampling_ratio, aligned);
 }
 
-// The operator is linear in its input: the backward is the transposed map, and the backward of that is
-// the forward. Boxes are data, not variables.
+// The operator is linear in its input: the backward is the transposed map, and the backward of that
+// is the forward. Boxes are data, not variables.
 class RoiAlignFunction : public torch::autograd::Function<RoiAlignFunction> {
  public:
   static constexpr bool is_traceable = true;
@@ -52,11 +52,12 @@ class RoiAlignFunction : public torch::autograd::Function<RoiAlignFunction> {
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
                                                  torch::autograd::variable_list grads) {
     const auto& data = ctx->saved_data;
-    at::Tensor grad_input = call_backward(
-        grads[0], ctx->get_saved_variables()[0], data.at("spatial_scale").toDouble(),
-        data.at("pooled_height").toInt(), data.at("pooled_width").toInt(),
-        data.at("batch").toSymInt(), data.at("channels").toSymInt(), data.at("height").toSymInt(),
-        data.at("width").toSymInt(), data.at("sampling_ratio").toInt(), data.at("aligned").toBool());
+    at::Tensor grad_input =
+        call_backward(grads[0], ctx->get_saved_variables()[0], data.at("spatial_scale").toDouble(),
+                      data.at("pooled_height").toInt(), data.at("pooled_width").toInt(),
+                      data.at("batch").toSymInt(), data.at("channels").toSymInt(),
+                      data.at("height").toSymInt(), data.at("width").toSymInt(),
+                      data.at("sampling_ratio").toInt(), data.at("aligned").toBool());
     return {grad_input, {}, {}, {}, {}, {}, {}};
   }
 };
@@ -84,10 +85,10 @@ class RoiAlignBackwardFunction : public torch::autograd::Function<RoiAlignBackwa
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
                                                  torch::autograd::variable_list grads) {
     const auto& data = ctx->saved_data;
-    at::Tensor grad_grad = roi_align(
-        grads[0], ctx->get_saved_variables()[0], data.at("spatial_scale").toDouble(),
-        data.at("pooled_height").toInt(), data.at("pooled_width").toInt(),
-        data.at("sampling_ratio").toInt(), data.at("aligned").toBool());
+    at::Tensor grad_grad =
+        roi_align(grads[0], ctx->get_saved_variables()[0], data.at("spatial_scale").toDouble(),
+                  data.at("pooled_height").toInt(), data.at("pooled_width").toInt(),
+                  data.at("sampling_ratio").toInt(), data.at("aligned").toBool());
     return {grad_grad, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}};
   }
 };
@@ -131,7 +132,8 @@ at::Tensor roi_align(const at::Tensor& input, const at::Tensor& rois, double spa
 
 TORCH_LIBRARY_FRAGMENT(tilewright, m) {
   m.def(
-      "roi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, int pooled_width, "
+      "roi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, int "
+      "pooled_width, "
       "int sampling_ratio=-1, bool aligned=False) -> Tensor",
       {at::Tag::pt2_compliant_tag});
   m.def(

@@ -1,5 +1,5 @@
-// RoIAlign on the CPU: tensors to raw pointers, and how the work is cut for threads. Serves one feature
-// map (roi_align) and a pyramid (multiscale_roi_align).
+// RoIAlign on the CPU: tensors to raw pointers, and how the work is cut for threads. Serves one
+// feature map (roi_align) and a pyramid (multiscale_roi_align).
 #include "tilewright/detection/roi_align_cpu.h"
 
 #include <ATen/Parallel.h>
@@ -75,8 +75,7 @@ std::vector<at::Tensor> pool_backward(const RoiAlignArgs& args, const at::Tensor
   const auto layout = given_grad.suggest_memory_format();
   const at::Tensor rois = accumulate_type_rois(given_rois, given_grad.scalar_type());
   const at::Tensor grad = given_grad.contiguous(layout);
-  RoiAlignCpuParams params =
-      make_params(args, grad.scalar_type(), layout, rois, batch, channels);
+  RoiAlignCpuParams params = make_params(args, grad.scalar_type(), layout, rois, batch, channels);
   params.pooled = grad.data_ptr();
   for (size_t i = 0; i < maps.size(); ++i) {
     params.levels[i] = {maps[i].data_ptr(), maps[i].size(2), maps[i].size(3), args.scales[i]};

@@ -37,9 +37,9 @@ TILEWRIGHT_CPU_KERNEL(roi_align_forward, void(const RoiAlignCpuParams&, int64_t 
 // How many channels one piece of the backward pass owns.
 TILEWRIGHT_CPU_KERNEL(roi_align_backward_channels, int64_t(const RoiAlignCpuParams&, int64_t level))
 
-// Pieces [begin, end) of the backward pass of one level, in place of its (zeroed) feature map. A piece
-// is an image and a run of channels, and sees all boxes in order: no two pieces write to one place,
-// and the sums do not depend on how the pieces are spread over threads.
+// Pieces [begin, end) of the backward pass of one level, in place of its (zeroed) feature map. A
+// piece is an image and a run of channels, and sees all boxes in order: no two pieces write to one
+// place, and the sums do not depend on how the pieces are spread over threads.
 TILEWRIGHT_CPU_KERNEL(roi_align_backward,
                       void(const RoiAlignCpuParams&, int64_t level, int64_t begin, int64_t end))
 

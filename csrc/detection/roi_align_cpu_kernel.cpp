@@ -1,9 +1,9 @@
 // RoIAlign's vectorised loops, compiled once per instruction set.
 //
-// Feature maps with channels last: SIMD over channels, one fused multiply-add per tap. Contiguous ones:
-// the taps of a bin row are first summed over y into one line, SIMD along x, and the line is then
-// summed per bin; where the box is so wide that most of the line would be wasted, taps are walked
-// one by one.
+// Feature maps with channels last: SIMD over channels, one fused multiply-add per tap. Contiguous
+// ones: the taps of a bin row are first summed over y into one line, SIMD along x, and the line is
+// then summed per bin; where the box is so wide that most of the line would be wasted, taps are
+// walked one by one.
 #include "tilewright/core/cpu/buffer.h"
 #include "tilewright/core/cpu/vec.h"
 #include "tilewright/core/dispatch.h"
@@ -14,8 +14,8 @@ namespace tilewright {
 inline namespace TILEWRIGHT_MACHINE {
 namespace {
 
-// Aim for the tile of sums that a thread holds in the backward pass; one channel (with channels last:
-// one register of channels) of a large map takes more.
+// Aim for the tile of sums that a thread holds in the backward pass; one channel (with channels
+// last: one register of channels) of a large map takes more.
 constexpr int64_t kTileBytes = 1 << 20;
 
 template <class T>
@@ -35,8 +35,8 @@ class RoiAlignCpu {
         rois_(static_cast<const Acc*>(params.rois)) {}
 
   // Pieces of the forward pass: a run of boxes and a run of channels. With channels last a box's
-  // pixels hold all channels; of contiguous maps only a few fit the cache, so boxes come and go while
-  // the maps stay.
+  // pixels hold all channels; of contiguous maps only a few fit the cache, so boxes come and go
+  // while the maps stay.
   int64_t forward_pieces() const {
     return ceil_of(p_.channels, forward_channels()) * ceil_of(p_.num_rois, forward_rois());
   }
@@ -52,9 +52,9 @@ class RoiAlignCpu {
     }
   }
 
-  // Channels that one piece of the backward pass owns: 32 where sums go straight to the output (more
-  // would leave threads without work, fewer would build the taps more often), otherwise what fits
-  // the tile.
+  // Channels that one piece of the backward pass owns: 32 where sums go straight to the output
+  // (more would leave threads without work, fewer would build the taps more often), otherwise what
+  // fits the tile.
   int64_t piece_channels(const RoiAlignCpuLevel& level) const {
     constexpr int64_t kMost = 32;
     if (!sums_in_tile()) return min_of(p_.channels, kMost);
@@ -73,7 +73,8 @@ class RoiAlignCpu {
       const int64_t channels = min_of(step, p_.channels - c0);
       T* map = static_cast<T*>(level.data) + image * p_.channels * pixels;
       if (!sums_in_tile()) {
-        accumulate(level_index, image, c0, channels, pixels, reinterpret_cast<Acc*>(map) + c0 * pixels);
+        accumulate(level_index, image, c0, channels, pixels,
+                   reinterpret_cast<Acc*>(map) + c0 * pixels);
         continue;
       }
       sums_.assign(pixels * channels, Acc(0));
@@ -169,7 +170,8 @@ class RoiAlignCpu {
     }
   }
 
-  // A line of sums costs its pixels / kLanes, single taps their number; a SIMD step costs about a tap.
+  // A line of sums costs its pixels / kLanes, single taps their number; a SIMD step costs about a
+  // tap.
   bool lines_serve() const {
     return (taps_.x.high() - taps_.x.low()) / kLanes<T> <= taps_.x.count();
   }
@@ -229,8 +231,8 @@ class RoiAlignCpu {
     return sum;
   }
 
-  // Adds the gradients of all boxes of an image to `sums`: (channels, H, W), or (H, W, channels) where
-  // channels_last. False where no box touches it.
+  // Adds the gradients of all boxes of an image to `sums`: (channels, H, W), or (H, W, channels)
+  // where channels_last. False where no box touches it.
   bool accumulate(int64_t level_index, int64_t image, int64_t c0, int64_t channels, int64_t pixels,
                   Acc* sums) {
     const RoiAlignCpuLevel& level = p_.levels[level_index];
@@ -262,7 +264,8 @@ class RoiAlignCpu {
           const Vec<T> g = load_lanes(grad + c, count);
           for (const auto& tap : flat_) {
             Acc* to = sums + tap.offset + c;
-            store_lanes<Acc>(at::vec::fmadd(Vec<T>(tap.weight), g, load_lanes(to, count)), to, count);
+            store_lanes<Acc>(at::vec::fmadd(Vec<T>(tap.weight), g, load_lanes(to, count)), to,
+                             count);
           }
         }
       }

@@ -1,5 +1,5 @@
-// RoIAlign on CUDA: tensors to kernel parameters and launches. Serves one feature map (roi_align) and
-// a pyramid (multiscale_roi_align).
+// RoIAlign on CUDA: tensors to kernel parameters and launches. Serves one feature map (roi_align)
+// and a pyramid (multiscale_roi_align).
 #include "tilewright/core/cuda/host.h"
 #include "tilewright/core/dispatch.h"
 #include "tilewright/detection/roi_align_kernel.cuh"
@@ -9,9 +9,10 @@ namespace tilewright {
 namespace {
 
 template <class T>
-RoiAlignParams<device_t<T>> make_params(const RoiAlignArgs& args, const std::vector<at::Tensor>& maps,
-                                        const at::Tensor& rois, const at::Tensor& pooled,
-                                        at::MemoryFormat layout, int64_t batch, int64_t channels) {
+RoiAlignParams<device_t<T>> make_params(const RoiAlignArgs& args,
+                                        const std::vector<at::Tensor>& maps, const at::Tensor& rois,
+                                        const at::Tensor& pooled, at::MemoryFormat layout,
+                                        int64_t batch, int64_t channels) {
   using Device = device_t<T>;
   using Acc = accumulate_t<Device>;
   RoiAlignParams<Device> params{};
@@ -41,8 +42,8 @@ at::Tensor pool(const RoiAlignArgs& args, at::TensorList features, const at::Ten
   at::Tensor pooled = roi_align_output(args, features, given_rois);
   dispatch_floating(args.op, dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    const auto params = make_params<T>(args, maps, rois, pooled, layout, features[0].size(0),
-                                       features[0].size(1));
+    const auto params =
+        make_params<T>(args, maps, rois, pooled, layout, features[0].size(0), features[0].size(1));
     launch<roi_align_forward_kernel<device_t<T>>>(linear_config(pooled.numel()), params);
   });
   return pooled;

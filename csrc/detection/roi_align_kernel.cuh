@@ -1,5 +1,5 @@
-// RoIAlign's device code. Forward: a thread per output element. Backward: a gather, so it needs no atomics,
-// is deterministic, and rounds 16-bit gradients once.
+// RoIAlign's device code. Forward: a thread per output element. Backward: a gather, so it needs no
+// atomics, is deterministic, and rounds 16-bit gradients once.
 #pragma once
 #include "tilewright/core/cuda/device.h"
 #include "tilewright/core/cuda/shared.h"
@@ -94,8 +94,8 @@ TILEWRIGHT_DEVICE bool axis_meets(const RoiAxis<Acc>& axis, int64_t bins, int64_
          max_of(axis.start, end) + Acc(1) >= Acc(first);
 }
 
-// Writes the candidates that `meets` marks into the parts, in order; returns how many. All threads of
-// the block call it.
+// Writes the candidates that `meets` marks into the parts, in order; returns how many. All threads
+// of the block call it.
 template <class Acc>
 TILEWRIGHT_DEVICE int compact(const RoiAlignTileParts<Acc>& parts, bool meets,
                               const RoiAlignBox<Acc>& box, int64_t k) {

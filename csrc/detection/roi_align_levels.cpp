@@ -43,8 +43,9 @@ void check_roi_align(const RoiAlignArgs& args, at::TensorList features, const at
   const char* op = args.op;
   TILEWRIGHT_CHECK(op, !features.empty() && features.size() <= size_t(kMaxPyramidLevels),
                    "expected 1 to ", kMaxPyramidLevels, " feature maps, got ", features.size());
-  TILEWRIGHT_CHECK(op, features.size() == args.scales.size(), "expected one spatial scale per feature ",
-                   "map (", features.size(), "), got ", args.scales.size());
+  TILEWRIGHT_CHECK(op, features.size() == args.scales.size(),
+                   "expected one spatial scale per feature ", "map (", features.size(), "), got ",
+                   args.scales.size());
   check_arguments(args);
   for (size_t i = 1; i < args.scales.size(); ++i) {
     TILEWRIGHT_CHECK(op, std::abs(args.scales[i] / args.scales[i - 1] - 0.5) < 1e-3,
@@ -59,10 +60,11 @@ void check_roi_align(const RoiAlignArgs& args, at::TensorList features, const at
     TILEWRIGHT_CHECK(op, map.scalar_type() == features[0].scalar_type(),
                      "feature maps must have one dtype, got ", features[0].scalar_type(), " and ",
                      map.scalar_type());
-    TILEWRIGHT_CHECK(op, map.sym_size(0) == features[0].sym_size(0) &&
-                             map.sym_size(1) == features[0].sym_size(1),
-                     "feature maps must agree in batch and channels, got ", shape_of(features[0]),
-                     " and ", shape_of(map));
+    TILEWRIGHT_CHECK(
+        op,
+        map.sym_size(0) == features[0].sym_size(0) && map.sym_size(1) == features[0].sym_size(1),
+        "feature maps must agree in batch and channels, got ", shape_of(features[0]), " and ",
+        shape_of(map));
     check_same_device(op, "the first feature map", features[0], "every feature map", map);
   }
   check_rois(args, features[0], rois);
@@ -73,17 +75,17 @@ void check_roi_align_backward(const RoiAlignArgs& args, const at::Tensor& grad,
                               c10::SymIntArrayRef heights, c10::SymIntArrayRef widths) {
   check_arguments(args);
   TILEWRIGHT_CHECK(args.op, heights.size() == args.scales.size() && widths.size() == heights.size(),
-                   "expected a height and a width per spatial scale (", args.scales.size(), "), got ",
-                   heights.size(), " and ", widths.size());
+                   "expected a height and a width per spatial scale (", args.scales.size(),
+                   "), got ", heights.size(), " and ", widths.size());
   check_shape(args.op, "grad", grad, "(K, C, pooled_height, pooled_width)", 4);
   check_floating(args.op, "grad", grad);
   check_rois(args, grad, rois);
-  TILEWRIGHT_CHECK(args.op, grad.sym_size(0) == rois.sym_size(0) &&
-                                grad.sym_size(1) == channels &&
-                                grad.sym_size(2) == args.pooled_height &&
-                                grad.sym_size(3) == args.pooled_width,
-                   "grad must have shape (", rois.sym_size(0), ", ", channels, ", ", args.pooled_height, ", ",
-                   args.pooled_width, "), got ", shape_of(grad));
+  TILEWRIGHT_CHECK(args.op,
+                   grad.sym_size(0) == rois.sym_size(0) && grad.sym_size(1) == channels &&
+                       grad.sym_size(2) == args.pooled_height &&
+                       grad.sym_size(3) == args.pooled_width,
+                   "grad must have shape (", rois.sym_size(0), ", ", channels, ", ",
+                   args.pooled_height, ", ", args.pooled_width, "), got ", shape_of(grad));
 }
 
 at::MemoryFormat roi_align_layout(at::TensorList features) {
@@ -131,6 +133,8 @@ std::vector<at::Tensor> pool_backward_meta(const RoiAlignArgs& args, const at::T
 
 }  // namespace
 
-TORCH_LIBRARY_IMPL(tilewright, Meta, m) { RoiAlignKernels<pool_meta, pool_backward_meta>::add_to(m); }
+TORCH_LIBRARY_IMPL(tilewright, Meta, m) {
+  RoiAlignKernels<pool_meta, pool_backward_meta>::add_to(m);
+}
 
 }  // namespace tilewright

@@ -1,10 +1,12 @@
-// What roi_align and multiscale_roi_align share on the host: one is the other with a single level, so
-// the checks and the way from tensors to kernel parameters exist once.
+// What roi_align and multiscale_roi_align share on the host: one is the other with a single level,
+// so the checks and the way from tensors to kernel parameters exist once. Exported for the emulated
+// device.
 #pragma once
 #include <ATen/core/Tensor.h>
 
 #include <vector>
 
+#include "tilewright/core/export.h"
 #include "tilewright/detection/roi_align_math.h"
 
 namespace tilewright {
@@ -20,25 +22,28 @@ struct RoiAlignArgs {
   RoiAlignGeometry geometry() const {
     return {pooled_height, pooled_width, sampling_ratio, aligned};
   }
-  PyramidRule pyramid() const;
+  TILEWRIGHT_API PyramidRule pyramid() const;
 };
 
 // Throws unless shapes, dtypes and devices fit; looks at no data.
-void check_roi_align(const RoiAlignArgs& args, at::TensorList features, const at::Tensor& rois);
-void check_roi_align_backward(const RoiAlignArgs& args, const at::Tensor& grad,
-                              const at::Tensor& rois, const c10::SymInt& channels,
-                              c10::SymIntArrayRef heights, c10::SymIntArrayRef widths);
+TILEWRIGHT_API void check_roi_align(const RoiAlignArgs& args, at::TensorList features,
+                                    const at::Tensor& rois);
+TILEWRIGHT_API void check_roi_align_backward(const RoiAlignArgs& args, const at::Tensor& grad,
+                                             const at::Tensor& rois, const c10::SymInt& channels,
+                                             c10::SymIntArrayRef heights,
+                                             c10::SymIntArrayRef widths);
 
 // Channels last if the first map is, contiguous otherwise: no copy of a map in either layout.
-at::MemoryFormat roi_align_layout(at::TensorList features);
-at::Tensor roi_align_output(const RoiAlignArgs& args, at::TensorList features,
-                            const at::Tensor& rois);
+TILEWRIGHT_API at::MemoryFormat roi_align_layout(at::TensorList features);
+TILEWRIGHT_API at::Tensor roi_align_output(const RoiAlignArgs& args, at::TensorList features,
+                                           const at::Tensor& rois);
 // The zeroed gradients of the maps, in the layout of `grad`.
-std::vector<at::Tensor> roi_align_grad_inputs(const at::Tensor& grad, const c10::SymInt& batch,
-                                              const c10::SymInt& channels,
-                                              c10::SymIntArrayRef heights,
-                                              c10::SymIntArrayRef widths);
+TILEWRIGHT_API std::vector<at::Tensor> roi_align_grad_inputs(const at::Tensor& grad,
+                                                             const c10::SymInt& batch,
+                                                             const c10::SymInt& channels,
+                                                             c10::SymIntArrayRef heights,
+                                                             c10::SymIntArrayRef widths);
 // rois in the type that sums are kept in, contiguous.
-at::Tensor accumulate_type_rois(const at::Tensor& rois, at::ScalarType features);
+TILEWRIGHT_API at::Tensor accumulate_type_rois(const at::Tensor& rois, at::ScalarType features);
 
 }  // namespace tilewright

@@ -30,8 +30,8 @@ struct RoiAxis {
     return start + T(p) * bin + (T(i) + T(0.5)) * bin / T(grid);
   }
 
-  // Samples of bin p that can lie in [from, to], and some beside them: only there do long grids have to
-  // be walked.
+  // Samples of bin p that can lie in [from, to], and some beside them: only there do long grids
+  // have to be walked.
   TILEWRIGHT_HD void sample_range(int64_t p, T from, T to, int64_t& first, int64_t& last) const {
     first = 0;
     last = grid;
@@ -75,8 +75,8 @@ struct RoiAlignBox {
 };
 
 template <class T>
-TILEWRIGHT_HD RoiAxis<T> make_roi_axis(T low, T high, T scale, int64_t pooled, int64_t sampling_ratio,
-                                       bool aligned) {
+TILEWRIGHT_HD RoiAxis<T> make_roi_axis(T low, T high, T scale, int64_t pooled,
+                                       int64_t sampling_ratio, bool aligned) {
   const T offset = aligned ? T(0.5) : T(0);
   RoiAxis<T> axis;
   axis.start = low * scale - offset;
@@ -84,9 +84,9 @@ TILEWRIGHT_HD RoiAxis<T> make_roi_axis(T low, T high, T scale, int64_t pooled, i
   if (!aligned) length = max_of(length, T(1));
   axis.bin = length / T(pooled);
   const T adaptive = std::ceil(axis.bin);
-  axis.grid = sampling_ratio > 0                 ? sampling_ratio
-              : adaptive < T(kMaxAdaptiveGrid)   ? (adaptive > T(0) ? int64_t(adaptive) : 0)
-                                                 : kMaxAdaptiveGrid;
+  axis.grid = sampling_ratio > 0               ? sampling_ratio
+              : adaptive < T(kMaxAdaptiveGrid) ? (adaptive > T(0) ? int64_t(adaptive) : 0)
+                                               : kMaxAdaptiveGrid;
   return axis;
 }
 
@@ -125,9 +125,9 @@ template <class T>
 TILEWRIGHT_HD int64_t roi_level(const T* roi, const PyramidRule& rule) {
   if (rule.levels == 1) return 0;
   const T side = std::sqrt((roi[3] - roi[1]) * (roi[4] - roi[2]));
-  const T level = std::floor(T(rule.canonical_level) +
-                             std::log2(side / T(rule.canonical_scale)) + T(1e-6)) -
-                  T(rule.first_level);
+  const T level =
+      std::floor(T(rule.canonical_level) + std::log2(side / T(rule.canonical_scale)) + T(1e-6)) -
+      T(rule.first_level);
   if (!(level > T(0))) return 0;  // NaN too
   return level < T(rule.levels) ? int64_t(level) : rule.levels - 1;
 }

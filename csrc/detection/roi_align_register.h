@@ -1,5 +1,5 @@
-// Registers roi_align, multiscale_roi_align and their backward passes for one dispatch key. A machine
-// (CPU, CUDA, Meta) gives two functions, over one or more levels:
+// Registers roi_align, multiscale_roi_align and their backward passes for one dispatch key. A
+// machine (CPU, CUDA, Meta) gives two functions, over one or more levels:
 //   Tensor pool(RoiAlignArgs, TensorList features, Tensor rois)
 //   Tensor[] pool_backward(RoiAlignArgs, Tensor grad, Tensor rois, SymInt batch, SymInt channels,
 //                          SymInt[] heights, SymInt[] widths)
@@ -17,8 +17,9 @@ struct RoiAlignKernels {
   static at::Tensor single(const at::Tensor& input, const at::Tensor& rois, double spatial_scale,
                            int64_t pooled_height, int64_t pooled_width, int64_t sampling_ratio,
                            bool aligned) {
-    return kPool({"roi_align", {spatial_scale}, pooled_height, pooled_width, sampling_ratio, aligned},
-                 input, rois);
+    return kPool(
+        {"roi_align", {spatial_scale}, pooled_height, pooled_width, sampling_ratio, aligned}, input,
+        rois);
   }
 
   static at::Tensor single_backward(const at::Tensor& grad, const at::Tensor& rois,
@@ -26,8 +27,12 @@ struct RoiAlignKernels {
                                     int64_t pooled_width, c10::SymInt batch, c10::SymInt channels,
                                     c10::SymInt height, c10::SymInt width, int64_t sampling_ratio,
                                     bool aligned) {
-    return kPoolBackward({"_roi_align_backward", {spatial_scale}, pooled_height, pooled_width,
-                          sampling_ratio, aligned},
+    return kPoolBackward({"_roi_align_backward",
+                          {spatial_scale},
+                          pooled_height,
+                          pooled_width,
+                          sampling_ratio,
+                          aligned},
                          grad, rois, batch, channels, height, width)[0];
   }
 

@@ -1,6 +1,8 @@
 // Python's view of the C++ models: construction by keywords, lists and dicts in and out.
 #include <torch/extension.h>
 
+#include <variant>
+
 #include "tilewright/core/check.h"
 #include "tilewright/models/faster_rcnn.h"
 #include "tilewright/models/state.h"
@@ -117,6 +119,18 @@ StateDict state_from(const py::dict& tensors) {
   return state;
 }
 
+std::shared_ptr<FasterRCNNImpl> moved(
+    std::shared_ptr<FasterRCNNImpl> model,
+    const std::optional<std::variant<torch::Device, std::string>>& device,
+    const std::optional<torch::ScalarType>& dtype) {
+  if (device) {
+    const auto* name = std::get_if<std::string>(&*device);
+    model->to(name ? torch::Device(*name) : std::get<torch::Device>(*device));
+  }
+  if (dtype) model->to(*dtype);
+  return model;
+}
+
 void bind_module_interface(py::class_<FasterRCNNImpl, std::shared_ptr<FasterRCNNImpl>>& model) {
   using Model = FasterRCNNImpl;
   model.def("parameters", [](const Model& m) { return m.parameters(); })
@@ -145,12 +159,8 @@ void bind_module_interface(py::class_<FasterRCNNImpl, std::shared_ptr<FasterRCNN
            })
       .def("zero_grad", [](Model& m) { m.zero_grad(); })
       .def_property_readonly("training", [](const Model& m) { return m.is_training(); })
-      .def("to",
-           [](std::shared_ptr<Model> m, const torch::Device& device) {
-             m->to(device);
-             return m;
-           },
-           py::arg("device"));
+      .def("to", &moved, py::arg("device") = py::none(), py::arg("dtype") = py::none(),
+           "Moves and converts all parameters and buffers in place; device may be a string.");
 }
 
 }  // namespace

@@ -23,8 +23,8 @@ Isa read_isa() {
   if (asked == nullptr || *asked == '\0') return best;
   for (Isa isa : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512}) {
     if (std::string(asked) != isa_name(isa)) continue;
-    TORCH_CHECK(isa <= best, "tilewright: TILEWRIGHT_ISA=", asked, " is more than this machine has: ",
-                isa_name(best));
+    TORCH_CHECK(isa <= best, "tilewright: TILEWRIGHT_ISA=", asked,
+                " is more than this machine has: ", isa_name(best));
     return isa;
   }
   TORCH_CHECK(false, "tilewright: TILEWRIGHT_ISA must be baseline, avx2 or avx512, got ", asked);

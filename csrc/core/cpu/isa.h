@@ -1,10 +1,10 @@
-// Chooses, at load time, which of the builds of a CPU kernel runs: each *_cpu_kernel.cpp is compiled
-// once per instruction set and defines functions whose names end in that set's name.
+// Chooses, at load time, which of the builds of a CPU kernel runs: each *_cpu_kernel.cpp is
+// compiled once per instruction set and defines functions whose names end in that set's name.
 #pragma once
 
-// In a *_cpu.h:          TILEWRIGHT_CPU_KERNEL(roi_align_forward, void(const Params&, int64_t, int64_t))
-// In *_cpu_kernel.cpp:   void TILEWRIGHT_ON_MACHINE(roi_align_forward)(const Params& p, ...) { ... }
-// In *_cpu.cpp:          roi_align_forward(params, begin, end);
+// In a *_cpu.h:          TILEWRIGHT_CPU_KERNEL(roi_align_forward, void(const Params&, int64_t,
+// int64_t)) In *_cpu_kernel.cpp:   void TILEWRIGHT_ON_MACHINE(roi_align_forward)(const Params& p,
+// ...) { ... } In *_cpu.cpp:          roi_align_forward(params, begin, end);
 #define TILEWRIGHT_JOIN_INNER(name, machine) name##_##machine
 #define TILEWRIGHT_JOIN(name, machine) TILEWRIGHT_JOIN_INNER(name, machine)
 #define TILEWRIGHT_ON_MACHINE(name) TILEWRIGHT_JOIN(name, TILEWRIGHT_MACHINE)
@@ -13,8 +13,8 @@ namespace tilewright {
 
 enum class Isa { kBaseline, kAvx2, kAvx512 };
 
-// The best that at::get_cpu_capability() allows, or what TILEWRIGHT_ISA (baseline, avx2, avx512) asks
-// for, read once; asking for more than the machine has, or for an unknown name, is an error.
+// The best that at::get_cpu_capability() allows, or what TILEWRIGHT_ISA (baseline, avx2, avx512)
+// asks for, read once; asking for more than the machine has, or for an unknown name, is an error.
 Isa current_isa();
 const char* isa_name(Isa isa);
 

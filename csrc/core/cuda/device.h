@@ -42,22 +42,22 @@ struct AccumulateType<double> {
 template <class T>
 using accumulate_t = typename AccumulateType<T>::type;
 
-TILEWRIGHT_DEVICE float to_accumulate(__half value) { return __half2float(value); }
-TILEWRIGHT_DEVICE float to_accumulate(__nv_bfloat16 value) { return __bfloat162float(value); }
-TILEWRIGHT_DEVICE float to_accumulate(float value) { return value; }
-TILEWRIGHT_DEVICE double to_accumulate(double value) { return value; }
+TILEWRIGHT_HD float to_accumulate(__half value) { return __half2float(value); }
+TILEWRIGHT_HD float to_accumulate(__nv_bfloat16 value) { return __bfloat162float(value); }
+TILEWRIGHT_HD float to_accumulate(float value) { return value; }
+TILEWRIGHT_HD double to_accumulate(double value) { return value; }
 
 // Rounds to nearest even.
 template <class T>
-TILEWRIGHT_DEVICE T from_accumulate(accumulate_t<T> value) {
+TILEWRIGHT_HD T from_accumulate(accumulate_t<T> value) {
   return T(value);
 }
 template <>
-TILEWRIGHT_DEVICE __half from_accumulate<__half>(float value) {
+TILEWRIGHT_HD __half from_accumulate<__half>(float value) {
   return __float2half_rn(value);
 }
 template <>
-TILEWRIGHT_DEVICE __nv_bfloat16 from_accumulate<__nv_bfloat16>(float value) {
+TILEWRIGHT_HD __nv_bfloat16 from_accumulate<__nv_bfloat16>(float value) {
   return __float2bfloat16_rn(value);
 }
 

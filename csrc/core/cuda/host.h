@@ -84,10 +84,10 @@ inline bool deterministic() { return runtime::deterministic_algorithms(); }
 #ifdef TILEWRIGHT_SIMT
 #define TILEWRIGHT_DEVICE_IMPL(m) TILEWRIGHT_DEVICE_IMPL_UNIQUE(m, __COUNTER__)
 #define TILEWRIGHT_DEVICE_IMPL_UNIQUE(m, id) TILEWRIGHT_DEVICE_IMPL_NAMED(m, id)
-#define TILEWRIGHT_DEVICE_IMPL_NAMED(m, id)                                                \
-  static void tilewright_device_impl_##id(torch::Library&);                                \
-  static const ::tilewright::runtime::DeviceImpl tilewright_device_registration_##id(       \
-      &tilewright_device_impl_##id, __FILE__, __LINE__);                                   \
+#define TILEWRIGHT_DEVICE_IMPL_NAMED(m, id)                                           \
+  static void tilewright_device_impl_##id(torch::Library&);                           \
+  static const ::tilewright::runtime::DeviceImpl tilewright_device_registration_##id( \
+      &tilewright_device_impl_##id, __FILE__, __LINE__);                              \
   static void tilewright_device_impl_##id(torch::Library& m)
 #else
 #define TILEWRIGHT_DEVICE_IMPL(m) TORCH_LIBRARY_IMPL(tilewright, CUDA, m)

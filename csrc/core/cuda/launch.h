@@ -15,15 +15,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <tuple>
+#include <type_traits>
 #include <typeinfo>
 
 #include "tilewright/core/cuda/device.h"
 
 namespace tilewright {
-
-// What every GPU grants a block unasked, and the most that sm_80 grants.
-inline constexpr size_t kSharedBytes = 48 * 1024;
-inline constexpr size_t kLargeSharedBytes = 163 * 1024;
 
 namespace runtime {
 // On the current stream of the current device; throws what the runtime reports (launch_cuda.cpp).
@@ -64,6 +61,7 @@ template <auto Kernel, class Pointer = decltype(Kernel)>
 struct Launcher;
 template <auto Kernel, class... Params>
 struct Launcher<Kernel, void (*)(Params...)> {
+  static_assert((std::is_trivially_copyable_v<Params> && ...));
   static void start(const LaunchConfig& config, Params... params) {
 #ifdef TILEWRIGHT_SIMT
     static simt::KernelRecord& record =
@@ -87,7 +85,7 @@ struct Launcher<Kernel, void (*)(Params...)> {
 
 // Runs Kernel(arguments...) on the current stream of the current device.
 template <auto Kernel, class... Arguments>
-void launch(const LaunchConfig& config, const Arguments&... arguments) {
+void launch(const LaunchConfig& config, Arguments&&... arguments) {
   if (config.grid.x == 0 || config.grid.y == 0 || config.grid.z == 0) return;
   detail::Launcher<Kernel>::start(config, arguments...);
 }

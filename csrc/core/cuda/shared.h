@@ -13,7 +13,8 @@
 //   kernel:  SharedMemory shared;  TileParts<T> parts(shared, params.rows);
 //   host:    config.shared_bytes = shared_bytes<TileParts<T>>(rows);
 //
-// A fresh block finds NaN in all of it on the emulated device, and anything on a GPU.
+// A kernel takes all its parts from one cursor; a second one would begin at the first byte again. A
+// fresh block finds NaN in all of it on the emulated device, and anything on a GPU.
 #pragma once
 #include <cstddef>
 

@@ -1,0 +1,78 @@
+"""The checks that every operator passes, written once: error bounds, exports, scripts."""
+
+import io
+
+import torch
+
+EPS = {
+    torch.float64: 2.0**-52,
+    torch.float32: 2.0**-23,
+    torch.bfloat16: 2.0**-7,
+    torch.float16: 2.0**-10,
+}
+
+
+def assert_close_to_fp64(ours, plain, reference, gradient=False):
+    """The project's error rule (design, numerics).
+
+    Args:
+        ours: the operator's result.
+        plain: the plain PyTorch composition in the same dtype, or None where there is none.
+        reference: the fp64 result.
+        gradient: gradients may err three times as much as the composition, results twice.
+    """
+    assert ours.shape == reference.shape, (ours.shape, reference.shape)
+    if reference.numel() == 0:
+        return
+    largest = reference.abs().max().item()
+    error = (ours.double() - reference).abs().max().item()
+    if ours.dtype == torch.float64:
+        bound = 1e-12 * max(largest, 1.0)
+    else:
+        bound = 2 * EPS[ours.dtype] * largest
+        if plain is not None:
+            factor = 3 if gradient else 2
+            bound += factor * (plain.double() - reference).abs().max().item()
+    assert error <= bound, f"error {error:.3g} > {bound:.3g} ({ours.dtype})"
+
+
+def script_round_trip(function, *args):
+    """Scripts a function, writes and reads it as a file would be, and runs it."""
+    buffer = io.BytesIO()
+    torch.jit.save(torch.jit.script(function), buffer)
+    buffer.seek(0)
+    return torch.jit.load(buffer)(*args)
+
+
+class _Module(torch.nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, *args):
+        return self.function(*args)
+
+
+def export_and_run(function, *args, dynamic_shapes=None, other_args=None):
+    """torch.export of a function; runs it on args, or on other sizes."""
+    program = torch.export.export(_Module(function), args, dynamic_shapes=dynamic_shapes)
+    return program.module()(*(other_args or args))
+
+
+def compile_and_run(function, *args, fullgraph=True):
+    return torch.compile(function, fullgraph=fullgraph, backend="aot_eager")(*args)
+
+
+def opcheck(op, args, kwargs=None):
+    """torch.library.opcheck, all of its tests."""
+    torch.library.opcheck(op, args, kwargs or {})
+
+
+def threads(count, function):
+    """Runs a function with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        return function()
+    finally:
+        torch.set_num_threads(before)

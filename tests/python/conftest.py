@@ -1,0 +1,63 @@
+"""Devices, tolerances and the launch check that every operator's test shares.
+
+TILEWRIGHT_DEVICE chooses the machine of the whole run: ``cpu`` (default), ``simt`` (the CUDA kernels on the
+emulated device; tensors live on the CPU) or ``cuda``.
+"""
+
+import os
+
+import pytest
+import torch
+
+import tilewright
+
+MACHINE = os.environ.get("TILEWRIGHT_DEVICE") or "cpu"
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+
+
+@pytest.fixture
+def device():
+    """Where the tensors of a test live."""
+    return torch.device("cuda" if MACHINE == "cuda" else "cpu")
+
+
+@pytest.fixture
+def data_raises():
+    """Whether bad data (not shapes) is an error: on the CPU; made harmless by the CUDA kernels."""
+    return MACHINE == "cpu"
+
+
+@pytest.fixture(autouse=True)
+def kernels_ran(request):
+    """On the emulated device, a test marked `kernels` must have launched device code."""
+    if MACHINE != "simt" or request.node.get_closest_marker("kernels") is None:
+        yield
+        return
+    before = torch.ops.tilewright_simt.launch_count()
+    yield
+    if request.node.get_closest_marker("no_launch") is None:
+        assert torch.ops.tilewright_simt.launch_count() > before, "no device code was launched"
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "no_launch: of the kernels tests, one that must not launch")
+
+
+def pytest_collection_modifyitems(config, items):
+    """On the emulated device and on a GPU only tests of kernels differ from the CPU's run."""
+    if MACHINE == "cpu":
+        return
+    kept = [item for item in items if item.get_closest_marker("kernels") is not None]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+    items[:] = kept
+
+
+def pytest_report_header():
+    order = os.environ.get("TILEWRIGHT_SIMT_ORDER", "0")
+    machine = f"{MACHINE}, order {order}" if MACHINE == "simt" else MACHINE
+    return f"tilewright {tilewright.__version__} on {machine}, torch {torch.__version__}"
