@@ -56,6 +56,7 @@ else()
 endif()
 
 if(NOT TILEWRIGHT_CUDA_INCLUDE_DIR)
-  find_path(TILEWRIGHT_CUDA_INCLUDE_DIR cuda_bf16.h
+  # Needs crt/ and nv/ too, which come in wheels of their own (nvidia-cuda-crt, nvidia-cuda-cccl).
+  find_path(TILEWRIGHT_CUDA_INCLUDE_DIR crt/host_defines.h
     HINTS $ENV{CUDA_HOME}/include ${Tilewright_TORCH_PREFIX}/../nvidia/cu13/include)
 endif()

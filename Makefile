@@ -1,0 +1,65 @@
+# The commands that the README shows. `make test` and `make demo` need nothing but Python, g++ and a network
+# on a fresh machine; what is missing is installed once.
+#
+#   VENV=.venv    the virtual environment; VENV= (empty) uses the Python at hand, offline
+#   TILEWRIGHT_DEVICE=cuda   run the tests and benchmarks on a GPU (with VENV= on a machine that has torch)
+#   DEMO_ARGS=... more arguments for the demo, such as --resume
+VENV ?= .venv
+PYTHON ?= python3
+ifneq ($(VENV),)
+RUN := $(VENV)/bin/python
+ENVIRONMENT := $(VENV)/.ready
+else
+RUN := $(PYTHON)
+ENVIRONMENT :=
+export PYTHONPATH := $(CURDIR)/build/python:$(PYTHONPATH)
+endif
+CMAKE_DIR := build/cmake
+INSTALLED := build/.installed$(if $(VENV),,-here)
+
+.PHONY: build test demo bench lint format clean
+
+build: $(ENVIRONMENT) $(INSTALLED)
+	@cmake --build $(CMAKE_DIR) --target install -- $(if $(wildcard $(CMAKE_DIR)/build.ninja),--quiet,--silent) \
+	  > build/log.txt 2>&1 || { cat build/log.txt; exit 1; }
+
+$(VENV)/.ready: requirements/dev.txt tools/system_packages.sh
+	@sh tools/system_packages.sh
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
+	@touch $@
+
+# The first time the package is configured, built and put in place; afterwards CMake alone keeps it up to
+# date. Without a virtual environment pip is not asked: the environment at hand stays as it is.
+$(INSTALLED): setup.py pyproject.toml | $(ENVIRONMENT)
+	@mkdir -p build/python
+	@rm -f build/.installed build/.installed-here
+ifneq ($(VENV),)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+else
+	$(RUN) setup.py --quiet build_ext --inplace
+	@ln -sfn ../../ops build/python/tilewright
+endif
+	@touch $@
+
+test: build
+	$(RUN) tests/run.py
+
+demo: build
+	$(RUN) examples/train_detector.py $(DEMO_ARGS)
+
+bench: build
+	$(RUN) benchmarks/detection.py
+
+lint: $(ENVIRONMENT)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs $(if $(VENV),$(VENV)/bin/)clang-format --dry-run --Werror
+
+format: $(ENVIRONMENT)
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+	git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs $(if $(VENV),$(VENV)/bin/)clang-format -i
+
+clean:
+	rm -rf build dist demo_output ops/lib ops/include ops/share ops/_C*.so

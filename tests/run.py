@@ -1,0 +1,98 @@
+"""Runs every test suite of the project, one after another, and sums them up in the last line.
+
+The Python tests run on the CPU, then those of kernels on the emulated CUDA device, and a subset of these
+under further orders of threads and blocks. With TILEWRIGHT_DEVICE=cuda they run on the GPU instead. What
+is not built here (no GoogleTest, no Boost.Context) is left out with a line.
+"""
+
+import os
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+BUILD = ROOT / "build" / "cmake"
+RESULTS = ROOT / "build" / "test_results"
+ORDERS = (1, 2, 7)  # seeds; 0 is the order of indices
+
+
+def suites():
+    """(name, command, environment, results file) of each suite, and lines on what is left out."""
+    found, left_out = [], []
+    for program in ("tests/simt/tilewright_simt_test", "tests/cpp/tilewright_test"):
+        name = Path(program).name
+        if (BUILD / program).exists():
+            results = RESULTS / f"{name}.xml"
+            command = [str(BUILD / program), "--gtest_brief=1", f"--gtest_output=xml:{results}"]
+            found.append((name, command, {}, results))
+        else:
+            left_out.append(f"{name}: not built (GoogleTest or Boost.Context is missing)")
+
+    def python(name, *arguments, **environment):
+        results = RESULTS / f"{name}.xml"
+        command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={results}", *arguments]
+        found.append((name, command, environment, results))
+
+    if os.environ.get("TILEWRIGHT_DEVICE") == "cuda":
+        python("python-cuda", TILEWRIGHT_DEVICE="cuda")
+        return found, left_out
+    python("python-cpu", TILEWRIGHT_DEVICE="cpu")
+    if (ROOT / "ops" / "lib" / "libtilewright_simt.so").exists():
+        first, *others = ORDERS
+        python("python-simt", TILEWRIGHT_DEVICE="simt", TILEWRIGHT_SIMT_ORDER=str(first))
+        for order in others:
+            python(
+                f"python-simt-order-{order}",
+                "-m",
+                "orders",
+                TILEWRIGHT_DEVICE="simt",
+                TILEWRIGHT_SIMT_ORDER=str(order),
+            )
+    else:
+        left_out.append("python-simt: the emulated device is not built (Boost.Context is missing)")
+    return found, left_out
+
+
+def read(results):
+    """(passed, failed, skipped) of a JUnit file; a suite that left none has failed."""
+    if not results.exists():
+        return 0, 1, 0
+    cases = ElementTree.parse(results).getroot().iter("testcase")
+    passed = failed = skipped = 0
+    for case in cases:
+        if case.find("failure") is not None or case.find("error") is not None:
+            failed += 1
+        elif case.find("skipped") is not None or case.get("status") == "notrun":
+            skipped += 1
+        else:
+            passed += 1
+    return passed, failed, skipped
+
+
+def main():
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    found, left_out = suites()
+    total = [0, 0, 0]
+    summary = []
+    for name, command, environment, results in found:
+        results.unlink(missing_ok=True)
+        print(f"== {name}", flush=True)
+        start = time.monotonic()
+        code = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}).returncode
+        counts = read(results)
+        if code != 0 and counts[1] == 0:  # a crash, or no test at all
+            counts = (counts[0], 1, counts[2])
+        total = [a + b for a, b in zip(total, counts, strict=True)]
+        seconds = time.monotonic() - start
+        summary.append(
+            f"{name:24} {counts[0]:5} passed {counts[1]:3} failed {counts[2]:3} skipped {seconds:6.0f} s"
+        )
+    print("\n".join(["==", *summary, *left_out]))
+    print(f"{total[0]} passed, {total[1]} failed, {total[2]} skipped")
+    return 1 if total[1] or not total[0] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
