@@ -6,6 +6,7 @@ is not built here (no GoogleTest, no Boost.Context) is left out with a line.
 """
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -55,6 +56,21 @@ def suites():
     return found, left_out
 
 
+def missed_kernels():
+    """Kernels of the CUDA build that no emulated test launched; None where there is nothing to compare."""
+    library, launched = BUILD / "tree" / "lib" / "libtilewright.so", RESULTS / "launched_kernels.txt"
+    if not library.exists() or not launched.exists():
+        return None
+    symbols = subprocess.run(
+        ["nm", "-C", str(library)], check=True, capture_output=True, text=True
+    ).stdout
+    built = {
+        match.replace("on_cuda::", "")
+        for match in re.findall(r" [tTW] (void tilewright::on_cuda::\w+_kernel\S.*\))$", symbols, re.M)
+    }
+    return sorted(built - set(launched.read_text().splitlines())) if built else None
+
+
 def read(results):
     """(passed, failed, skipped) of a JUnit file; a suite that left none has failed."""
     if not results.exists():
@@ -74,6 +90,7 @@ def read(results):
 def main():
     RESULTS.mkdir(parents=True, exist_ok=True)
     found, left_out = suites()
+    (RESULTS / "launched_kernels.txt").unlink(missing_ok=True)
     total = [0, 0, 0]
     summary = []
     for name, command, environment, results in found:
@@ -89,6 +106,10 @@ def main():
         summary.append(
             f"{name:24} {counts[0]:5} passed {counts[1]:3} failed {counts[2]:3} skipped {seconds:6.0f} s"
         )
+    missed = missed_kernels()
+    if missed is not None:
+        total[1 if missed else 0] += 1
+        summary.append(f"kernels of the CUDA build that the emulated tests missed: {missed or 'none'}")
     print("\n".join(["==", *summary, *left_out]))
     print(f"{total[0]} passed, {total[1]} failed, {total[2]} skipped")
     return 1 if total[1] or not total[0] else 0

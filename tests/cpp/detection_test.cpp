@@ -1,10 +1,10 @@
 // The pooling ops and NMS as C++ programs use them: values, gradients through autograd, a training loop,
 // TorchScript, errors.
 #include <gtest/gtest.h>
+#include <torch/csrc/jit/ir/irparser.h>
+#include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/script.h>
 #include <torch/torch.h>
-
-#include <sstream>
 
 #include "tilewright/core/version.h"
 #include "tilewright/detection/multiscale_roi_align.h"
@@ -105,15 +105,23 @@ TEST(Nms, KeepsTheBestOfEachHeap) {
       torch::equal(tilewright::batched_nms(boxes, scores, classes, 0.5), torch::tensor({1, 2, 0})));
 }
 
+// A TorchScript graph as a file holds it; a whole scripted detector is loaded by examples/cpp_detector.
 TEST(TorchScript, CallsTheOperators) {
-  const auto unit = torch::jit::compile(R"(
-    def pool(x, rois):
-        return torch.ops.tilewright.roi_align(x, rois, 1.0, 2, 2)
-  )");
+  auto graph = std::make_shared<torch::jit::Graph>();
+  torch::jit::parseIR(R"IR(
+    graph(%x : Tensor, %rois : Tensor):
+      %scale : float = prim::Constant[value=1.]()
+      %two : int = prim::Constant[value=2]()
+      %aligned : bool = prim::Constant[value=0]()
+      %y : Tensor = tilewright::roi_align(%x, %rois, %scale, %two, %two, %two, %aligned)
+      return (%y))IR",
+                      graph.get());
+  torch::jit::GraphExecutor executor(graph, "pool");
   const auto x = plane(8, 8).to(torch::kFloat);
   const auto rois = torch::tensor({{0.f, 1.f, 1.f, 6.f, 6.f}});
-  const auto out = unit->run_method("pool", x, rois).toTensor();
-  EXPECT_TRUE(torch::equal(out, tilewright::roi_align(x, rois, 1.0, 2, 2)));
+  torch::jit::Stack stack{x, rois};
+  executor.run(stack);
+  EXPECT_TRUE(torch::equal(stack.back().toTensor(), tilewright::roi_align(x, rois, 1.0, 2, 2, 2)));
 }
 
 TEST(Errors, SayWhatWasExpected) {

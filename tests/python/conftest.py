@@ -5,6 +5,7 @@ emulated device; tensors live on the CPU) or ``cuda``.
 """
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -61,3 +62,13 @@ def pytest_report_header():
     order = os.environ.get("TILEWRIGHT_SIMT_ORDER", "0")
     machine = f"{MACHINE}, order {order}" if MACHINE == "simt" else MACHINE
     return f"tilewright {tilewright.__version__} on {machine}, torch {torch.__version__}"
+
+
+def pytest_sessionfinish(session):
+    """Leaves the names of the kernels that the emulated device ran, for tests/run.py."""
+    if MACHINE != "simt":
+        return
+    path = Path(__file__).parents[2] / "build" / "test_results" / "launched_kernels.txt"
+    if path.parent.exists():
+        with path.open("a") as file:
+            file.writelines(f"{name}\n" for name in torch.ops.tilewright_simt.launched_kernels())
