@@ -9,6 +9,7 @@ PYTHON ?= python3
 ifneq ($(VENV),)
 RUN := $(VENV)/bin/python
 ENVIRONMENT := $(VENV)/.ready
+export PATH := $(abspath $(VENV))/bin:$(PATH)
 else
 RUN := $(PYTHON)
 ENVIRONMENT :=
