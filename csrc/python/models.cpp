@@ -1,8 +1,6 @@
 // Python's view of the C++ models: construction by keywords, lists and dicts in and out.
 #include <torch/extension.h>
 
-#include <variant>
-
 #include "tilewright/core/check.h"
 #include "tilewright/models/faster_rcnn.h"
 #include "tilewright/models/state.h"
@@ -119,16 +117,18 @@ StateDict state_from(const py::dict& tensors) {
   return state;
 }
 
-std::shared_ptr<FasterRCNNImpl> moved(
-    std::shared_ptr<FasterRCNNImpl> model,
-    const std::optional<std::variant<torch::Device, std::string>>& device,
-    const std::optional<torch::ScalarType>& dtype) {
-  if (device) {
-    const auto* name = std::get_if<std::string>(&*device);
-    model->to(name ? torch::Device(*name) : std::get<torch::Device>(*device));
-  }
-  if (dtype) model->to(*dtype);
-  return model;
+torch::Device device_from(const py::object& device) {
+  return py::isinstance<py::str>(device) ? torch::Device(device.cast<std::string>())
+                                         : device.cast<torch::Device>();
+}
+
+// Module::to would turn the integer buffers of batch norm into floating ones.
+void convert_floating(FasterRCNNImpl& model, torch::ScalarType dtype) {
+  const auto convert = [dtype](torch::Tensor tensor) {
+    if (tensor.is_floating_point()) tensor.set_data(tensor.to(dtype));
+  };
+  for (const auto& parameter : model.parameters()) convert(parameter);
+  for (const auto& buffer : model.buffers()) convert(buffer);
 }
 
 void bind_module_interface(py::class_<FasterRCNNImpl, std::shared_ptr<FasterRCNNImpl>>& model) {
@@ -136,22 +136,27 @@ void bind_module_interface(py::class_<FasterRCNNImpl, std::shared_ptr<FasterRCNN
   model.def("parameters", [](const Model& m) { return m.parameters(); })
       .def("named_parameters", [](const Model& m) { return dict_of(m.named_parameters()); })
       .def("named_buffers", [](const Model& m) { return dict_of(m.named_buffers()); })
-      .def("state_dict", [](const Model& m) { return dict_of(state_dict(m)); },
-           "Parameters and buffers under torchvision's names, detached; they share memory with the "
-           "model.")
-      .def("load_state_dict",
-           [](Model& m, const py::dict& tensors) { load_state_dict(m, state_from(tensors)); },
-           py::arg("state_dict"), "Copies the values in; every key and shape must match.")
-      .def("save", [](const Model& m, const std::string& path) { save_module(m, path); },
-           py::arg("path"), "Writes a torch archive, which tilewright::load_module reads in C++.")
-      .def("load", [](Model& m, const std::string& path) { load_module(m, path); },
-           py::arg("path"), "Reads what save wrote.")
-      .def("train",
-           [](std::shared_ptr<Model> m, bool mode) {
-             m->train(mode);
-             return m;
-           },
-           py::arg("mode") = true)
+      .def(
+          "state_dict", [](const Model& m) { return dict_of(state_dict(m)); },
+          "Parameters and buffers under torchvision's names, detached; they share memory with the "
+          "model.")
+      .def(
+          "load_state_dict",
+          [](Model& m, const py::dict& tensors) { load_state_dict(m, state_from(tensors)); },
+          py::arg("state_dict"), "Copies the values in; every key and shape must match.")
+      .def(
+          "save", [](const Model& m, const std::string& path) { save_module(m, path); },
+          py::arg("path"), "Writes a torch archive, which tilewright::load_module reads in C++.")
+      .def(
+          "load", [](Model& m, const std::string& path) { load_module(m, path); }, py::arg("path"),
+          "Reads what save wrote.")
+      .def(
+          "train",
+          [](std::shared_ptr<Model> m, bool mode) {
+            m->train(mode);
+            return m;
+          },
+          py::arg("mode") = true)
       .def("eval",
            [](std::shared_ptr<Model> m) {
              m->eval();
@@ -159,8 +164,17 @@ void bind_module_interface(py::class_<FasterRCNNImpl, std::shared_ptr<FasterRCNN
            })
       .def("zero_grad", [](Model& m) { m.zero_grad(); })
       .def_property_readonly("training", [](const Model& m) { return m.is_training(); })
-      .def("to", &moved, py::arg("device") = py::none(), py::arg("dtype") = py::none(),
-           "Moves and converts all parameters and buffers in place; device may be a string.");
+      .def(
+          "to",
+          [](std::shared_ptr<Model> m, const py::object& device,
+             const std::optional<torch::ScalarType>& dtype) {
+            if (!device.is_none()) m->to(device_from(device));
+            if (dtype) convert_floating(*m, *dtype);
+            return m;
+          },
+          py::arg("device") = py::none(), py::arg("dtype") = py::none(),
+          "Moves all parameters and buffers to `device` (a string will do), and converts the "
+          "floating ones to `dtype`.");
 }
 
 }  // namespace
@@ -169,18 +183,19 @@ void bind_models(py::module_& m) {
   py::class_<FasterRCNNImpl, std::shared_ptr<FasterRCNNImpl>> model(
       m, "FasterRCNN",
       "Faster R-CNN with a ResNet-18 and a feature pyramid, implemented in C++.\n\n"
-      "FasterRCNN(num_classes, **options): num_classes counts the background; the options are those "
-      "of torchvision's FasterRCNN (see tilewright/models/faster_rcnn_options.h), and `options` "
-      "shows their values.");
+      "FasterRCNN(num_classes, **options): num_classes counts the background. The options are "
+      "those of torchvision's FasterRCNN, described in tilewright/models/faster_rcnn_options.h; the "
+      "attribute `options` shows their values.");
   model
       .def(py::init([](int64_t num_classes, const py::kwargs& keywords) {
              return std::make_shared<FasterRCNNImpl>(options_from(num_classes, keywords));
            }),
            py::arg("num_classes"))
-      .def("forward", &forward, py::arg("images"), py::arg("targets") = py::none(),
-           "(losses, detections): a dict of scalars in training mode, a list of dicts with boxes, "
-           "labels and scores in evaluation mode. images: list of (3, H, W) in [0, 1]; targets: list "
-           "of dicts with boxes (G, 4) and labels (G,), needed in training mode.")
+      .def(
+          "forward", &forward, py::arg("images"), py::arg("targets") = py::none(),
+          "(losses, detections): a dict of scalars in training mode, a list of dicts with boxes, "
+          "labels and scores in evaluation mode. images: a list of (3, H, W) in [0, 1]; targets: a "
+          "list of dicts with boxes (G, 4) and labels (G,), needed in training mode.")
       .def("__call__", &forward, py::arg("images"), py::arg("targets") = py::none())
       .def_property_readonly("options", &options_of);
   bind_module_interface(model);

@@ -1,0 +1,50 @@
+// Checks and small steps that every box operator needs; nothing here is part of the public C++ API.
+#pragma once
+#include <ATen/TensorOperators.h>
+#include <ATen/core/Tensor.h>
+
+#include <limits>
+#include <string>
+
+#include "tilewright/core/check.h"
+
+namespace tilewright::boxes_internal {
+
+inline constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+
+// 16-bit floats become float32; float32 and float64 stay.
+inline at::Tensor at_least_float(const at::Tensor& tensor) {
+  const auto type = tensor.scalar_type();
+  return type == at::kHalf || type == at::kBFloat16 ? tensor.to(at::kFloat) : tensor;
+}
+
+// As above for coordinates, which may be integers too: those become int64, where areas do not wrap.
+inline at::Tensor computable(const at::Tensor& boxes) {
+  return boxes.is_floating_point() ? at_least_float(boxes) : boxes.to(at::kLong);
+}
+
+// Non-finite rows become empty boxes at the origin, which overlap nothing and get no gradient.
+inline at::Tensor finite_or_empty(const at::Tensor& boxes) {
+  if (!boxes.is_floating_point()) return boxes;
+  return boxes.masked_fill(boxes.isfinite().all(-1, /*keepdim=*/true).logical_not(), 0);
+}
+
+// (N,) bool; false too where a side is NaN.
+inline at::Tensor sides_at_least(const at::Tensor& boxes, double min_size) {
+  const auto side = boxes.slice(1, 2, 4) - boxes.slice(1, 0, 2);  // (N, 2)
+  return (side >= min_size).all(1);
+}
+
+inline void check_coordinates(const char* op, const std::string& name, const at::Tensor& boxes) {
+  TILEWRIGHT_CHECK(op, boxes.dim() >= 1 && boxes.sym_size(-1) == 4, name,
+                   " must have shape (..., 4), got ", shape_of(boxes));
+  TILEWRIGHT_CHECK(op, !boxes.is_complex() && boxes.scalar_type() != at::kBool, name,
+                   " must be floating or integer, got ", boxes.scalar_type());
+}
+
+inline void check_box_rows(const char* op, const char* name, const at::Tensor& boxes) {
+  check_shape(op, name, boxes, "(N, 4)", 2, 4);
+  check_floating(op, name, boxes);
+}
+
+}  // namespace tilewright::boxes_internal

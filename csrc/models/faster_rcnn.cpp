@@ -1,0 +1,101 @@
+// The whole detector: images in, losses or detections out.
+#include "tilewright/models/faster_rcnn.h"
+
+#include "tilewright/core/check.h"
+#include "tilewright/detection/boxes.h"
+#include "tilewright/models/detection_inputs.h"
+#include "tilewright/models/feature_pyramid.h"
+
+namespace tilewright {
+namespace {
+
+constexpr auto kName = "FasterRCNN";
+
+const FasterRCNNOptions& checked(const FasterRCNNOptions& options) {
+  TILEWRIGHT_CHECK(kName, options.num_classes() >= 2,
+                   "num_classes counts the background and must be at least 2, got ",
+                   options.num_classes());
+  return options;
+}
+
+const std::shared_ptr<DetectionBackboneImpl>& checked(
+    const std::shared_ptr<DetectionBackboneImpl>& backbone) {
+  TILEWRIGHT_CHECK(kName, backbone != nullptr, "backbone must not be null");
+  return backbone;
+}
+
+std::vector<ImageSize> sizes_of(const std::vector<torch::Tensor>& images) {
+  std::vector<ImageSize> sizes;
+  for (const auto& image : images) sizes.push_back({image.size(-2), image.size(-1)});
+  return sizes;
+}
+
+// Targets in pixels of the resized images; raises for what cannot be trained on.
+std::vector<DetectionTarget> carried_targets(
+    const std::optional<std::vector<DetectionTarget>>& targets,
+    const std::vector<torch::Tensor>& images, const std::vector<torch::Tensor>& resized,
+    int64_t num_classes) {
+  TILEWRIGHT_CHECK(kName, targets.has_value(), "targets must be given in training mode");
+  TILEWRIGHT_CHECK(kName, targets->size() == images.size(),
+                   "targets must have one entry for each of ", images.size(), " images, got ",
+                   targets->size());
+  std::vector<torch::Tensor> boxes, labels;
+  for (size_t i = 0; i < targets->size(); ++i) {
+    const auto& target = (*targets)[i];
+    TILEWRIGHT_CHECK(kName, target.boxes.defined() && target.labels.defined(), "targets[", i,
+                     "] must have boxes and labels");
+    boxes.push_back(target.boxes);
+    labels.push_back(target.labels);
+  }
+  boxes = prepare_targets(boxes, labels, images, resized, num_classes);
+  std::vector<DetectionTarget> carried;
+  for (size_t i = 0; i < boxes.size(); ++i) carried.push_back({boxes[i], labels[i]});
+  return carried;
+}
+
+}  // namespace
+
+FasterRCNNImpl::FasterRCNNImpl(const FasterRCNNOptions& options)
+    : FasterRCNNImpl(
+          std::make_shared<ResNetFpnBackboneImpl>(ResNetOptions(), options.fpn_channels()),
+          options) {}
+
+FasterRCNNImpl::FasterRCNNImpl(const std::shared_ptr<DetectionBackboneImpl>& backbone,
+                               const FasterRCNNOptions& options)
+    : options_(checked(options)),
+      backbone_(checked(backbone)),
+      rpn_(backbone_->out_channels(), backbone_->num_levels(), options),
+      roi_heads_(backbone_->out_channels(), backbone_->roi_strides(), options) {
+  register_module("backbone", backbone_);
+  register_module("rpn", rpn_);
+  register_module("roi_heads", roi_heads_);
+}
+
+DetectionOutput FasterRCNNImpl::forward(
+    const std::vector<torch::Tensor>& images,
+    const std::optional<std::vector<DetectionTarget>>& targets) {
+  const auto resized = resize_images(images, options_.image_mean(), options_.image_std(),
+                                     options_.min_size(), options_.max_size());
+  std::vector<DetectionTarget> carried;
+  std::vector<torch::Tensor> gt_boxes;
+  if (is_training()) {
+    carried = carried_targets(targets, images, resized, options_.num_classes());
+    for (const auto& target : carried) gt_boxes.push_back(target.boxes);
+  }
+  const auto batch = pad_images(resized);  // (B, 3, H, W)
+  const auto sizes = sizes_of(resized);
+  const auto features = backbone_->forward(batch);
+  auto proposed = rpn_(features, sizes, ImageSize{batch.size(2), batch.size(3)}, gt_boxes);
+  auto headed = roi_heads_(features, proposed.proposals, sizes, carried);
+
+  DetectionOutput out{std::move(headed.losses), std::move(headed.detections)};
+  for (const auto& loss : proposed.losses) out.losses.insert(loss.key(), loss.value());
+  for (size_t i = 0; i < out.detections.size(); ++i) {
+    auto& boxes = out.detections[i].boxes;
+    boxes = resize_boxes(boxes, {resized[i].size(-2), resized[i].size(-1)},
+                         {images[i].size(-2), images[i].size(-1)});
+  }
+  return out;
+}
+
+}  // namespace tilewright

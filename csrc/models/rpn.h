@@ -1,0 +1,58 @@
+// The region proposal network of Faster R-CNN: where in the image an object may be.
+#pragma once
+#include <torch/nn/modules/container/sequential.h>
+#include <torch/nn/modules/conv.h>
+#include <torch/nn/pimpl.h>
+
+#include <utility>
+#include <vector>
+
+#include "tilewright/core/export.h"
+#include "tilewright/models/detection_types.h"
+#include "tilewright/models/faster_rcnn_options.h"
+
+namespace tilewright {
+
+// One 3x3 convolution, then objectness and box deltas for each anchor; shared by all levels.
+class TILEWRIGHT_API RpnHeadImpl : public torch::nn::Module {
+ public:
+  RpnHeadImpl(int64_t channels, int64_t num_anchors);
+
+  struct Output {
+    std::vector<torch::Tensor> objectness;  // (B, A, H_l, W_l)
+    std::vector<torch::Tensor> deltas;      // (B, 4 * A, H_l, W_l)
+  };
+  Output forward(const std::vector<torch::Tensor>& features);
+
+ private:
+  torch::nn::Sequential conv_;
+  torch::nn::Conv2d cls_logits_, bbox_pred_;
+};
+TORCH_MODULE(RpnHead);
+
+class TILEWRIGHT_API RegionProposalNetworkImpl : public torch::nn::Module {
+ public:
+  // `num_levels` maps of `channels` channels will come in.
+  RegionProposalNetworkImpl(int64_t channels, int64_t num_levels, FasterRCNNOptions options);
+
+  struct Output {
+    std::vector<torch::Tensor> proposals;  // per image (P_i, 4), no gradient
+    NamedLosses losses;                    // loss_objectness and loss_rpn_box_reg, in training mode
+  };
+  // image_sizes: of the images without padding; batch: of the padded batch. gt_boxes: one (G_i, 4)
+  // per image, in pixels of the batch; empty in evaluation mode.
+  Output forward(const std::vector<torch::Tensor>& features,
+                 const std::vector<ImageSize>& image_sizes, ImageSize batch,
+                 const std::vector<torch::Tensor>& gt_boxes);
+
+ private:
+  NamedLosses losses(const torch::Tensor& objectness, const torch::Tensor& deltas,
+                     const torch::Tensor& anchors, const std::vector<torch::Tensor>& gt_boxes);
+
+  FasterRCNNOptions options_;
+  std::vector<double> anchor_sizes_, aspect_ratios_;  // level after level
+  RpnHead head_;
+};
+TORCH_MODULE(RegionProposalNetwork);
+
+}  // namespace tilewright

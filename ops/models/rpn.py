@@ -1,0 +1,136 @@
+"""The region proposal network, scriptable: the twin of ``csrc/models/rpn.cpp``."""
+
+import torch
+from tilewright.models import detection_losses
+from torch import Tensor, nn
+
+
+class RpnHead(nn.Module):
+    """One 3x3 convolution, then objectness and box deltas for each anchor; shared by all levels."""
+
+    def __init__(self, channels: int, num_anchors: int):
+        super().__init__()
+        self.conv = nn.Sequential(
+            nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU())
+        )
+        self.cls_logits = nn.Conv2d(channels, num_anchors, 1)
+        self.bbox_pred = nn.Conv2d(channels, num_anchors * 4, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.01)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        objectness: list[Tensor] = []
+        deltas: list[Tensor] = []
+        for feature in features:
+            hidden = self.conv(feature)
+            objectness.append(self.cls_logits(hidden))
+            deltas.append(self.bbox_pred(hidden))
+        return objectness, deltas
+
+
+class RegionProposalNetwork(nn.Module):
+    """Feature maps to proposals per image, and in training mode to two losses."""
+
+    def __init__(
+        self,
+        channels: int,
+        anchor_sizes: list[list[float]],
+        aspect_ratios: list[float],
+        pre_nms_top_n_train: int,
+        pre_nms_top_n_test: int,
+        post_nms_top_n_train: int,
+        post_nms_top_n_test: int,
+        nms_thresh: float,
+        fg_iou_thresh: float,
+        bg_iou_thresh: float,
+        batch_size_per_image: int,
+        positive_fraction: float,
+        score_thresh: float,
+    ):
+        super().__init__()
+        self.head = RpnHead(channels, len(anchor_sizes[0]) * len(aspect_ratios))
+        self.anchor_sizes = [float(size) for level in anchor_sizes for size in level]
+        self.aspect_ratios = [float(ratio) for _ in anchor_sizes for ratio in aspect_ratios]
+        self.pre_nms_top_n_train = pre_nms_top_n_train
+        self.pre_nms_top_n_test = pre_nms_top_n_test
+        self.post_nms_top_n_train = post_nms_top_n_train
+        self.post_nms_top_n_test = post_nms_top_n_test
+        self.nms_thresh = nms_thresh
+        self.fg_iou_thresh = fg_iou_thresh
+        self.bg_iou_thresh = bg_iou_thresh
+        self.batch_size_per_image = batch_size_per_image
+        self.positive_fraction = positive_fraction
+        self.score_thresh = score_thresh
+
+    def forward(
+        self, features: list[Tensor], resized: list[Tensor], batch: Tensor, gt_boxes: list[Tensor]
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        levels, level_deltas = self.head(features)
+        objectness = torch.ops.tilewright.flatten_predictions(levels, 1).squeeze(-1)  # (B, N)
+        deltas = torch.ops.tilewright.flatten_predictions(level_deltas, 4)  # (B, N, 4)
+        anchors = torch.ops.tilewright.grid_anchors(
+            features, self.anchor_sizes, self.aspect_ratios, batch.size(2), batch.size(3)
+        )  # (N, 4)
+        level_sizes = [level.size(1) * level.size(2) * level.size(3) for level in levels]
+        pre_nms_top_n = self.pre_nms_top_n_train if self.training else self.pre_nms_top_n_test
+        post_nms_top_n = self.post_nms_top_n_train if self.training else self.post_nms_top_n_test
+        proposals: list[Tensor] = []
+        for i, image in enumerate(resized):
+            proposals.append(
+                torch.ops.tilewright.generate_proposals(
+                    objectness[i],
+                    deltas[i],
+                    anchors,
+                    level_sizes,
+                    image.size(-2),
+                    image.size(-1),
+                    pre_nms_top_n,
+                    post_nms_top_n,
+                    self.nms_thresh,
+                    self.score_thresh,
+                )[0]
+            )
+        losses: dict[str, Tensor] = {}
+        if self.training:
+            losses = self.losses(objectness, deltas, anchors, gt_boxes)
+        return proposals, losses
+
+    def losses(
+        self, objectness: Tensor, deltas: Tensor, anchors: Tensor, gt_boxes: list[Tensor]
+    ) -> dict[str, Tensor]:
+        labels: list[Tensor] = []
+        matched: list[Tensor] = []
+        positives: list[Tensor] = []
+        negatives: list[Tensor] = []
+        for boxes in gt_boxes:
+            is_object = torch.ones(boxes.size(0), dtype=torch.int64, device=boxes.device)
+            label, match = torch.ops.tilewright.assign_targets(
+                boxes, is_object, anchors, self.fg_iou_thresh, self.bg_iou_thresh, True
+            )
+            positive, negative = torch.ops.tilewright.sample_balanced(
+                label,
+                detection_losses.sampling_noise(label),
+                self.batch_size_per_image,
+                self.positive_fraction,
+            )
+            labels.append(label)
+            matched.append(match)
+            positives.append(positive)
+            negatives.append(negative)
+        positive = torch.cat(positives).nonzero().squeeze(1)
+        sampled = torch.cat([positive, torch.cat(negatives).nonzero().squeeze(1)])
+        targets = torch.ops.tilewright.encode_boxes(
+            torch.cat(matched)[positive],
+            anchors[positive.remainder(anchors.size(0))],
+            [1.0, 1.0, 1.0, 1.0],
+        )
+        return {
+            "loss_objectness": detection_losses.objectness_loss(
+                objectness.flatten()[sampled], torch.cat(labels)[sampled]
+            ),
+            "loss_rpn_box_reg": detection_losses.box_regression_loss(
+                deltas.flatten(0, 1)[positive], targets, sampled.size(0)
+            ),
+        }

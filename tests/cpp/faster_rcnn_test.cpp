@@ -1,0 +1,185 @@
+// Faster R-CNN in a program without Python: it trains, detects, is saved and loaded, and says what
+// is wrong with its inputs.
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <functional>
+
+#include "tilewright/models/faster_rcnn.h"
+#include "tilewright/models/feature_pyramid.h"
+#include "tilewright/models/state.h"
+
+namespace {
+
+using tilewright::DetectionTarget;
+using tilewright::FasterRCNN;
+using tilewright::FasterRCNNOptions;
+
+FasterRCNNOptions small_options() {
+  return FasterRCNNOptions(3)
+      .min_size(64)
+      .max_size(96)
+      .fpn_channels(32)
+      .representation_size(64)
+      .anchor_sizes({{8}, {16}, {32}, {64}, {128}})
+      .rpn_pre_nms_top_n_train(200)
+      .rpn_post_nms_top_n_train(60)
+      .rpn_batch_size_per_image(64)
+      .box_batch_size_per_image(32);
+}
+
+// A bright square and a dark one on grey.
+struct Scene {
+  std::vector<torch::Tensor> images;
+  std::vector<DetectionTarget> targets;
+};
+
+Scene scene() {
+  auto image = torch::full({3, 64, 64}, 0.5);
+  using torch::indexing::Slice;
+  image.index_put_({Slice(), Slice(8, 30), Slice(10, 32)}, 1.0);
+  image.index_put_({Slice(), Slice(36, 60), Slice(34, 58)}, 0.0);
+  return {{image},
+          {{torch::tensor({{10.f, 8.f, 32.f, 30.f}, {34.f, 36.f, 58.f, 60.f}}),
+            torch::tensor({1, 2})}}};
+}
+
+std::string message_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const c10::Error& error) {
+    return error.what_without_backtrace();
+  }
+  return "no error";
+}
+
+#define EXPECT_MESSAGE(action, part)                             \
+  do {                                                           \
+    const std::string message = message_of([&] { action; });     \
+    EXPECT_NE(message.find(part), std::string::npos) << message; \
+  } while (false)
+
+std::string temporary(const std::string& name) {
+  return (std::filesystem::temp_directory_path() /
+          ("tilewright_" + std::to_string(::getpid()) + "_" + name))
+      .string();
+}
+
+TEST(FasterRCNN, LearnsAScene) {
+  torch::manual_seed(0);
+  FasterRCNN model(small_options());
+  const auto [images, targets] = scene();
+  torch::optim::SGD optimizer(model->parameters(), 0.005);
+  std::vector<double> history;
+  for (int step = 0; step < 10; ++step) {
+    torch::manual_seed(1);
+    optimizer.zero_grad();
+    const auto output = model(images, targets);
+    ASSERT_EQ(output.losses.keys(),
+              (std::vector<std::string>{"loss_classifier", "loss_box_reg", "loss_objectness",
+                                        "loss_rpn_box_reg"}));
+    EXPECT_TRUE(output.detections.empty());
+    output.total_loss().backward();
+    if (step == 0) {
+      for (const auto& parameter : model->named_parameters()) {
+        ASSERT_TRUE(parameter.value().grad().defined()) << parameter.key();
+        EXPECT_TRUE(parameter.value().grad().isfinite().all().item<bool>()) << parameter.key();
+      }
+    }
+    optimizer.step();
+    history.push_back(output.total_loss().item<double>());
+  }
+  EXPECT_LT(history.back(), 0.7 * history.front());
+}
+
+TEST(FasterRCNN, Detects) {
+  torch::manual_seed(0);
+  FasterRCNN model(small_options().box_score_thresh(0.0).box_detections_per_img(7));
+  model->eval();
+  torch::NoGradGuard no_grad;
+  const auto output = model->forward({torch::rand({3, 50, 80}), torch::rand({3, 40, 30})});
+  EXPECT_TRUE(output.losses.is_empty());
+  ASSERT_EQ(output.detections.size(), 2);
+  const auto& found = output.detections[1];
+  EXPECT_EQ(found.boxes.sizes(), (std::vector<int64_t>{7, 4}));
+  EXPECT_TRUE((found.boxes.select(1, 2) <= 30.01).all().item<bool>());  // pixels as given
+  EXPECT_TRUE((found.scores.diff() <= 0).all().item<bool>());
+  EXPECT_TRUE((found.labels >= 1).all().item<bool>());
+}
+
+// One map for proposals and boxes: what another backbone has to say of itself.
+class SingleMap : public tilewright::DetectionBackboneImpl {
+ public:
+  SingleMap() : layer_(torch::nn::Conv2dOptions(3, 8, 16).stride(16)) {
+    register_module("layer", layer_);
+  }
+  std::vector<torch::Tensor> forward(const torch::Tensor& images) override {
+    return {layer_(images)};
+  }
+  int64_t out_channels() const override { return 8; }
+  int64_t num_levels() const override { return 1; }
+  std::vector<int64_t> roi_strides() const override { return {16}; }
+
+ private:
+  torch::nn::Conv2d layer_;
+};
+
+TEST(FasterRCNN, TakesAnotherBackbone) {
+  const auto options = small_options().anchor_sizes({{16, 32}});
+  FasterRCNN model(std::make_shared<SingleMap>(), options);
+  const auto [images, targets] = scene();
+  model(images, targets).total_loss().backward();
+  EXPECT_TRUE(
+      model->named_parameters()["backbone.layer.weight"].grad().isfinite().all().item<bool>());
+}
+
+TEST(FasterRCNN, IsSavedAndLoaded) {
+  const auto path = temporary("model.pt"), other_path = temporary("other.pt");
+  FasterRCNN model(small_options()), copy(small_options()), third(small_options());
+  tilewright::save_module(*model, path);
+  tilewright::load_module(*copy, path);
+  torch::load(third, path);
+  const auto state = tilewright::state_dict(*model);
+  EXPECT_TRUE(state.contains("backbone.body.layer1.0.bn1.running_mean"));
+  EXPECT_TRUE(state.contains("rpn.head.conv.0.0.weight"));
+  for (const auto& item : state) {
+    EXPECT_TRUE(torch::equal(item.value(), tilewright::state_dict(*copy)[item.key()]));
+    EXPECT_TRUE(torch::equal(item.value(), tilewright::state_dict(*third)[item.key()]));
+  }
+  torch::save(FasterRCNN(small_options().num_classes(9)), other_path);
+  EXPECT_MESSAGE(tilewright::load_module(*copy, other_path),
+                 other_path +
+                     ": roi_heads.box_predictor.cls_score.weight must have shape (3, 64), "
+                     "got (9, 64)");
+  EXPECT_MESSAGE(tilewright::load_module(*copy, temporary("none.pt")), "no file ");
+  torch::save(torch::nn::Linear(2, 2), other_path);
+  EXPECT_MESSAGE(tilewright::load_module(*copy, other_path), "conv1.weight is missing");
+  std::remove(path.c_str());
+  std::remove(other_path.c_str());
+}
+
+TEST(FasterRCNN, NamesWhatIsWrong) {
+  FasterRCNN model(small_options());
+  auto [images, targets] = scene();
+  EXPECT_MESSAGE(model(images), "tilewright::FasterRCNN: targets must be given in training mode");
+  EXPECT_MESSAGE(model(images, std::vector<DetectionTarget>{{}}),
+                 "targets[0] must have boxes and labels");
+  images.push_back(images[0]);
+  EXPECT_MESSAGE(model(images, targets), "one entry for each of 2 images, got 1");
+  targets.push_back({torch::tensor({{5.f, 5.f, 5.f, 9.f}}), torch::tensor({1})});
+  EXPECT_MESSAGE(
+      model(images, targets),
+      "boxes[1] must hold finite boxes with x2 > x1 and y2 > y1, got box 0: (5, 5, 5, 9)");
+  targets[1] = {torch::tensor({{5.f, 5.f, 8.f, 9.f}}), torch::tensor({3})};
+  EXPECT_MESSAGE(model(images, targets), "labels[1] must lie in [1, 3)");
+  images[1] = torch::rand({64, 64});
+  EXPECT_MESSAGE(model(images, targets), "images[1] must have shape (3, H, W)");
+  EXPECT_MESSAGE(FasterRCNN(FasterRCNNOptions(1)), "must be at least 2, got 1");
+  EXPECT_MESSAGE(FasterRCNN(small_options().anchor_sizes({{8}})), "each of the 5 levels, got 1");
+}
+
+}  // namespace
