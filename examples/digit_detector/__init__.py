@@ -1,0 +1,1 @@
+"""The parts of ``train_detector.py``: recipe, training, evaluation, pictures, export."""
