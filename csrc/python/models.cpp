@@ -184,8 +184,8 @@ void bind_models(py::module_& m) {
       m, "FasterRCNN",
       "Faster R-CNN with a ResNet-18 and a feature pyramid, implemented in C++.\n\n"
       "FasterRCNN(num_classes, **options): num_classes counts the background. The options are "
-      "those of torchvision's FasterRCNN, described in tilewright/models/faster_rcnn_options.h; the "
-      "attribute `options` shows their values.");
+      "those of torchvision's FasterRCNN, described in tilewright/models/faster_rcnn_options.h; "
+      "the attribute `options` shows their values.");
   model
       .def(py::init([](int64_t num_classes, const py::kwargs& keywords) {
              return std::make_shared<FasterRCNNImpl>(options_from(num_classes, keywords));

@@ -50,7 +50,7 @@ class Recipe:
         model: keyword arguments of `tilewright.models.FasterRCNNCpp` and of its twin.
     """
 
-    steps: int = 1400
+    steps: int = 1100
     batch: int = 4
     scene_size: int = 128
     crowd: tuple[int, int] = (4, 8)
