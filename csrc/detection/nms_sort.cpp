@@ -35,11 +35,13 @@ NmsSorted nms_sort(const at::Tensor& boxes, const at::Tensor& scores,
   NmsSorted sorted;
   const at::Tensor wide =
       boxes.detach().to(boxes.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
-  at::Tensor order =
-      std::get<1>(scores.detach().sort(/*stable=*/true, /*dim=*/0, /*descending=*/true));
+  // Detectors mark what they do not want by NaN: such boxes go before the sort, not after.
   const at::Tensor usable =
       wide.isfinite().all(1).logical_and_(scores.detach().isnan().logical_not_());
-  order = order.index_select(0, usable.index_select(0, order).nonzero().squeeze(1));
+  at::Tensor order = usable.nonzero().squeeze(1);
+  order = order.index_select(
+      0, std::get<1>(scores.detach().index_select(0, order).sort(/*stable=*/true, /*dim=*/0,
+                                                                 /*descending=*/true)));
   if (idxs.has_value()) {
     // Stable: descending scores stay so within a class.
     auto [classes, by_class] =

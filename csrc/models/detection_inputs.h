@@ -27,7 +27,7 @@ TILEWRIGHT_API at::Tensor pad_images(at::TensorList images, int64_t size_divisib
 //   (G_i,) int64 in [1, num_classes), 0 being the background. G_i may be 0. Returns boxes (G_i, 4)
 //   in pixels of resized[i], float32 or float64.
 // Errors name the index of the image and the offending box. Boxes and labels are looked at on every
-// device, which costs one synchronisation per image on CUDA; nothing is looked at while tracing.
+// device, which costs two synchronisations per image on CUDA; nothing is looked at while tracing.
 TILEWRIGHT_API std::vector<at::Tensor> prepare_targets(at::TensorList boxes, at::TensorList labels,
                                                        at::TensorList images,
                                                        at::TensorList resized, int64_t num_classes);

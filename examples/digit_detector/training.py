@@ -102,7 +102,7 @@ class Trainer:
                 if self.step % self.recipe.checkpoint_every == 0:
                     self.save()
         self.save()
-        if ctrl_c.seen and self.step < until:
+        if ctrl_c.seen:
             raise Interrupted(self.step)
 
     def _update(

@@ -27,8 +27,9 @@ class DigitScenes(Dataset):
     """Scanned digits at random places of a noisy, scribbled-on sheet.
 
     Scene i depends on (split, seed, size, digit_size, digits, i) alone: not on the order in which
-    scenes are asked for, on worker processes, or on any global random state. The digits of
-    "test" scenes never occur in "train" scenes, whatever the seeds.
+    scenes are asked for, on worker processes, or on any global random state (another version of
+    numpy may draw other numbers). The digits of "test" scenes never occur in "train" scenes,
+    whatever the seeds.
 
     An item is `(image, target)`: image (3, H, W) float32 in [0, 1]; target["boxes"] (G, 4)
     float32, x1, y1, x2, y2 in pixels, tight around the ink (x2 and y2 are the far edges of the
