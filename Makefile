@@ -25,9 +25,10 @@ build: $(ENVIRONMENT) $(INSTALLED)
 	  > build/log.txt 2>&1 || { cat build/log.txt; exit 1; }
 
 $(VENV)/.ready: requirements/dev.txt tools/system_packages.sh
-	@sh tools/system_packages.sh
+	@sh tools/system_packages.sh $(PYTHON)
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
+	@command -v cmake >/dev/null || $(VENV)/bin/python -m pip install --quiet cmake==3.31.6
 	@touch $@
 
 # The first time the package is configured, built and put in place; afterwards CMake alone keeps it up to

@@ -17,8 +17,8 @@ VERSION = re.search(
 
 
 class CMakeBuild(build_ext):
-    """Runs CMake, with the package's folder as the install prefix: the source folder for an editable
-    install, the wheel's otherwise."""
+    """Runs CMake, with the package's folder as the install prefix: the source folder for an
+    editable install, the wheel's otherwise."""
 
     def run(self):
         try:
@@ -30,11 +30,14 @@ class CMakeBuild(build_ext):
             ) from error
         in_place = bool(self.inplace or getattr(self, "editable_mode", False))
         prefix = ROOT / "ops" if in_place else Path(self.build_lib).resolve() / "tilewright"
-        build = ROOT / "build" / "cmake"
+        # A wheel has its own build tree: the one in place goes on serving the source folder.
+        wheel = f"wheel-{sys.implementation.cache_tag}-torch-{torch.__version__}"
+        build = ROOT / "build" / ("cmake" if in_place else wheel)
         options = [
             f"-DCMAKE_INSTALL_PREFIX={prefix}",
             f"-DTILEWRIGHT_TORCH_PREFIX={Path(torch.__file__).parent}",
             f"-DTILEWRIGHT_IN_PLACE={'ON' if in_place else 'OFF'}",
+            *(() if in_place else ("-DTILEWRIGHT_SIMT=OFF", "-DTILEWRIGHT_TESTS=OFF")),
             f"-DPython3_EXECUTABLE={sys.executable}",
             *os.environ.get("TILEWRIGHT_CMAKE_ARGS", "").split(),
         ]

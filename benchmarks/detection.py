@@ -52,7 +52,9 @@ def bench_roi_align(table, threads):
         agree(ours(x), theirs(x))
         agree(ours(last), theirs(last))
         name = f"roi_align {title}"
-        table.add(f"{name} forward", threads, {"peer": lambda: theirs(x), "ours": lambda: ours(x)}, DEVICE)
+        table.add(
+            f"{name} forward", threads, {"peer": lambda: theirs(x), "ours": lambda: ours(x)}, DEVICE
+        )
         table.add(
             f"{name} forward, channels last",
             threads,
@@ -102,7 +104,9 @@ def bench_multiscale(table, threads):
         return theirs(maps, [proposals], [(800, 1216)])
 
     agree(ours(), peer())
-    table.add("multiscale_roi_align, 4 levels, forward", threads, {"peer": peer, "ours": ours}, DEVICE)
+    table.add(
+        "multiscale_roi_align, 4 levels, forward", threads, {"peer": peer, "ours": ours}, DEVICE
+    )
 
 
 def bench_nms(table, threads, quick):

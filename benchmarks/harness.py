@@ -1,4 +1,5 @@
-"""Times contenders against each other: interleaved in one process, medians and ratios, JSON and a plot."""
+"""Times contenders against each other: interleaved in one process, medians and ratios, JSON and a
+plot."""
 
 import json
 import platform
@@ -69,7 +70,11 @@ class Table:
         row = {"work": work, "threads": threads, "ours_ms": ours, "peer_ms": peer}
         row |= {"ratio": peer / ours if peer else None, "repeats": len(times["ours"])}
         self.rows.append(row)
-        shown = f"{peer:10.2f}ms {ours:10.2f}ms {peer / ours:6.1f}x" if peer else f"{'-':>12} {ours:10.2f}ms"
+        shown = (
+            f"{peer:10.2f}ms {ours:10.2f}ms {peer / ours:6.1f}x"
+            if peer
+            else f"{'-':>12} {ours:10.2f}ms"
+        )
         print(f"{work:58} {threads:7} {shown}", flush=True)
 
     def save(self):
@@ -92,7 +97,9 @@ class Table:
         for i, count in enumerate(threads):
             ratio = {row["work"]: row["ratio"] for row in rows if row["threads"] == count}
             places = [w + i * height for w in range(len(works))]
-            bars = axes.barh(places, [ratio.get(w, 0) for w in works], height, label=f"{count} threads")
+            bars = axes.barh(
+                places, [ratio.get(w, 0) for w in works], height, label=f"{count} threads"
+            )
             axes.bar_label(bars, fmt="%.1fx", padding=2, fontsize=8)
         axes.set_yticks([w + 0.4 - height / 2 for w in range(len(works))], works, fontsize=8)
         axes.invert_yaxis()

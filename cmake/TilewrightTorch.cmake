@@ -4,7 +4,6 @@
 #
 # Looked at, in this order: TILEWRIGHT_TORCH_PREFIX, Torch_DIR, CMAKE_PREFIX_PATH, a torch that
 # stands beside the installed package, the torch of the build (in-place installs only).
-include_guard(GLOBAL)
 
 function(_tilewright_torch_candidates out)
   set(candidates ${TILEWRIGHT_TORCH_PREFIX})
@@ -19,6 +18,7 @@ function(_tilewright_torch_candidates out)
   set(${out} ${candidates} PARENT_SCOPE)
 endfunction()
 
+set(Tilewright_TORCH_PREFIX "")
 _tilewright_torch_candidates(_candidates)
 foreach(_candidate IN LISTS _candidates)
   if(EXISTS ${_candidate}/include/torch/library.h AND EXISTS ${_candidate}/lib/libtorch.so)
@@ -27,8 +27,9 @@ foreach(_candidate IN LISTS _candidates)
   endif()
 endforeach()
 if(NOT Tilewright_TORCH_PREFIX)
-  message(FATAL_ERROR "tilewright: no torch found. Add torch's own prefix: "
-    "-DCMAKE_PREFIX_PATH=$(python -c 'import torch; print(torch.utils.cmake_prefix_path)')")
+  set(Tilewright_TORCH_MISSING "no torch found. Add its prefix to CMAKE_PREFIX_PATH: python -c 'import \
+torch; print(torch.utils.cmake_prefix_path)' prints it")
+  return()
 endif()
 
 set(_version_header ${Tilewright_TORCH_PREFIX}/include/torch/headeronly/version.h)
@@ -37,7 +38,10 @@ string(REGEX REPLACE "[^0-9]+" ";" _numbers "${_lines}")
 list(FILTER _numbers INCLUDE REGEX "^[0-9]+$")
 list(JOIN _numbers "." Tilewright_TORCH_VERSION)
 
-add_library(Tilewright::torch INTERFACE IMPORTED)
+if(TARGET Tilewright::torch)
+  return()
+endif()
+add_library(Tilewright::torch INTERFACE IMPORTED GLOBAL)
 set_target_properties(Tilewright::torch PROPERTIES
   INTERFACE_INCLUDE_DIRECTORIES
     "${Tilewright_TORCH_PREFIX}/include;${Tilewright_TORCH_PREFIX}/include/torch/csrc/api/include")

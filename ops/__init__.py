@@ -1,8 +1,8 @@
 """tilewright: PyTorch operators in C++ and CUDA, usable from Python, C++ and exported programs.
 
 Importing the package loads the operators into ``torch.ops.tilewright``; the functions here are
-argument sugar over them. In an environment with ``TILEWRIGHT_DEVICE=simt`` the CUDA kernels run on an
-emulated device in place of the CPU kernels (for tests).
+argument sugar over them. In an environment with ``TILEWRIGHT_DEVICE=simt`` the CUDA kernels run on
+an emulated device in place of the CPU kernels (for tests).
 """
 
 from tilewright._library import built_cuda, cmake_prefix_path, load
@@ -16,7 +16,7 @@ from tilewright.detection import *  # noqa: E402, F403
 
 __version__ = _version()
 
-__all__ = [  # noqa: PLE0604
+__all__ = [
     "__version__",
     "built_cuda",
     "cmake_prefix_path",

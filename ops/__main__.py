@@ -21,7 +21,9 @@ _KEYS = {
 def operators():
     """(name, the keys of _KEYS that it has kernels for) of every registered operator, by name."""
     names = sorted(
-        schema.name for schema in torch._C._jit_get_all_schemas() if schema.name.startswith("tilewright::")
+        schema.name
+        for schema in torch._C._jit_get_all_schemas()
+        if schema.name.startswith("tilewright::")
     )
     has = torch._C._dispatch_has_kernel_for_dispatch_key
     table = []
@@ -29,9 +31,10 @@ def operators():
         keys = [column for column, key in _KEYS.items() if has(name, key)]
         if "Composite" in keys:  # runs wherever ATen does, and is differentiated through
             keys = ["Composite"]
-        elif "Meta" not in keys and torch._library.simple_registry.singleton.find(
-            name
-        ).fake_impl.kernel is not None:
+        elif (
+            "Meta" not in keys
+            and torch._library.simple_registry.singleton.find(name).fake_impl.kernel is not None
+        ):
             keys.append("Meta")
         table.append((name, keys))
     return table

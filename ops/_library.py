@@ -31,10 +31,10 @@ def load() -> None:
     built, here = _built_for(), torch.__version__.split("+")[0]
     if built.split(".")[:2] != here.split(".")[:2]:
         raise ImportError(
-            f"tilewright was built against torch {built}, but this is torch {here}; one build serves "
-            f"one minor version. Rebuild with `pip install --no-build-isolation --force-reinstall "
-            f"--no-deps tilewright` (in a source tree: `pip install -e . --no-build-isolation`), or "
-            f"install torch=={built}."
+            f"tilewright was built against torch {built}, but this is torch {here}; one build "
+            "serves one minor version. Rebuild it in its source tree with `pip install "
+            "--no-build-isolation --no-deps --force-reinstall .` (in place: `-e .`), or install "
+            f"torch=={built}."
         )
     torch.ops.load_library(str(_HERE / "lib" / "libtilewright.so"))
     device = os.environ.get("TILEWRIGHT_DEVICE", "")
@@ -44,8 +44,9 @@ def load() -> None:
         library = _HERE / "lib" / "libtilewright_simt.so"
         if not library.exists():
             raise ImportError(
-                "TILEWRIGHT_DEVICE=simt asks for the emulated CUDA device, which this build does not "
-                "have; it needs Boost.Context (libboost-context-dev) and CUDA's headers at build time"
+                "TILEWRIGHT_DEVICE=simt asks for the emulated CUDA device, which this build does "
+                "not have; it needs Boost.Context (libboost-context-dev) and CUDA's headers when "
+                "it is built"
             )
         torch.ops.load_library(str(library))
 

@@ -1,8 +1,8 @@
 """RoI pooling and non-maximum suppression: argument sugar over ``torch.ops.tilewright``.
 
-The functions that torchvision.ops has take its arguments and follow its forward semantics. All of them
-can be used inside ``torch.jit.script``, ``torch.compile`` and ``torch.export``; the rules for NaN,
-infinite and degenerate boxes are in docs/detection.md.
+The functions that torchvision.ops has take its arguments and follow its forward semantics. All of
+them can be used inside ``torch.jit.script``, ``torch.compile`` and ``torch.export``; the rules for
+NaN, infinite and degenerate boxes are in docs/detection.md.
 """
 
 from typing import List, Union  # noqa: UP035  (TorchScript reads these)
@@ -12,11 +12,14 @@ from torch import Tensor
 from torch.jit.annotations import BroadcastingList2
 from torch.nn.modules.utils import _pair
 
+from tilewright import _C
+
 __all__ = ["batched_nms", "multiscale_roi_align", "nms", "roi_align"]
 
 
 def _rois(boxes: Union[Tensor, List[Tensor]]) -> Tensor:  # noqa: UP006, UP007
-    """(K, 5) boxes as they are; a list of (n_i, 4) boxes per image with the image's index in front."""
+    """(K, 5) boxes as they are; a list of (n_i, 4) boxes per image with the image's index in
+    front."""
     if isinstance(boxes, Tensor):
         return boxes
     return torch.ops.tilewright.boxes_to_rois(boxes)
@@ -46,7 +49,8 @@ def roi_align(
         (K, C, height, width), of input's dtype. Differentiable in input, twice.
 
     Raises:
-        RuntimeError: on shapes, dtypes or devices that do not fit; on the CPU also for an image index
+        RuntimeError: on shapes, dtypes or devices that do not fit; on the CPU also for an image
+        index
             out of range (on CUDA such a box gives 0).
     """
     size = _pair(output_size)
@@ -65,7 +69,8 @@ def multiscale_roi_align(
     canonical_scale: int = 224,
     canonical_level: int = 4,
 ) -> Tensor:
-    """RoIAlign over a feature pyramid (FPN, arXiv:1612.03144): each box from the level that fits it.
+    """RoIAlign over a feature pyramid (FPN, arXiv:1612.03144): each box from the level that fits
+    it.
 
     Args:
         features: 1 to 16 maps (N, C, H_l, W_l), finest first.
@@ -100,7 +105,8 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, max_output: int = -
     Args:
         boxes: (N, 4) of x1, y1, x2, y2.
         scores: (N,).
-        iou_threshold: a box is dropped if its intersection over union with a kept box of higher score
+        iou_threshold: a box is dropped if its intersection over union with a kept box of higher
+        score
             is greater.
         max_output: stop after so many boxes; -1: all.
 
@@ -118,24 +124,18 @@ def batched_nms(
     return torch.ops.tilewright.batched_nms(boxes, scores, idxs, iou_threshold, max_output)
 
 
-def _fake_kept(op: str, boxes: Tensor, scores: Tensor) -> Tensor:
-    torch._check(
-        boxes.dim() == 2 and boxes.size(1) == 4,
-        lambda: f"tilewright::{op}: boxes must have shape (N, 4), got {tuple(boxes.shape)}",
-    )
-    torch._check(
-        scores.dim() == 1,
-        lambda: f"tilewright::{op}: scores must have shape (N,), got {tuple(scores.shape)}",
-    )
-    kept = torch.library.get_ctx().new_dynamic_size()
-    return boxes.new_empty(kept, dtype=torch.int64)
+def _fake_kept(boxes: Tensor) -> Tensor:
+    """As many indices as the data will decide."""
+    return boxes.new_empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.int64)
 
 
 @torch.library.register_fake("tilewright::nms")
 def _(boxes, scores, iou_threshold, max_output=-1):
-    return _fake_kept("nms", boxes, scores)
+    _C.check_nms("nms", boxes, scores, None, iou_threshold, max_output)
+    return _fake_kept(boxes)
 
 
 @torch.library.register_fake("tilewright::batched_nms")
 def _(boxes, scores, idxs, iou_threshold, max_output=-1):
-    return _fake_kept("batched_nms", boxes, scores)
+    _C.check_nms("batched_nms", boxes, scores, idxs, iou_threshold, max_output)
+    return _fake_kept(boxes)

@@ -2,6 +2,7 @@
 # Installs what the build and the tests need of the system, where that is allowed; says what to install
 # where it is not. Only a compiler is indispensable: without the others, parts are left out.
 set -u
+python=${1:-python3}
 
 missing=""
 need() { # test, package
@@ -10,9 +11,8 @@ need() { # test, package
 need 'command -v g++' g++
 need 'command -v cmake' cmake
 need 'command -v git' git
-need 'python3 -c "import ensurepip"' python3-venv
-need 'test -f /usr/include/python3*/Python.h || python3 -c "
-import os, sysconfig; os.stat(os.path.join(sysconfig.get_paths()[\"include\"], \"Python.h\"))"' python3-dev
+need "$python -c 'import ensurepip'" python3-venv
+need "$python -c 'import os, sysconfig; os.stat(sysconfig.get_path(\"include\") + \"/Python.h\")'" python3-dev
 need 'test -f /usr/include/gtest/gtest.h' libgtest-dev
 need 'test -f /usr/include/boost/context/detail/fcontext.hpp' libboost-context-dev
 [ -n "$missing" ] || exit 0
@@ -28,7 +28,7 @@ elif sudo -n true 2>/dev/null; then
 else
   echo "tilewright: please install:  sudo apt-get install$missing"
 fi
-command -v g++ >/dev/null && command -v cmake >/dev/null || {
-  echo "tilewright: cannot build without g++ and cmake" >&2
+command -v g++ >/dev/null || {
+  echo "tilewright: cannot build without g++" >&2
   exit 1
 }

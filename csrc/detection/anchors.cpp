@@ -11,6 +11,7 @@
 #include <cmath>
 
 #include "tilewright/core/check.h"
+#include "tilewright/core/operator_handle.h"
 
 namespace tilewright {
 namespace {
@@ -117,16 +118,13 @@ at::Tensor flatten_levels(at::TensorList levels, int64_t channels) {
 at::Tensor grid_anchors(at::TensorList features, at::ArrayRef<double> sizes,
                         at::ArrayRef<double> aspect_ratios, c10::SymInt image_height,
                         c10::SymInt image_width) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("tilewright::grid_anchors", "")
-                             .typed<decltype(grid_anchors)>();
+  static const auto op = operator_handle<decltype(grid_anchors)>("tilewright::grid_anchors");
   return op.call(features, sizes, aspect_ratios, std::move(image_height), std::move(image_width));
 }
 
 at::Tensor flatten_predictions(at::TensorList levels, int64_t channels) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("tilewright::flatten_predictions", "")
-                             .typed<decltype(flatten_predictions)>();
+  static const auto op =
+      operator_handle<decltype(flatten_predictions)>("tilewright::flatten_predictions");
   return op.call(levels, channels);
 }
 

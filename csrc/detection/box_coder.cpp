@@ -6,6 +6,7 @@
 #include <torch/library.h>
 
 #include "tilewright/core/check.h"
+#include "tilewright/core/operator_handle.h"
 #include "tilewright/detection/boxes_internal.h"
 
 namespace tilewright {
@@ -94,17 +95,13 @@ at::Tensor decode(const at::Tensor& deltas, const at::Tensor& boxes, at::ArrayRe
 
 at::Tensor encode_boxes(const at::Tensor& reference, const at::Tensor& proposals,
                         at::ArrayRef<double> weights) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("tilewright::encode_boxes", "")
-                             .typed<decltype(encode_boxes)>();
+  static const auto op = operator_handle<decltype(encode_boxes)>("tilewright::encode_boxes");
   return op.call(reference, proposals, weights);
 }
 
 at::Tensor decode_boxes(const at::Tensor& deltas, const at::Tensor& boxes,
                         at::ArrayRef<double> weights, double clip) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("tilewright::decode_boxes", "")
-                             .typed<decltype(decode_boxes)>();
+  static const auto op = operator_handle<decltype(decode_boxes)>("tilewright::decode_boxes");
   return op.call(deltas, boxes, weights, clip);
 }
 

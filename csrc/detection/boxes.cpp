@@ -9,6 +9,7 @@
 #include <torch/library.h>
 
 #include "tilewright/core/check.h"
+#include "tilewright/core/operator_handle.h"
 #include "tilewright/detection/boxes_internal.h"
 
 namespace tilewright {
@@ -125,45 +126,34 @@ at::Tensor to_rois(at::TensorList boxes) {
 }  // namespace
 
 at::Tensor box_area(const at::Tensor& boxes) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("tilewright::box_area", "")
-                             .typed<decltype(box_area)>();
+  static const auto op = operator_handle<decltype(box_area)>("tilewright::box_area");
   return op.call(boxes);
 }
 
 at::Tensor box_iou(const at::Tensor& boxes1, const at::Tensor& boxes2) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("tilewright::box_iou", "")
-                             .typed<decltype(box_iou)>();
+  static const auto op = operator_handle<decltype(box_iou)>("tilewright::box_iou");
   return op.call(boxes1, boxes2);
 }
 
 at::Tensor generalized_box_iou(const at::Tensor& boxes1, const at::Tensor& boxes2) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("tilewright::generalized_box_iou", "")
-                             .typed<decltype(generalized_box_iou)>();
+  static const auto op =
+      operator_handle<decltype(generalized_box_iou)>("tilewright::generalized_box_iou");
   return op.call(boxes1, boxes2);
 }
 
 at::Tensor clip_boxes(const at::Tensor& boxes, c10::SymInt height, c10::SymInt width) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("tilewright::clip_boxes", "")
-                             .typed<decltype(clip_boxes)>();
+  static const auto op = operator_handle<decltype(clip_boxes)>("tilewright::clip_boxes");
   return op.call(boxes, std::move(height), std::move(width));
 }
 
 at::Tensor resize_boxes(const at::Tensor& boxes, at::IntArrayRef original_size,
                         at::IntArrayRef new_size) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("tilewright::resize_boxes", "")
-                             .typed<decltype(resize_boxes)>();
+  static const auto op = operator_handle<decltype(resize_boxes)>("tilewright::resize_boxes");
   return op.call(boxes, original_size, new_size);
 }
 
 at::Tensor boxes_to_rois(at::TensorList boxes) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("tilewright::boxes_to_rois", "")
-                             .typed<decltype(boxes_to_rois)>();
+  static const auto op = operator_handle<decltype(boxes_to_rois)>("tilewright::boxes_to_rois");
   return op.call(boxes);
 }
 

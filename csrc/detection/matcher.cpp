@@ -7,6 +7,7 @@
 #include <torch/library.h>
 
 #include "tilewright/core/check.h"
+#include "tilewright/core/operator_handle.h"
 #include "tilewright/detection/boxes.h"
 #include "tilewright/detection/boxes_internal.h"
 
@@ -28,8 +29,12 @@ at::Tensor match(const at::Tensor& iou, double high_threshold, double low_thresh
   auto matches = truth.masked_fill(best < high_threshold, kMatchIgnored)
                      .masked_fill((best >= low_threshold).logical_not(), kMatchBackground);
   if (allow_low_quality) {
-    const auto best_of_truth = std::get<0>(iou.max(1, /*keepdim=*/true));       // (G, 1)
-    const auto kept = (iou == best_of_truth).any(0).logical_and(best == best);  // (M,)
+    const auto best_of_truth = std::get<0>(iou.max(1, /*keepdim=*/true));  // (G, 1)
+    // A truth that overlaps no box has nothing to keep: 0 == 0 would give it every box.
+    const auto kept = (iou == best_of_truth)
+                          .logical_and(best_of_truth > 0)
+                          .any(0)
+                          .logical_and(best == best);  // (M,)
     matches = truth.where(kept, matches);
   }
   return matches;
@@ -64,9 +69,7 @@ std::tuple<at::Tensor, at::Tensor> assign(const at::Tensor& gt_boxes, const at::
 
 at::Tensor match_boxes(const at::Tensor& iou, double high_threshold, double low_threshold,
                        bool allow_low_quality) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("tilewright::match_boxes", "")
-                             .typed<decltype(match_boxes)>();
+  static const auto op = operator_handle<decltype(match_boxes)>("tilewright::match_boxes");
   return op.call(iou, high_threshold, low_threshold, allow_low_quality);
 }
 
@@ -74,9 +77,7 @@ std::tuple<at::Tensor, at::Tensor> assign_targets(const at::Tensor& gt_boxes,
                                                   const at::Tensor& gt_labels,
                                                   const at::Tensor& boxes, double high_threshold,
                                                   double low_threshold, bool allow_low_quality) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("tilewright::assign_targets", "")
-                             .typed<decltype(assign_targets)>();
+  static const auto op = operator_handle<decltype(assign_targets)>("tilewright::assign_targets");
   return op.call(gt_boxes, gt_labels, boxes, high_threshold, low_threshold, allow_low_quality);
 }
 

@@ -7,6 +7,7 @@
 
 #include "tilewright/core/autocast.h"
 #include "tilewright/core/check.h"
+#include "tilewright/core/operator_handle.h"
 
 namespace tilewright {
 namespace {
@@ -18,12 +19,10 @@ std::vector<at::Tensor> call_backward(const at::Tensor& grad, const at::Tensor& 
                                       c10::SymIntArrayRef widths, int64_t sampling_ratio,
                                       bool aligned, int64_t canonical_scale,
                                       int64_t canonical_level) {
-  static auto op = c10::Dispatcher::singleton()
-                       .findSchemaOrThrow("tilewright::_multiscale_roi_align_backward", "")
-                       .typed<std::vector<at::Tensor>(
-                           const at::Tensor&, const at::Tensor&, at::ArrayRef<double>, int64_t,
-                           int64_t, c10::SymInt, c10::SymInt, c10::SymIntArrayRef,
-                           c10::SymIntArrayRef, int64_t, bool, int64_t, int64_t)>();
+  static const auto op = operator_handle<std::vector<at::Tensor>(
+      const at::Tensor&, const at::Tensor&, at::ArrayRef<double>, int64_t, int64_t, c10::SymInt,
+      c10::SymInt, c10::SymIntArrayRef, c10::SymIntArrayRef, int64_t, bool, int64_t, int64_t)>(
+      "tilewright::_multiscale_roi_align_backward");
   return op.call(grad, rois, spatial_scales, pooled_height, pooled_width, batch, channels, heights,
                  widths, sampling_ratio, aligned, canonical_scale, canonical_level);
 }
@@ -159,9 +158,8 @@ at::Tensor multiscale_roi_align(at::TensorList features, const at::Tensor& rois,
                                 at::ArrayRef<double> spatial_scales, int64_t pooled_height,
                                 int64_t pooled_width, int64_t sampling_ratio, bool aligned,
                                 int64_t canonical_scale, int64_t canonical_level) {
-  static auto op = c10::Dispatcher::singleton()
-                       .findSchemaOrThrow("tilewright::multiscale_roi_align", "")
-                       .typed<decltype(multiscale_roi_align)>();
+  static const auto op =
+      operator_handle<decltype(multiscale_roi_align)>("tilewright::multiscale_roi_align");
   return op.call(features, rois, spatial_scales, pooled_height, pooled_width, sampling_ratio,
                  aligned, canonical_scale, canonical_level);
 }

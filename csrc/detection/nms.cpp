@@ -3,10 +3,10 @@
 // differentiable.
 #include "tilewright/detection/nms.h"
 
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
 #include "tilewright/core/autocast.h"
+#include "tilewright/core/operator_handle.h"
 
 namespace tilewright {
 namespace {
@@ -42,16 +42,13 @@ at::Tensor batched_nms_autograd(const at::Tensor& boxes, const at::Tensor& score
 
 at::Tensor nms(const at::Tensor& boxes, const at::Tensor& scores, double iou_threshold,
                int64_t max_output) {
-  static auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("tilewright::nms", "").typed<decltype(nms)>();
+  static const auto op = operator_handle<decltype(nms)>("tilewright::nms");
   return op.call(boxes, scores, iou_threshold, max_output);
 }
 
 at::Tensor batched_nms(const at::Tensor& boxes, const at::Tensor& scores, const at::Tensor& idxs,
                        double iou_threshold, int64_t max_output) {
-  static auto op = c10::Dispatcher::singleton()
-                       .findSchemaOrThrow("tilewright::batched_nms", "")
-                       .typed<decltype(batched_nms)>();
+  static const auto op = operator_handle<decltype(batched_nms)>("tilewright::batched_nms");
   return op.call(boxes, scores, idxs, iou_threshold, max_output);
 }
 

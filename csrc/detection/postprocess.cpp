@@ -6,6 +6,7 @@
 #include <torch/library.h>
 
 #include "tilewright/core/check.h"
+#include "tilewright/core/operator_handle.h"
 #include "tilewright/detection/boxes.h"
 #include "tilewright/detection/boxes_internal.h"
 #include "tilewright/detection/nms.h"
@@ -59,9 +60,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> postprocess_detections(
     const at::Tensor& scores, const at::Tensor& boxes, c10::SymInt image_height,
     c10::SymInt image_width, double score_threshold, double nms_threshold, int64_t max_detections,
     double min_size) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("tilewright::postprocess_detections", "")
-                             .typed<decltype(postprocess_detections)>();
+  static const auto op =
+      operator_handle<decltype(postprocess_detections)>("tilewright::postprocess_detections");
   return op.call(scores, boxes, std::move(image_height), std::move(image_width), score_threshold,
                  nms_threshold, max_detections, min_size);
 }

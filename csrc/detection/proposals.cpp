@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "tilewright/core/check.h"
+#include "tilewright/core/operator_handle.h"
 #include "tilewright/detection/box_coder.h"
 #include "tilewright/detection/boxes.h"
 #include "tilewright/detection/boxes_internal.h"
@@ -91,9 +92,8 @@ std::tuple<at::Tensor, at::Tensor> generate_proposals(
     c10::SymIntArrayRef level_sizes, c10::SymInt image_height, c10::SymInt image_width,
     int64_t pre_nms_top_n, int64_t post_nms_top_n, double nms_threshold, double score_threshold,
     double min_size) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("tilewright::generate_proposals", "")
-                             .typed<decltype(generate_proposals)>();
+  static const auto op =
+      operator_handle<decltype(generate_proposals)>("tilewright::generate_proposals");
   return op.call(objectness, deltas, anchors, level_sizes, std::move(image_height),
                  std::move(image_width), pre_nms_top_n, post_nms_top_n, nms_threshold,
                  score_threshold, min_size);

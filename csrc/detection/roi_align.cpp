@@ -6,6 +6,7 @@
 
 #include "tilewright/core/autocast.h"
 #include "tilewright/core/check.h"
+#include "tilewright/core/operator_handle.h"
 
 namespace tilewright {
 namespace {
@@ -14,11 +15,9 @@ at::Tensor call_backward(const at::Tensor& grad, const at::Tensor& rois, double 
                          int64_t pooled_height, int64_t pooled_width, const c10::SymInt& batch,
                          const c10::SymInt& channels, const c10::SymInt& height,
                          const c10::SymInt& width, int64_t sampling_ratio, bool aligned) {
-  static auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow("tilewright::_roi_align_backward", "")
-          .typed<at::Tensor(const at::Tensor&, const at::Tensor&, double, int64_t, int64_t,
-                            c10::SymInt, c10::SymInt, c10::SymInt, c10::SymInt, int64_t, bool)>();
+  static const auto op = operator_handle<at::Tensor(
+      const at::Tensor&, const at::Tensor&, double, int64_t, int64_t, c10::SymInt, c10::SymInt,
+      c10::SymInt, c10::SymInt, int64_t, bool)>("tilewright::_roi_align_backward");
   return op.call(grad, rois, spatial_scale, pooled_height, pooled_width, batch, channels, height,
                  width, sampling_ratio, aligned);
 }
@@ -124,9 +123,7 @@ at::Tensor roi_align_autocast(const at::Tensor& input, const at::Tensor& rois, d
 at::Tensor roi_align(const at::Tensor& input, const at::Tensor& rois, double spatial_scale,
                      int64_t pooled_height, int64_t pooled_width, int64_t sampling_ratio,
                      bool aligned) {
-  static auto op = c10::Dispatcher::singleton()
-                       .findSchemaOrThrow("tilewright::roi_align", "")
-                       .typed<decltype(roi_align)>();
+  static const auto op = operator_handle<decltype(roi_align)>("tilewright::roi_align");
   return op.call(input, rois, spatial_scale, pooled_height, pooled_width, sampling_ratio, aligned);
 }
 

@@ -53,7 +53,8 @@ at::Tensor pool(const RoiAlignArgs& args, at::TensorList features, const at::Ten
   std::vector<at::Tensor> maps;  // keeps copies alive
   for (size_t i = 0; i < features.size(); ++i) {
     maps.push_back(features[i].contiguous(layout));
-    params.levels[i] = {maps[i].data_ptr(), maps[i].size(2), maps[i].size(3), args.scales[i]};
+    params.levels[i] = {const_cast<void*>(maps[i].const_data_ptr()), maps[i].size(2),
+                        maps[i].size(3), args.scales[i]};
   }
   at::Tensor pooled = roi_align_output(args, features, given_rois);
   params.pooled = pooled.data_ptr();
@@ -76,7 +77,7 @@ std::vector<at::Tensor> pool_backward(const RoiAlignArgs& args, const at::Tensor
   const at::Tensor rois = accumulate_type_rois(given_rois, given_grad.scalar_type());
   const at::Tensor grad = given_grad.contiguous(layout);
   RoiAlignCpuParams params = make_params(args, grad.scalar_type(), layout, rois, batch, channels);
-  params.pooled = grad.data_ptr();
+  params.pooled = const_cast<void*>(grad.const_data_ptr());
   for (size_t i = 0; i < maps.size(); ++i) {
     params.levels[i] = {maps[i].data_ptr(), maps[i].size(2), maps[i].size(3), args.scales[i]};
   }

@@ -9,8 +9,6 @@
 
 namespace tilewright {
 
-constexpr int64_t kMaxPyramidLevels = 16;
-
 struct RoiAlignCpuLevel {
   void* data;  // (N, C, height, width), or (N, height, width, C) where channels_last
   int64_t height, width;

@@ -7,8 +7,6 @@
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
 
-constexpr int kMaxDeviceLevels = 16;
-
 template <class T>
 struct RoiAlignLevel {
   T* data;  // (N, C, height, width), or (N, height, width, C) where channels_last
@@ -24,8 +22,14 @@ struct RoiAlignParams {
   RoiAlignGeometry geometry;
   PyramidRule pyramid;
   bool channels_last;
-  RoiAlignLevel<T> levels[kMaxDeviceLevels];
+  RoiAlignLevel<T> levels[kMaxPyramidLevels];
 };
+
+// A pixel of weight 0 is not part of a sample, even where it is infinite or NaN.
+template <class T>
+TILEWRIGHT_DEVICE accumulate_t<T> weighted(accumulate_t<T> weight, const T* pixel) {
+  return weight == 0 ? weight : weight * to_accumulate(ldg(pixel));
+}
 
 template <class T>
 __global__ void roi_align_forward_kernel(RoiAlignParams<T> p) {
@@ -58,10 +62,10 @@ __global__ void roi_align_forward_kernel(RoiAlignParams<T> p) {
           AxisSample<Acc> x;
           if (!sample_axis(box.x.coordinate(pw, j), level.width, x)) continue;
           const int64_t left = x.low * pixel_stride, right = x.high * pixel_stride;
-          sum += y.weight_low * (x.weight_low * to_accumulate(ldg(low + left)) +
-                                 x.weight_high * to_accumulate(ldg(low + right))) +
-                 y.weight_high * (x.weight_low * to_accumulate(ldg(high + left)) +
-                                  x.weight_high * to_accumulate(ldg(high + right)));
+          sum += weighted(y.weight_low * x.weight_low, low + left) +
+                 weighted(y.weight_low * x.weight_high, low + right) +
+                 weighted(y.weight_high * x.weight_low, high + left) +
+                 weighted(y.weight_high * x.weight_high, high + right);
         }
       }
     }

@@ -7,20 +7,33 @@
 #include <cmath>
 
 #include "tilewright/core/check.h"
-#include "tilewright/detection/roi_align_cpu.h"
 #include "tilewright/detection/roi_align_register.h"
 
 namespace tilewright {
 namespace {
 
+// Everything that the numbers alone can tell; both directions.
 void check_arguments(const RoiAlignArgs& args) {
-  TILEWRIGHT_CHECK(args.op, args.pooled_height > 0 && args.pooled_width > 0,
+  const char* op = args.op;
+  TILEWRIGHT_CHECK(op, args.pooled_height > 0 && args.pooled_width > 0,
                    "pooled_height and pooled_width must be positive, got ", args.pooled_height,
                    " and ", args.pooled_width);
+  TILEWRIGHT_CHECK(op, args.sampling_ratio <= kMaxSamplingRatio, "sampling_ratio must be at most ",
+                   kMaxSamplingRatio, ", got ", args.sampling_ratio);
+  TILEWRIGHT_CHECK(op, !args.scales.empty() && args.scales.size() <= size_t(kMaxPyramidLevels),
+                   "expected 1 to ", kMaxPyramidLevels, " spatial scales, got ",
+                   args.scales.size());
   for (double scale : args.scales) {
-    TILEWRIGHT_CHECK(args.op, std::isfinite(scale) && scale > 0,
+    TILEWRIGHT_CHECK(op, std::isfinite(scale) && scale > 0,
                      "spatial_scale must be positive and finite, got ", scale);
   }
+  for (size_t i = 1; i < args.scales.size(); ++i) {
+    TILEWRIGHT_CHECK(op, std::abs(args.scales[i] / args.scales[i - 1] - 0.5) < 1e-3,
+                     "spatial_scales must halve from level to level, got ", args.scales[i - 1],
+                     " before ", args.scales[i]);
+  }
+  TILEWRIGHT_CHECK(op, args.canonical_scale > 0, "canonical_scale must be positive, got ",
+                   args.canonical_scale);
 }
 
 void check_rois(const RoiAlignArgs& args, const at::Tensor& features, const at::Tensor& rois) {
@@ -47,13 +60,6 @@ void check_roi_align(const RoiAlignArgs& args, at::TensorList features, const at
                    "expected one spatial scale per feature ", "map (", features.size(), "), got ",
                    args.scales.size());
   check_arguments(args);
-  for (size_t i = 1; i < args.scales.size(); ++i) {
-    TILEWRIGHT_CHECK(op, std::abs(args.scales[i] / args.scales[i - 1] - 0.5) < 1e-3,
-                     "spatial_scales must halve from level to level, got ", args.scales[i - 1],
-                     " before ", args.scales[i]);
-  }
-  TILEWRIGHT_CHECK(op, args.canonical_scale > 0, "canonical_scale must be positive, got ",
-                   args.canonical_scale);
   for (const at::Tensor& map : features) {
     check_shape(op, "input", map, "(N, C, H, W)", 4);
     check_floating(op, "input", map);

@@ -5,6 +5,8 @@
 //   bin(p, q) = sum over y, x of weight_y(p, y) * weight_x(q, x) * pixel(y, x) / count
 // so everything here is about one axis.
 #pragma once
+#include <limits>
+
 #include "tilewright/core/math.h"
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
@@ -19,6 +21,9 @@ struct RoiAlignGeometry {
 // An adaptive grid has at most this many samples per bin and axis; boxes that would need more are
 // farther across than any feature map.
 constexpr int64_t kMaxAdaptiveGrid = int64_t(1) << 20;
+// What a caller may ask for; a kernel walks its square per bin.
+constexpr int64_t kMaxSamplingRatio = 1024;
+constexpr int64_t kMaxPyramidLevels = 16;
 
 // One axis of one box, in pixels of the feature map.
 template <class T>
@@ -37,7 +42,8 @@ struct RoiAxis {
     last = grid;
     if (grid <= 4 || !(bin > T(0))) return;
     const T step = bin / T(grid), origin = start + T(p) * bin;
-    const T low = (from - origin) / step - T(2), high = (to - origin) / step + T(2);
+    const T margin = T(2) + rounding(from, to) / step;
+    const T low = (from - origin) / step - margin, high = (to - origin) / step + margin;
     first = low > T(0) ? (low < T(grid) ? int64_t(low) : grid) : 0;
     last = high < T(grid) ? (high > T(0) ? int64_t(high) : 0) : grid;
   }
@@ -47,9 +53,16 @@ struct RoiAxis {
     first = 0;
     last = bins;
     if (!(bin > T(0))) return;
-    const T low = (from - start) / bin - T(0.01), high = (to - start) / bin + T(1.01);
+    const T margin = T(0.01) + rounding(from, to) / bin;
+    const T low = (from - start) / bin - margin, high = (to - start) / bin + T(1) + margin;
     first = low > T(0) ? (low < T(bins) ? int64_t(low) : bins) : 0;
     last = high < T(bins) ? (high > T(0) ? int64_t(high) : 0) : bins;
+  }
+
+  // How far rounding can have moved a coordinate that was meant to lie in [from, to].
+  TILEWRIGHT_HD T rounding(T from, T to) const {
+    constexpr T kUlps = T(16) * std::numeric_limits<T>::epsilon();
+    return kUlps * max_of(max_of(std::abs(from), std::abs(to)), std::abs(start));
   }
 
   // How much pixel `at` weighs in bin p.
@@ -73,6 +86,12 @@ struct RoiAlignBox {
   T inverse_count;  // 1 / samples per bin
   bool finite;      // a box with a NaN or infinite coordinate has no samples
 };
+
+// x - x is 0 for finite x alone.
+template <class T>
+TILEWRIGHT_HD bool is_finite(T value) {
+  return value - value == T(0);
+}
 
 template <class T>
 TILEWRIGHT_HD RoiAxis<T> make_roi_axis(T low, T high, T scale, int64_t pooled,
@@ -98,9 +117,9 @@ TILEWRIGHT_HD RoiAlignBox<T> make_roi_box(const T* roi, T scale, const RoiAlignG
                         geometry.aligned);
   box.y = make_roi_axis(roi[2], roi[4], scale, geometry.pooled_height, geometry.sampling_ratio,
                         geometry.aligned);
-  // x - x is 0 for finite x alone; the sum of magnitudes below overflows only where a bin does.
-  const T sum = box.x.start + box.x.bin + box.y.start + box.y.bin;
-  box.finite = sum - sum == T(0);
+  // Of the corners as given: clamping hides an infinite one. Of the axes: their scaling can overflow.
+  box.finite = is_finite(roi[1]) && is_finite(roi[2]) && is_finite(roi[3]) && is_finite(roi[4]) &&
+               is_finite(box.x.start + box.x.bin) && is_finite(box.y.start + box.y.bin);
   const T count = T(box.y.grid) * T(box.x.grid);
   box.inverse_count = T(1) / max_of(count, T(1));
   return box;

@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "tilewright/core/check.h"
+#include "tilewright/core/operator_handle.h"
 
 namespace tilewright {
 namespace {
@@ -63,9 +64,7 @@ std::tuple<at::Tensor, at::Tensor> sample(const at::Tensor& labels, const at::Te
 std::tuple<at::Tensor, at::Tensor> sample_balanced(const at::Tensor& labels,
                                                    const at::Tensor& noise, int64_t size,
                                                    double positive_fraction) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("tilewright::sample_balanced", "")
-                             .typed<decltype(sample_balanced)>();
+  static const auto op = operator_handle<decltype(sample_balanced)>("tilewright::sample_balanced");
   return op.call(labels, noise, size, positive_fraction);
 }
 

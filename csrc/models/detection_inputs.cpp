@@ -13,6 +13,7 @@
 #include <cmath>
 
 #include "tilewright/core/check.h"
+#include "tilewright/core/operator_handle.h"
 #include "tilewright/detection/boxes.h"
 
 namespace tilewright {
@@ -172,25 +173,19 @@ std::vector<at::Tensor> prepare(at::TensorList boxes, at::TensorList labels, at:
 std::vector<at::Tensor> resize_images(at::TensorList images, at::ArrayRef<double> mean,
                                       at::ArrayRef<double> deviation, int64_t min_size,
                                       int64_t max_size) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("tilewright::resize_images", "")
-                             .typed<decltype(resize_images)>();
+  static const auto op = operator_handle<decltype(resize_images)>("tilewright::resize_images");
   return op.call(images, mean, deviation, min_size, max_size);
 }
 
 at::Tensor pad_images(at::TensorList images, int64_t size_divisible) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("tilewright::pad_images", "")
-                             .typed<decltype(pad_images)>();
+  static const auto op = operator_handle<decltype(pad_images)>("tilewright::pad_images");
   return op.call(images, size_divisible);
 }
 
 std::vector<at::Tensor> prepare_targets(at::TensorList boxes, at::TensorList labels,
                                         at::TensorList images, at::TensorList resized,
                                         int64_t num_classes) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("tilewright::prepare_targets", "")
-                             .typed<decltype(prepare_targets)>();
+  static const auto op = operator_handle<decltype(prepare_targets)>("tilewright::prepare_targets");
   return op.call(boxes, labels, images, resized, num_classes);
 }
 

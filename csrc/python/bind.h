@@ -3,5 +3,6 @@
 #include <torch/extension.h>
 
 namespace tilewright {
+void bind_detection(pybind11::module_& m);
 void bind_models(pybind11::module_& m);
 }  // namespace tilewright

@@ -51,7 +51,10 @@ torch::Tensor read_ppm(const std::string& path) {
   auto pixels = torch::empty({height, width, 3}, torch::kUInt8);
   file.read(reinterpret_cast<char*>(pixels.data_ptr<uint8_t>()), pixels.numel());
   if (file.gcount() != pixels.numel()) throw std::runtime_error(path + ": the file is cut short");
-  return pixels.permute({2, 0, 1}).to(torch::kFloat).div(static_cast<double>(max_value)).contiguous();
+  return pixels.permute({2, 0, 1})
+      .to(torch::kFloat)
+      .div(static_cast<double>(max_value))
+      .contiguous();
 }
 
 torch::jit::Module load_model(const std::string& path) {

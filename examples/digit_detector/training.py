@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -20,6 +21,7 @@ from tilewright.data import collate
 from .recipe import Recipe
 
 _FORMAT = 1  # of the checkpoint; raised when its keys change
+_RECENT = 20  # steps whose mean the bar shows
 
 
 class CheckpointError(RuntimeError):
@@ -87,17 +89,19 @@ class Trainer:
         until = self.recipe.steps if until is None else min(until, self.recipe.steps)
         scenes = self.recipe.training_scenes()
         batch = self.recipe.batch
+        elapsed: deque[float] = deque(maxlen=_RECENT)
         self.model.train()
         with _CtrlC() as ctrl_c, _progress(self.step, self.recipe.steps) as bar:
             while self.step < until and not ctrl_c.seen:
                 began = time.perf_counter()
                 first = self.step * batch
-                losses = self._update(*collate([scenes[first + i] for i in range(batch)]))
-                self.losses.append(losses)
+                images, targets = collate([scenes[first + i] for i in range(batch)])
+                self.losses.append(self._update(images, targets))
                 self.step += 1
-                elapsed = time.perf_counter() - began
-                self.seconds += elapsed
-                bar.set_postfix(_brief(losses, batch / elapsed), refresh=False)
+                elapsed.append(time.perf_counter() - began)
+                self.seconds += elapsed[-1]
+                rate = batch * len(elapsed) / sum(elapsed)
+                bar.set_postfix(_brief(self.losses[-_RECENT:], rate), refresh=False)
                 bar.update()
                 if self.step % self.recipe.checkpoint_every == 0:
                     self.save()
@@ -214,13 +218,14 @@ def _progress(done: int, steps: int) -> tqdm:
     )
 
 
-def _brief(losses: dict[str, float], rate: float) -> dict[str, str]:
-    """What the bar shows beside the steps."""
+def _brief(recent: list[dict[str, float]], rate: float) -> dict[str, str]:
+    """What the bar shows beside the steps: means of the `recent` losses, scenes per second."""
     short = {
         "loss_classifier": "class",
         "loss_box_reg": "box",
         "loss_objectness": "rpn",
         "loss_rpn_box_reg": "rpn box",
     }
-    shown = {short.get(name, name): f"{value:.3f}" for name, value in losses.items()}
-    return {"loss": f"{sum(losses.values()):.3f}", **shown, "img/s": f"{rate:.1f}"}
+    means = {name: sum(step[name] for step in recent) / len(recent) for name in recent[0]}
+    shown = {short.get(name, name): f"{value:.3f}" for name, value in means.items()}
+    return {"loss": f"{sum(means.values()):.3f}", **shown, "img/s": f"{rate:.1f}"}

@@ -4,10 +4,11 @@ Weights travel between this module, the C++ one and torchvision's under the same
 """
 
 import torch
+from torch import Tensor, nn
+
 from tilewright.models.resnet_fpn import ResNetFpnBackbone
 from tilewright.models.roi_heads import RoIHeads
 from tilewright.models.rpn import RegionProposalNetwork
-from torch import Tensor, nn
 
 
 class FasterRCNN(nn.Module):

@@ -1,8 +1,9 @@
 """The second stage of Faster R-CNN, scriptable: the twin of ``csrc/models/roi_heads.cpp``."""
 
 import torch
-from tilewright.models import detection_losses
 from torch import Tensor, nn
+
+from tilewright.models import detection_losses
 
 
 class TwoMlpHead(nn.Module):

@@ -1,8 +1,9 @@
 """The region proposal network, scriptable: the twin of ``csrc/models/rpn.cpp``."""
 
 import torch
-from tilewright.models import detection_losses
 from torch import Tensor, nn
+
+from tilewright.models import detection_losses
 
 
 class RpnHead(nn.Module):

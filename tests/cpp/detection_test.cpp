@@ -96,8 +96,8 @@ TEST(MultiscaleRoiAlign, GivesEveryLevelItsGradient) {
 }
 
 TEST(Nms, KeepsTheBestOfEachHeap) {
-  const auto boxes = torch::tensor(
-      {{0.f, 0.f, 10.f, 10.f}, {1.f, 1.f, 10.f, 10.f}, {20.f, 20.f, 30.f, 30.f}});
+  const auto boxes =
+      torch::tensor({{0.f, 0.f, 10.f, 10.f}, {1.f, 1.f, 10.f, 10.f}, {20.f, 20.f, 30.f, 30.f}});
   const auto scores = torch::tensor({0.5f, 0.9f, 0.7f});
   EXPECT_TRUE(torch::equal(tilewright::nms(boxes, scores, 0.5), torch::tensor({1, 2})));
   const auto classes = torch::tensor({0, 1, 0});
@@ -129,8 +129,8 @@ TEST(Errors, SayWhatWasExpected) {
     tilewright::roi_align(torch::zeros({1, 1, 4, 4}), torch::zeros({3, 4}), 1.0, 2, 2);
     FAIL() << "no error";
   } catch (const c10::Error& error) {
-    EXPECT_NE(std::string(error.what()).find(
-                  "tilewright::roi_align: rois must have shape (K, 5), got (3, 4)"),
+    EXPECT_NE(std::string(error.what())
+                  .find("tilewright::roi_align: rois must have shape (K, 5), got (3, 4)"),
               std::string::npos)
         << error.what();
   }

@@ -1,5 +1,5 @@
-"""What one writes in plain PyTorch for an operator, in the dtypes of its inputs: the measure of the error
-rule (an operator may err twice as much)."""
+"""What one writes in plain PyTorch for an operator, in the dtypes of its inputs: the measure of
+the error rule (an operator may err twice as much)."""
 
 import torch
 

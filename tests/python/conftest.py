@@ -1,7 +1,7 @@
 """Devices, tolerances and the launch check that every operator's test shares.
 
-TILEWRIGHT_DEVICE chooses the machine of the whole run: ``cpu`` (default), ``simt`` (the CUDA kernels on the
-emulated device; tensors live on the CPU) or ``cuda``.
+TILEWRIGHT_DEVICE chooses the machine of the whole run: ``cpu`` (default), ``simt`` (the CUDA
+kernels on the emulated device; tensors live on the CPU) or ``cuda``.
 """
 
 import os

@@ -1,4 +1,5 @@
-"""One slow, obvious reference per operator, in fp64, from the papers' formulas and the field's rules."""
+"""One slow, obvious reference per operator, in fp64, from the papers' formulas and the field's
+rules."""
 
 import math
 
@@ -6,7 +7,8 @@ import torch
 
 
 def bilinear(plane, y, x):
-    """Value of a (C, H, W) map at a point; 0 farther than a pixel outside, the border's value nearer."""
+    """Value of a (C, H, W) map at a point; 0 farther than a pixel outside, the border's value
+    nearer."""
     height, width = plane.shape[1:]
     if not (-1 <= y <= height and -1 <= x <= width) or height == 0 or width == 0:
         return torch.zeros(plane.shape[0], dtype=plane.dtype)

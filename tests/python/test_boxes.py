@@ -5,10 +5,11 @@ import math
 
 import pytest
 import reference_boxes as reference
-import tilewright
 import torch
 from torch.library import opcheck
 from torch.testing import assert_close
+
+import tilewright
 
 ops = torch.ops.tilewright
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
@@ -658,3 +659,13 @@ def test_wrong_inputs_are_named(name, arguments, message):
     text = str(error.value)
     assert f"tilewright::{name}: " in text
     assert message in text
+
+
+def test_a_ground_truth_that_overlaps_nothing_keeps_nothing():
+    # torchvision's low-quality rule would give it every box, as 0 is its highest overlap.
+    boxes = torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 30]])
+    for truth in ([500.0, 500, 510, 510], [5, 5, 5, 5], [math.nan, 0, 1, 1]):
+        labels, _ = torch.ops.tilewright.assign_targets(
+            torch.tensor([truth, [0.0, 0, 10, 6]]), torch.tensor([3, 4]), boxes, 0.7, 0.3, True
+        )
+        assert labels.tolist() == [4, 0]

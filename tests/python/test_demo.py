@@ -36,14 +36,28 @@ def trainer(folder, settings=TINY):
 
 
 def demo(output, *arguments):
+    """The command line of a smoke run and its environment: tests share the cores with others."""
     command = [sys.executable, str(EXAMPLES / "train_detector.py"), "--smoke", "--output"]
-    return [*command, str(output), *arguments]
+    return {
+        "args": [*command, str(output), *arguments],
+        "env": {**os.environ, "OMP_NUM_THREADS": "1"},
+        "text": True,
+    }
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Threads that wait for each other crawl where the cores are shared."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def test_the_demo_survives_ctrl_c_and_resumes_to_its_end(tmp_path):
     """Interrupts the smoke run, checks what it left, and lets it go on through every stage."""
     checkpoint = tmp_path / "checkpoint.pt"
-    running = subprocess.Popen(demo(tmp_path), stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(**demo(tmp_path), stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
     while not checkpoint.exists() and running.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -57,7 +71,7 @@ def test_the_demo_survives_ctrl_c_and_resumes_to_its_end(tmp_path):
     assert len(state["losses"]) == state["step"]
     FasterRCNNCpp(**recipe.SMOKE.model).load_state_dict(state["model"])
 
-    done = subprocess.run(demo(tmp_path, "--resume"), capture_output=True, text=True, check=False)
+    done = subprocess.run(**demo(tmp_path, "--resume"), capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     assert f"resumed after step {state['step']} of {recipe.SMOKE.steps}" in done.stdout
     assert "the C++ program found the same" in done.stdout
@@ -240,8 +254,6 @@ def test_a_tool_that_fails_shows_what_it_said():
 
 
 def test_bad_arguments_of_the_demo_are_refused():
-    done = subprocess.run(
-        demo(os.devnull, "--steps", "0"), capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(**demo(os.devnull, "--steps", "0"), capture_output=True, check=False)
     assert done.returncode == 2
     assert "must be at least 1, got 0" in done.stderr

@@ -4,8 +4,9 @@ import inspect
 
 import pytest
 import torch
-from tilewright.models import FasterRCNN, FasterRCNNCpp
 from torch.testing import assert_close
+
+from tilewright.models import FasterRCNN, FasterRCNNCpp
 
 LOSSES = ["loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"]
 SMALL = {

@@ -1,4 +1,5 @@
-"""The rules that hold the project together: instruction sets, what may include what, docs, imports."""
+"""The rules that hold the project together: instruction sets, what may include what, docs,
+imports."""
 
 import re
 import subprocess
@@ -29,7 +30,9 @@ def test_instruction_sets_share_no_weak_symbol():
         objects = list((OBJECTS / f"tilewright_{isa}.dir").rglob("*.o"))
         if not objects:
             pytest.skip(f"no {isa} objects on this machine")
-        symbols = subprocess.run(["nm", *objects], check=True, capture_output=True, text=True).stdout
+        symbols = subprocess.run(
+            ["nm", *objects], check=True, capture_output=True, text=True
+        ).stdout
         weak[isa] = set(re.findall(r" [WVu] (\S+)", symbols)) - {"DW.ref.__gxx_personality_v0"}
     for i, first in enumerate(ISAS):
         for second in ISAS[i + 1 :]:
@@ -117,7 +120,9 @@ def test_info_lists_every_operator():
 
 def test_another_torch_is_refused_with_the_command_that_helps(monkeypatch):
     monkeypatch.setattr(torch, "__version__", "1.13.0+cpu")
-    with pytest.raises(ImportError, match=r"built against torch 2\.\S+, but this is torch 1\.13\.0"):
+    with pytest.raises(
+        ImportError, match=r"built against torch 2\.\S+, but this is torch 1\.13\.0"
+    ):
         _library.load()
 
 

@@ -7,6 +7,7 @@ import reference
 import torch
 from checks import compile_and_run, opcheck, script_round_trip, threads
 from conftest import DTYPES, MACHINE
+from torch._subclasses import FakeTensorMode
 
 import tilewright
 
@@ -149,6 +150,8 @@ def test_wrong_input(change, message):
     args = {"boxes": BOXES, "scores": SCORES, "iou_threshold": 0.5} | change
     name = "batched_nms" if "idxs" in args else "nms"
     with pytest.raises(RuntimeError, match=f"tilewright::{name}: {message}"):
+        getattr(ops, name)(**args)
+    with FakeTensorMode(allow_non_fake_inputs=True), pytest.raises(RuntimeError, match=message):
         getattr(ops, name)(**args)
 
 

@@ -14,7 +14,7 @@ from checks import (
     script_round_trip,
     threads,
 )
-from conftest import DTYPES
+from conftest import DTYPES, MACHINE
 from torch.autograd import gradcheck, gradgradcheck
 
 import tilewright
@@ -51,7 +51,9 @@ def leaf(tensor, device="cpu"):
 def test_forward_and_backward(device, dtype, channels_last, sampling_ratio, aligned):
     # 19 channels and 5 x 3 bins are multiples of no tile and no register.
     x = layout(torch.randn(2, 19, 17, 23).to(dtype), channels_last)
-    rois = random_rois(7, 17, 23, 0.5, 2, torch.float64 if dtype == torch.float64 else torch.float32)
+    rois = random_rois(
+        7, 17, 23, 0.5, 2, torch.float64 if dtype == torch.float64 else torch.float32
+    )
     ours = leaf(x, device)
     out = tilewright.roi_align(ours, rois.to(device), (5, 3), 0.5, sampling_ratio, aligned)
     assert out.dtype == dtype
@@ -112,7 +114,9 @@ def test_non_contiguous_input_and_grad(device):
 def test_boxes_as_a_list_and_one_output_size(device):
     x = torch.randn(2, 3, 8, 8).to(device)
     first, second = torch.tensor([[0, 0, 4.0, 4], [1, 1, 7, 5]]), torch.tensor([[2, 2, 6.0, 6]])
-    rois = torch.cat([torch.cat([torch.zeros(2, 1), first], 1), torch.cat([torch.ones(1, 1), second], 1)])
+    rois = torch.cat(
+        [torch.cat([torch.zeros(2, 1), first], 1), torch.cat([torch.ones(1, 1), second], 1)]
+    )
     a = tilewright.roi_align(x, [first.to(device), second.to(device)], 3)
     assert torch.equal(a, tilewright.roi_align(x, rois.to(device), (3, 3)))
 
@@ -140,6 +144,8 @@ def test_boxes_that_are_no_boxes(device):
         [1, -inf, 4, 4],
         [1, 1, inf, 4],
         [-inf, -inf, inf, inf],
+        [2, 2, -inf, 5],
+        [2, 2, 5, -inf],
         [6, 6, 2, 2],  # inverted
         [3, 3, 3, 3],  # degenerate
         [1e30, 1e30, 2e30, 2e30],  # far away, and so large that a grid of its pixels is none
@@ -152,16 +158,95 @@ def test_boxes_that_are_no_boxes(device):
             x = torch.ones(1, 2, 8, 8).to(device).requires_grad_()
             out = tilewright.roi_align(x, rois.to(device), 2, 1.0, ratio, aligned)
             assert out.isfinite().all()
-            assert not out[:4].any(), "a box with NaN or infinite coordinates gives 0"
-            assert not out[6].any()
+            assert not out[:6].any(), "a box with NaN or infinite coordinates gives 0"
             assert not out[8].any()
-            (grad,) = torch.autograd.grad(out[:4].sum() + out[8].sum(), x)
+            assert not out[10].any()
+            (grad,) = torch.autograd.grad(out[:6].sum() + out[10].sum(), x)
             assert not grad.any()
-            assert torch.autograd.grad(
-                tilewright.roi_align(x, rois.to(device), 2, 1.0, ratio, aligned).sum(), x
-            )[0].isfinite().all()
+            assert (
+                torch.autograd.grad(
+                    tilewright.roi_align(x, rois.to(device), 2, 1.0, ratio, aligned).sum(), x
+                )[0]
+                .isfinite()
+                .all()
+            )
     # Degenerate, aligned and adaptive: no samples.
-    assert not tilewright.roi_align(torch.ones(1, 1, 8, 8).to(device), rois[5:6].to(device), 2, 1.0, -1, True).any()
+    degenerate = rois[7:8].to(device)
+    assert not tilewright.roi_align(
+        torch.ones(1, 1, 8, 8).to(device), degenerate, 2, 1.0, -1, True
+    ).any()
+
+
+@kernels
+def test_infinite_pixels_count_where_they_weigh(device):
+    x = torch.zeros(1, 1, 4, 4)
+    x[..., 2] = -math.inf
+    # Bins of two pixels: samples at 0, 1 | 2, 3 exactly, so the left bin gives pixel 2 no weight.
+    rois = torch.tensor([[0, -0.5, -0.5, 3.5, 3.5]])
+    for channels_last in (False, True):
+        out = tilewright.roi_align(
+            layout(x, channels_last).to(device), rois.to(device), (1, 2), 1.0, 2
+        )
+        assert out.flatten().tolist() == [0.0, -math.inf]
+
+
+@kernels
+@orders
+def test_backward_is_the_transpose(device):
+    """<forward(x), g> = <x, backward(g)>, also where rounding decides which bin a sample falls
+    into."""
+    torch.manual_seed(1)
+    width, height = 186, 4
+    edge = torch.tensor([[0, 186.4998779296875, 0.5, 186.5001678466797, 1.5]])
+    tiny = random_rois(40, height, width)
+    tiny[:, 3:] = tiny[:, 1:3] + torch.rand(40, 2) * 1e-4
+    border = random_rois(40, height, width)
+    border[:20, 3] = width + 0.5
+    border[20:, 1] = -0.5
+    x = torch.rand(1, 1, height, width, dtype=torch.float64)
+    for rois in (edge, tiny, border):
+        for aligned in (False, True):
+            for ratio in (1, 2, 7):
+                leaf = x.float().to(device).requires_grad_()
+                out = tilewright.roi_align(leaf, rois.to(device), (3, 7), 1.0, ratio, aligned)
+                grad = torch.rand_like(out)
+                out.backward(grad)
+                forward = (out.double() * grad.double()).sum().item()
+                transposed = (leaf.double() * leaf.grad.double()).sum().item()
+                assert transposed == pytest.approx(forward, rel=1e-4)
+
+
+@kernels
+def test_rois_in_16_bits(device):
+    x = torch.randn(1, 4, 16, 16).bfloat16()
+    rois = random_rois(6, 16, 16).bfloat16()
+    expected = reference.roi_align(x, rois, 1.0, 2, 2, 2)
+    out = tilewright.roi_align(x.to(device), rois.to(device), 2, 1.0, 2)
+    assert_close_to_fp64(out.cpu(), None, expected)
+
+
+class _NoSynchronisation(torch.profiler.profile):
+    """Fails where an operator inside asks the device for data."""
+
+    def __init__(self):
+        super().__init__(activities=[torch.profiler.ProfilerActivity.CPU], acc_events=True)
+
+    def __exit__(self, *error):
+        super().__exit__(*error)
+        called = {event.key for event in self.key_averages()}
+        assert any(name.startswith("tilewright::") for name in called)
+        asking = {"aten::_local_scalar_dense", "aten::item", "aten::nonzero", "aten::is_nonzero"}
+        assert not called & asking, called & asking
+
+
+@kernels
+@pytest.mark.skipif(MACHINE == "cpu", reason="a promise of the CUDA code")
+def test_nothing_synchronises(device):
+    maps = [torch.randn(1, 3, s, s).to(device).requires_grad_() for s in (16, 8)]
+    rois = random_rois(5, 16, 16).to(device)
+    with _NoSynchronisation():
+        ops.roi_align(maps[0], rois, 1.0, 2, 2).sum().backward()
+        ops.multiscale_roi_align(maps, rois, [1.0, 0.5], 2, 2).sum().backward()
 
 
 @kernels
@@ -196,6 +281,7 @@ ROIS = torch.tensor([[0.0, 1, 1, 6, 6]])
         ({"spatial_scale": 0.0}, "spatial_scale must be positive and finite, got 0"),
         ({"spatial_scale": math.nan}, "spatial_scale must be positive and finite, got nan"),
         ({"pooled_height": 0}, "pooled_height and pooled_width must be positive, got 0 and 2"),
+        ({"sampling_ratio": 1025}, "sampling_ratio must be at most 1024, got 1025"),
     ],
 )
 def test_wrong_input(change, message):
@@ -230,7 +316,9 @@ def test_multiscale(device, dtype, channels_last):
         layout(torch.randn(2, 6, math.ceil(160 * s), math.ceil(200 * s)).to(dtype), channels_last)
         for s in scales
     ]
-    rois = random_rois(24, 160, 200, 1.0, 2, torch.float64 if dtype == torch.float64 else torch.float32)
+    rois = random_rois(
+        24, 160, 200, 1.0, 2, torch.float64 if dtype == torch.float64 else torch.float32
+    )
     rois[0, 3:] = rois[0, 1:3]  # no area: first level
     canonical = {"canonical_scale": 40, "canonical_level": 3}
     levels = {reference.pyramid_level(r[1:].tolist(), scales, **canonical) for r in rois}
@@ -248,12 +336,49 @@ def test_multiscale(device, dtype, channels_last):
         ]
     )
     assert_close_to_fp64(out.cpu(), composed, expected)
-    grad = torch.randn(24, 6, 3, 2).to(dtype)
+    grad = layout(torch.randn(24, 6, 3, 2).to(dtype), channels_last)
     out.backward(grad.to(device))
     expected.backward(grad.double())
     composed.backward(grad)
     for a, b, c in zip(ours, plain, exact, strict=True):
         assert_close_to_fp64(a.grad.cpu(), b.grad, c.grad, gradient=True)
+
+
+@pytest.mark.parametrize(
+    "change,message",
+    [
+        (
+            {"grad": torch.zeros(1, 3, 2, 3)},
+            r"grad must have shape \(1, 3, 2, 2\), got \(1, 3, 2, 3\)",
+        ),
+        (
+            {"grad": torch.zeros(2, 3, 2, 2)},
+            r"grad must have shape \(1, 3, 2, 2\), got \(2, 3, 2, 2\)",
+        ),
+        (
+            {"grad": torch.zeros(3, 2, 2)},
+            r"grad must have shape \(K, C, pooled_height, pooled_width\)",
+        ),
+        ({"rois": torch.zeros(1, 4)}, r"rois must have shape \(K, 5\), got \(1, 4\)"),
+        ({"spatial_scales": []}, "expected 1 to 16 spatial scales, got 0"),
+        ({"spatial_scales": [1.0] * 17}, "expected 1 to 16 spatial scales, got 17"),
+        ({"spatial_scales": [1.0, 0.3]}, "spatial_scales must halve from level to level"),
+        ({"heights": [8]}, r"expected a height and a width per spatial scale \(2\), got 1 and 2"),
+        ({"canonical_scale": 0}, "canonical_scale must be positive, got 0"),
+    ],
+)
+def test_backward_wrong_input(change, message):
+    args = {"grad": torch.zeros(1, 3, 2, 2), "rois": ROIS, "spatial_scales": [1.0, 0.5]}
+    args |= {"pooled_height": 2, "pooled_width": 2, "batch": 1, "channels": 3}
+    args |= {"heights": [8, 4], "widths": [8, 4], "sampling_ratio": 2, "aligned": False}
+    args |= {"canonical_scale": 224, "canonical_level": 4} | change
+    with pytest.raises(
+        RuntimeError, match="tilewright::_multiscale_roi_align_backward: " + message
+    ):
+        ops._multiscale_roi_align_backward(**args)
+    if "grad" in change or "rois" in change:
+        with pytest.raises(RuntimeError, match="tilewright::_roi_align_backward: " + message):
+            ops._roi_align_backward(args["grad"], args["rois"], 1.0, 2, 2, 1, 3, 8, 8, 2, False)
 
 
 @kernels
@@ -340,7 +465,9 @@ def pool_levels(maps: list[torch.Tensor], rois: torch.Tensor) -> torch.Tensor:
 @kernels
 def test_script_export_compile(device):
     x = torch.randn(2, 3, 16, 16).to(device)
-    boxes = [b[:, 1:].to(device) for b in (random_rois(3, 16, 16, 0.5), random_rois(2, 16, 16, 0.5))]
+    boxes = [
+        b[:, 1:].to(device) for b in (random_rois(3, 16, 16, 0.5), random_rois(2, 16, 16, 0.5))
+    ]
     expected = pool_list(x, boxes)
     assert torch.equal(script_round_trip(pool_list, x, boxes), expected)
     assert torch.equal(export_and_run(pool_list, x, boxes), expected)

@@ -1,0 +1,15 @@
+// What Python's shape functions share with the kernels: their checks.
+#include "tilewright/detection/nms_sort.h"
+#include "tilewright/python/bind.h"
+
+namespace tilewright {
+
+void bind_detection(pybind11::module_& m) {
+  m.def("check_nms",
+        [](const std::string& op, const at::Tensor& boxes, const at::Tensor& scores,
+           const std::optional<at::Tensor>& idxs, double iou_threshold, int64_t max_output) {
+          check_nms(op.c_str(), boxes, scores, idxs, iou_threshold, max_output);
+        });
+}
+
+}  // namespace tilewright

@@ -1,0 +1,158 @@
+"""The stages of the demo in order, its command line and its exit status."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import tilewright
+from tilewright.data import CLASS_NAMES
+from tilewright.models import FasterRCNNCpp
+
+from . import evaluation, export, pictures
+from .recipe import FULL, SMOKE, Recipe
+from .training import CheckpointError, Interrupted, Trainer
+
+_COMPARED = 4  # held-out scenes that the C++ program is given
+_SHOWN = 8  # of its detections in the first scene, the best are printed
+
+
+def main() -> int:
+    """Runs the job; returns the exit status: 1 for a failure, 130 after Ctrl-C."""
+    arguments = _arguments()
+    recipe = _recipe(arguments)
+    output: Path = arguments.output
+    output.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(recipe.seed)
+    trainer = Trainer(FasterRCNNCpp(**recipe.model), recipe, output / "checkpoint.pt")
+    try:
+        if arguments.resume:
+            trainer.resume()
+            print(f"resumed after step {trainer.step} of {recipe.steps}")
+        seconds: dict[str, float] = {}
+        with _stage("train", seconds):
+            trainer.run()
+        seconds["train"] = trainer.seconds  # with the earlier runs of a resumed training
+        report = _finish(trainer, recipe, output, seconds)
+    except Interrupted as stop:
+        print(
+            f"\nstopped after step {stop.step} of {recipe.steps}; {trainer.checkpoint} holds the "
+            "state: the same command with --resume goes on",
+            file=sys.stderr,
+        )
+        return 130
+    except KeyboardInterrupt:
+        print("\nstopped; --resume goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    except (CheckpointError, export.ExportError, FloatingPointError) as error:
+        print(f"train_detector: {error}", file=sys.stderr)
+        return 1
+    map50 = report["result"]["map50"]
+    if map50 < recipe.required_map50:
+        print(
+            f"train_detector: mAP@.5 is {map50:.3f}, below {recipe.required_map50}", file=sys.stderr
+        )
+        return 1
+    return 0
+
+
+def _finish(
+    trainer: Trainer, recipe: Recipe, output: Path, seconds: dict[str, float]
+) -> dict[str, Any]:
+    """Everything after the training; returns the report, which is also written as JSON."""
+    scenes = recipe.held_out_scenes()
+    # A fresh module has its weights in the usual layout, as the exported one: sums are added in
+    # the same order, so that the two can be compared closely.
+    model = FasterRCNNCpp(**recipe.model)
+    model.load_state_dict(trainer.model.state_dict())
+    with _stage("evaluate", seconds):
+        detections = evaluation.detect(model, scenes)
+        result = evaluation.evaluate(detections, scenes)
+    print(
+        f"{result.scenes} held-out scenes, {result.digits} digits: "
+        f"mAP@.5 {result.map50:.3f}, mAP@[.5:.95] {result.map5095:.3f}"
+    )
+    with _stage("draw", seconds):
+        pictures.draw_detections(output / "detections.png", scenes, detections)
+        pictures.draw_losses(output / "losses.png", trainer.losses)
+    with _stage("export", seconds):
+        export.export_torchscript(model, recipe, output / "detector.pt")
+    with _stage("build examples/cpp_detector", seconds):
+        program = export.build_program(output / "cpp_detector")
+    with _stage("compare with the C++ program", seconds):
+        same = _compare(model, program, scenes, output)
+    print(f"the C++ program found the same {same} detections")
+    report = {
+        "recipe": recipe.as_dict(),
+        "result": dataclasses.asdict(result),
+        "seconds": seconds,
+        "scenes_seen": trainer.step * recipe.batch,
+        "tilewright": tilewright.__version__,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+    (output / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    print(f"{sum(seconds.values()):.0f} s in all; everything is in {output}/")
+    return report
+
+
+@torch.no_grad()
+def _compare(model: Any, program: Path, scenes: Any, output: Path) -> int:
+    """Has the C++ program and the C++ module look at the same files; returns the detections."""
+    folder = output / "scenes"
+    folder.mkdir(exist_ok=True)
+    files = [folder / f"{i}.ppm" for i in range(min(_COMPARED, len(scenes)))]
+    model.eval()
+    ours = [model([export.write_ppm(file, scenes[i][0])])[1][0] for i, file in enumerate(files)]
+    theirs = export.run_program(program, output / "detector.pt", files)
+    same = export.compare(ours, theirs)
+    best = zip(*(theirs[0][key][:_SHOWN] for key in ("labels", "scores", "boxes")), strict=True)
+    for label, score, box in best:
+        place = " ".join(f"{side:6.1f}" for side in box.tolist())
+        print(f"  {files[0].name}: {CLASS_NAMES[int(label)]} {score:.3f} [{place}]")
+    return same
+
+
+@contextmanager
+def _stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
+    """Says what is done, and notes how long it took."""
+    print(f"== {name}", flush=True)
+    began = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - began
+
+
+def _recipe(arguments: argparse.Namespace) -> Recipe:
+    recipe = SMOKE if arguments.smoke else FULL
+    chosen = {"steps": arguments.steps, "seed": arguments.seed}
+    return dataclasses.replace(
+        recipe, **{name: value for name, value in chosen.items() if value is not None}
+    )
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Trains, evaluates and exports a detector of digits, and runs it from C++."
+    )
+    parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder to write")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint there")
+    parser.add_argument("--smoke", action="store_true", help="every stage, but hardly any training")
+    parser.add_argument("--steps", type=_positive, help="optimizer steps in place of the recipe's")
+    parser.add_argument("--seed", type=int, help="of the weights and the training scenes")
+    return parser.parse_args()
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
