@@ -7,6 +7,10 @@
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
 
+TILEWRIGHT_HD constexpr int64_t ceil_div(int64_t value, int64_t divisor) {
+  return (value + divisor - 1) / divisor;
+}
+
 template <class T>
 TILEWRIGHT_HD T min_of(T a, T b) {
   return b < a ? b : a;

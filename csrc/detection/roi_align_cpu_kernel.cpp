@@ -38,11 +38,11 @@ class RoiAlignCpu {
   // pixels hold all channels; of contiguous maps only a few fit the cache, so boxes come and go
   // while the maps stay.
   int64_t forward_pieces() const {
-    return ceil_of(p_.channels, forward_channels()) * ceil_of(p_.num_rois, forward_rois());
+    return ceil_div(p_.channels, forward_channels()) * ceil_div(p_.num_rois, forward_rois());
   }
 
   void forward(int64_t begin, int64_t end) {
-    const int64_t roi_pieces = ceil_of(p_.num_rois, forward_rois());
+    const int64_t roi_pieces = ceil_div(p_.num_rois, forward_rois());
     for (int64_t piece = begin; piece < end; ++piece) {
       const int64_t k0 = piece % roi_pieces * forward_rois();
       const int64_t c0 = piece / roi_pieces * forward_channels();
@@ -67,7 +67,7 @@ class RoiAlignCpu {
   void backward(int64_t level_index, int64_t begin, int64_t end) {
     const RoiAlignCpuLevel& level = p_.levels[level_index];
     const int64_t pixels = level.height * level.width, step = piece_channels(level);
-    const int64_t pieces = (p_.channels + step - 1) / step;
+    const int64_t pieces = ceil_div(p_.channels, step);
     for (int64_t piece = begin; piece < end; ++piece) {
       const int64_t image = piece / pieces, c0 = piece % pieces * step;
       const int64_t channels = min_of(step, p_.channels - c0);
@@ -95,8 +95,6 @@ class RoiAlignCpu {
   // 16-bit gradients are summed in fp32 and rounded once; with channels last, the pixels of a piece
   // lie far apart in the output.
   bool sums_in_tile() const { return p_.channels_last || !std::is_same_v<T, Acc>; }
-
-  static int64_t ceil_of(int64_t n, int64_t d) { return (n + d - 1) / d; }
 
   int64_t forward_rois() const { return p_.channels_last ? 1 : 32; }
   int64_t forward_channels() const {
@@ -180,7 +178,7 @@ class RoiAlignCpu {
   void forward_planes(const T* map, int64_t pixels, int64_t width, int64_t channels, T* pooled) {
     const int64_t low = taps_.x.low(), length = taps_.x.high() - low;
     const bool lines = lines_serve();
-    if (lines) line_.resize((length + kLanes<T> - 1) / kLanes<T> * kLanes<T>);
+    if (lines) line_.resize(ceil_div(length, kLanes<T>) * kLanes<T>);
     for (int64_t c = 0; c < channels; ++c, map += pixels) {
       for (int64_t ph = 0; ph < p_.geometry.pooled_height; ++ph) {
         if (lines) sum_line(map + low, width, ph, length);

@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "tilewright/core/cuda/machine.h"
+#include "tilewright/core/math.h"
 
 #if defined(__CUDACC__)
 #include <cuda_bf16.h>
@@ -25,10 +26,6 @@
 #define TILEWRIGHT_DEVICE __device__ __forceinline__
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
-
-TILEWRIGHT_HD constexpr int64_t ceil_div(int64_t value, int64_t divisor) {
-  return (value + divisor - 1) / divisor;
-}
 
 // The type that sums of T are kept in: float for the 16-bit types.
 template <class T>
