@@ -106,5 +106,6 @@ class Table:
         axes.axvline(1, color="black", linewidth=0.8)
         axes.set_xlabel(f"times faster than {self.peer} ({machine()['cpu']})")
         axes.legend(fontsize=8)
+        axes.margins(x=0.08)
         figure.tight_layout()
         figure.savefig(RESULTS / f"{self.name}.png", dpi=120)
