@@ -34,6 +34,7 @@ $(VENV)/.ready: requirements/dev.txt tools/system_packages.sh
 # The first time the package is configured, built and put in place; afterwards CMake alone keeps it up to
 # date. Without a virtual environment pip is not asked: the environment at hand stays as it is.
 $(INSTALLED): setup.py pyproject.toml | $(ENVIRONMENT)
+	@echo "building tilewright: a few minutes the first time (build/ keeps what is done)"
 	@mkdir -p build/python
 	@rm -f build/.installed build/.installed-here
 ifneq ($(VENV),)

@@ -17,11 +17,13 @@ from tilewright import _C
 __all__ = ["batched_nms", "multiscale_roi_align", "nms", "roi_align"]
 
 
-def _rois(boxes: Union[Tensor, List[Tensor]]) -> Tensor:  # noqa: UP006, UP007
+def _rois(boxes: Union[Tensor, List[Tensor]], images: int) -> Tensor:  # noqa: UP006, UP007
     """(K, 5) boxes as they are; a list of (n_i, 4) boxes per image with the image's index in
     front."""
     if isinstance(boxes, Tensor):
         return boxes
+    if len(boxes) != images:
+        raise ValueError(f"boxes must hold one tensor per image ({images}), got {len(boxes)}")
     return torch.ops.tilewright.boxes_to_rois(boxes)
 
 
@@ -55,7 +57,7 @@ def roi_align(
     """
     size = _pair(output_size)
     return torch.ops.tilewright.roi_align(
-        input, _rois(boxes), spatial_scale, size[0], size[1], sampling_ratio, aligned
+        input, _rois(boxes, input.size(0)), spatial_scale, size[0], size[1], sampling_ratio, aligned
     )
 
 
@@ -88,7 +90,7 @@ def multiscale_roi_align(
     size = _pair(output_size)
     return torch.ops.tilewright.multiscale_roi_align(
         features,
-        _rois(boxes),
+        _rois(boxes, features[0].size(0) if len(features) > 0 else 0),
         spatial_scales,
         size[0],
         size[1],

@@ -59,6 +59,9 @@ std::vector<at::Tensor> resize_all(at::TensorList images, at::ArrayRef<double> m
   TILEWRIGHT_CHECK(kOp, !mean.empty() && mean.size() == deviation.size(),
                    "mean and std must have one number per channel, got ", mean.size(), " and ",
                    deviation.size());
+  for (double value : deviation) {
+    TILEWRIGHT_CHECK(kOp, value > 0, "std must be positive, got ", value);
+  }
   TILEWRIGHT_CHECK(kOp, min_size > 0 && max_size > 0,
                    "min_size and max_size must be positive, got ", min_size, " and ", max_size);
   std::vector<at::Tensor> resized;

@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <sstream>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -40,6 +41,13 @@ void collect(torch::serialize::InputArchive& archive, const std::string& prefix,
   }
 }
 
+// Batch norm's step counter, which checkpoints with frozen batch norm do not have.
+bool may_be_missing(const std::string& key) {
+  constexpr std::string_view kCounter = "num_batches_tracked";
+  return key.size() >= kCounter.size() &&
+         key.compare(key.size() - kCounter.size(), kCounter.size(), kCounter) == 0;
+}
+
 }  // namespace
 
 StateDict state_dict(const torch::nn::Module& module) {
@@ -58,6 +66,7 @@ void load_state_dict(torch::nn::Module& module, const StateDict& state, const st
   for (const auto& item : own) {
     const auto* given = state.find(item.key());
     if (given == nullptr) {
+      if (may_be_missing(item.key())) continue;
       report("key " + item.key() + " is missing");
     } else if (given->sizes() != item.value().sizes()) {
       report(item.key() + " must have shape " + shape_of(item.value()) + ", got " +
@@ -70,7 +79,9 @@ void load_state_dict(torch::nn::Module& module, const StateDict& state, const st
   if (problems > kProblemsShown) text << "; and " << problems - kProblemsShown << " more";
   TILEWRIGHT_CHECK("load_state_dict", problems == 0, source, ": ", text.str());
   torch::NoGradGuard no_grad;
-  for (const auto& item : own) item.value().copy_(state[item.key()]);
+  for (const auto& item : own) {
+    if (const auto* given = state.find(item.key())) item.value().copy_(*given);
+  }
 }
 
 void save_module(const torch::nn::Module& module, const std::string& path) {

@@ -122,6 +122,12 @@ torch::Device device_from(const py::object& device) {
                                          : device.cast<torch::Device>();
 }
 
+at::ScalarType dtype_from(const py::object& dtype) {
+  TORCH_CHECK_TYPE(THPDtype_Check(dtype.ptr()), "dtype must be a torch.dtype, got ",
+                   std::string(py::str(py::type::of(dtype))));
+  return reinterpret_cast<THPDtype*>(dtype.ptr())->scalar_type;
+}
+
 // Module::to would turn the integer buffers of batch norm into floating ones.
 void convert_floating(FasterRCNNImpl& model, torch::ScalarType dtype) {
   const auto convert = [dtype](torch::Tensor tensor) {
@@ -166,15 +172,17 @@ void bind_module_interface(py::class_<FasterRCNNImpl, std::shared_ptr<FasterRCNN
       .def_property_readonly("training", [](const Model& m) { return m.is_training(); })
       .def(
           "to",
-          [](std::shared_ptr<Model> m, const py::object& device,
-             const std::optional<torch::ScalarType>& dtype) {
-            if (!device.is_none()) m->to(device_from(device));
-            if (dtype) convert_floating(*m, *dtype);
+          [](std::shared_ptr<Model> m, const py::object& device, const py::object& dtype) {
+            // As torch.nn.Module.to: a dtype may come first.
+            const bool only_dtype = THPDtype_Check(device.ptr());
+            if (!device.is_none() && !only_dtype) m->to(device_from(device));
+            if (only_dtype) convert_floating(*m, dtype_from(device));
+            if (!dtype.is_none()) convert_floating(*m, dtype_from(dtype));
             return m;
           },
           py::arg("device") = py::none(), py::arg("dtype") = py::none(),
           "Moves all parameters and buffers to `device` (a string will do), and converts the "
-          "floating ones to `dtype`.");
+          "floating ones to `dtype`; to(dtype) alone works too.");
 }
 
 }  // namespace

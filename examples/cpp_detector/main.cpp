@@ -19,7 +19,7 @@
 
 namespace {
 
-constexpr int64_t kMaxSide = 1 << 15;  // pixels; a larger number is a damaged header
+constexpr int64_t kMaxNumber = 1 << 16;  // a larger number is a damaged header
 
 // The next number of a PPM header; a comment runs from # to the end of its line.
 int64_t read_number(std::istream& file, const std::string& path) {
@@ -27,7 +27,7 @@ int64_t read_number(std::istream& file, const std::string& path) {
     file.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
   }
   int64_t number = 0;
-  if (!(file >> number) || number < 1 || number > kMaxSide) {
+  if (!(file >> number) || number < 1 || number > kMaxNumber) {
     throw std::runtime_error(path + ": the PPM header is damaged");
   }
   return number;

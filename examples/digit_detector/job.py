@@ -31,13 +31,16 @@ def main() -> int:
     arguments = _arguments()
     recipe = _recipe(arguments)
     output: Path = arguments.output
-    output.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(recipe.seed)
-    trainer = Trainer(FasterRCNNCpp(**recipe.model), recipe, output / "checkpoint.pt")
+    checkpoint = output / "checkpoint.pt"
     try:
+        output.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(recipe.seed)
+        trainer = Trainer(FasterRCNNCpp(**recipe.model), recipe, checkpoint)
         if arguments.resume:
             trainer.resume()
             print(f"resumed after step {trainer.step} of {recipe.steps}")
+        elif checkpoint.exists():
+            print(f"{checkpoint} of an earlier run will be overwritten (--resume goes on from it)")
         seconds: dict[str, float] = {}
         with _stage("train", seconds):
             trainer.run()
@@ -51,13 +54,14 @@ def main() -> int:
         )
         return 130
     except KeyboardInterrupt:
-        print("\nstopped; --resume goes on from the last checkpoint", file=sys.stderr)
+        left = f"; --resume goes on from {checkpoint}" if checkpoint.exists() else ""
+        print(f"\nstopped{left}", file=sys.stderr)
         return 130
-    except (CheckpointError, export.ExportError, FloatingPointError) as error:
+    except (CheckpointError, export.ExportError, FloatingPointError, OSError) as error:
         print(f"train_detector: {error}", file=sys.stderr)
         return 1
     map50 = report["result"]["map50"]
-    if map50 < recipe.required_map50:
+    if map50 < recipe.required_map50 and arguments.steps is None:
         print(
             f"train_detector: mAP@.5 is {map50:.3f}, below {recipe.required_map50}", file=sys.stderr
         )

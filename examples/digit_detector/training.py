@@ -150,18 +150,27 @@ class Trainer:
         """
         state = _load(self.checkpoint)
         wanted = self.recipe.as_dict()
-        differ = [name for name in wanted if state["recipe"].get(name) != wanted[name]]
-        if differ:
+        try:
+            was = {name: state["recipe"].get(name) for name in wanted}
+            differ = [f"{name} {was[name]}" for name in wanted if was[name] != wanted[name]]
+            if differ:
+                raise CheckpointError(
+                    f"{self.checkpoint} was trained with other settings ({', '.join(differ)}): "
+                    "give them again beside --resume, or start without it"
+                )
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step = state["step"]
+            self.seconds = state["seconds"]
+            self.losses = state["losses"]
+            torch.set_rng_state(state["rng"])
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            if isinstance(error, CheckpointError):
+                raise
             raise CheckpointError(
-                f"{self.checkpoint} was trained with other settings ({', '.join(differ)}); "
-                "start again without --resume"
-            )
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step = state["step"]
-        self.seconds = state["seconds"]
-        self.losses = state["losses"]
-        torch.set_rng_state(state["rng"])
+                f"{self.checkpoint} is damaged ({type(error).__name__}: {str(error)[:200]}); start "
+                "without --resume"
+            ) from error
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
@@ -180,7 +189,10 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, weights_only=True)
     except Exception as error:  # torch.load raises what its reader happens to meet
-        raise CheckpointError(f"{path} cannot be read ({error}); start without --resume") from error
+        reason = type(error).__name__
+        raise CheckpointError(
+            f"{path} cannot be read ({reason}); start without --resume"
+        ) from error
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise CheckpointError(f"{path} is no checkpoint of this program; start without --resume")
     return state

@@ -312,6 +312,34 @@ def test_save_and_load(device, tmp_path):
     assert_equal_outputs(run(another, False, images, targets), expected)
 
 
+def test_moves_to_a_dtype():
+    model = FasterRCNNCpp(4, **SMALL)
+    images, _ = images_and_targets("cpu", torch.float64)
+    model.to(torch.float64).eval()
+    assert all(p.dtype == torch.float64 for p in model.parameters())
+    assert model(images)[1][0]["boxes"].dtype == torch.float64
+    with pytest.raises(TypeError, match=r"dtype must be a torch\.dtype, got <class 'str'>"):
+        model.to("cpu", "float64")
+
+
+def test_loads_weights_of_frozen_batch_norm():
+    """They lack the counter of batches."""
+    source = FasterRCNNCpp(4, **SMALL).state_dict()
+    state = {name: value for name, value in source.items() if "num_batches" not in name}
+    assert len(state) < len(source)
+    model = FasterRCNNCpp(4, **SMALL)
+    model.load_state_dict(state)
+    assert_close(
+        model.state_dict()["backbone.body.conv1.weight"], state["backbone.body.conv1.weight"]
+    )
+
+
+def test_deviation_of_images_must_be_positive():
+    model = FasterRCNNCpp(4, **SMALL, image_std=(0.2, 0.0, 0.2)).eval()
+    with pytest.raises(RuntimeError, match="std must be positive, got 0"):
+        model([torch.rand(3, 40, 40)])
+
+
 def test_errors_of_loading(tmp_path):
     model = FasterRCNNCpp(4, **SMALL)
     path = str(tmp_path / "model.pt")

@@ -121,6 +121,16 @@ def test_boxes_as_a_list_and_one_output_size(device):
     assert torch.equal(a, tilewright.roi_align(x, rois.to(device), (3, 3)))
 
 
+def test_a_list_needs_one_tensor_per_image():
+    x, box = torch.randn(2, 3, 8, 8), torch.tensor([[0.0, 0, 4, 4]])
+    for boxes in ([box], [box, box, box[:0]]):
+        message = rf"boxes must hold one tensor per image \(2\), got {len(boxes)}"
+        with pytest.raises(ValueError, match=message):
+            tilewright.roi_align(x, boxes, 3)
+        with pytest.raises(ValueError, match=message):
+            tilewright.multiscale_roi_align([x], boxes, 3, [1.0])
+
+
 @kernels
 @pytest.mark.parametrize("shape,boxes", [((2, 3, 8, 8), 0), ((2, 0, 8, 8), 2), ((1, 3, 0, 8), 2)])
 @pytest.mark.no_launch
