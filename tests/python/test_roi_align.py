@@ -391,7 +391,8 @@ def test_export_with_dynamic_sizes(device):
 
 
 @kernels
-def test_compiled_gradient(device):
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_compiled_gradient(device, backend):
     x = torch.randn(1, 3, 8, 8).to(device).requires_grad_()
     rois = random_rois(3, 8, 8).to(device)
 
@@ -399,7 +400,7 @@ def test_compiled_gradient(device):
         return tilewright.roi_align(x, rois, 2).square().sum()
 
     (expected,) = torch.autograd.grad(loss(x, rois), x)
-    (compiled,) = torch.autograd.grad(torch.compile(loss, backend="aot_eager")(x, rois), x)
+    (compiled,) = torch.autograd.grad(torch.compile(loss, backend=backend)(x, rois), x)
     torch.testing.assert_close(compiled, expected)
 
 
