@@ -45,6 +45,26 @@ def seeded():
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def one_thread():
+    """For small models: their threads mostly wait for each other, and crawl on shared cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def another_order():
+    """Calling it has the emulated device run threads and blocks in an order not seen before."""
+    if MACHINE != "simt":
+        yield lambda: None
+        return
+    seeds = iter(range(100, 200))
+    yield lambda: torch.ops.tilewright_simt.set_order(next(seeds))
+    torch.ops.tilewright_simt.set_order(int(os.environ.get("TILEWRIGHT_SIMT_ORDER", "0")))
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", "no_launch: of the kernels tests, one that must not launch")
 

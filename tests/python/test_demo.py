@@ -18,6 +18,7 @@ from tilewright.models import FasterRCNNCpp
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 if not EXAMPLES.is_dir():
     pytest.skip("the examples are not beside the tests", allow_module_level=True)
+pytestmark = pytest.mark.usefixtures("one_thread")
 sys.path.insert(0, str(EXAMPLES))
 for name in ("tqdm", "matplotlib", "pycocotools", "sklearn"):
     pytest.importorskip(name, reason="the demo's requirements: pip install 'tilewright[demo]'")
@@ -43,15 +44,6 @@ def demo(output, *arguments):
         "env": {**os.environ, "OMP_NUM_THREADS": "1"},
         "text": True,
     }
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads that wait for each other crawl where the cores are shared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_the_demo_survives_ctrl_c_and_resumes_to_its_end(tmp_path):

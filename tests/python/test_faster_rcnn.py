@@ -8,6 +8,7 @@ from torch.testing import assert_close
 
 from tilewright.models import FasterRCNN, FasterRCNNCpp
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 LOSSES = ["loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"]
 SMALL = {
     "min_size": 96,
@@ -24,15 +25,6 @@ SMALL = {
     "box_score_thresh": 0.3,
     "box_detections_per_img": 20,
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """The models are so small that threads would mostly wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def spread(model):

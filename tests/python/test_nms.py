@@ -6,7 +6,7 @@ import pytest
 import reference
 import torch
 from checks import compile_and_run, opcheck, script_round_trip, threads
-from conftest import DTYPES, MACHINE
+from conftest import DTYPES
 from torch._subclasses import FakeTensorMode
 
 import tilewright
@@ -212,7 +212,6 @@ def test_autocast_and_gradients_pass_by(device):
     assert torch.equal(kept.cpu(), reference.nms(boxes, scores, 0.5))
 
 
-@pytest.mark.skipif(MACHINE != "cpu", reason="a look at the CPU kernel's blocks")
 def test_torchvision_agrees():
     vision = pytest.importorskip("torchvision").ops
     boxes, _ = random_boxes(5000, 1000.0)
