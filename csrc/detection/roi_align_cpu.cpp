@@ -81,14 +81,8 @@ std::vector<at::Tensor> pool_backward(const RoiAlignArgs& args, const at::Tensor
   for (size_t i = 0; i < maps.size(); ++i) {
     params.levels[i] = {maps[i].data_ptr(), maps[i].size(2), maps[i].size(3), args.scales[i]};
   }
-  if (grad.numel() == 0) return maps;
-  for (size_t i = 0; i < maps.size(); ++i) {
-    const int64_t piece = roi_align_backward_channels(params, i);
-    const int64_t pieces = batch * ceil_div(channels, piece);
-    at::parallel_for(0, pieces, 1, [&](int64_t begin, int64_t end) {
-      roi_align_backward(params, int64_t(i), begin, end);
-    });
-  }
+  at::parallel_for(0, roi_align_backward_pieces(params), 1,
+                   [&](int64_t begin, int64_t end) { roi_align_backward(params, begin, end); });
   return maps;
 }
 

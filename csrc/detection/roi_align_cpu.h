@@ -26,19 +26,16 @@ struct RoiAlignCpuParams {
   void* pooled;  // (K, C, PH, PW), or (K, PH, PW, C) where channels_last
 };
 
-// How many pieces the forward pass is cut into; a piece is a run of boxes and a run of channels.
+// How many pieces each pass is cut into. Forward, channels last: a box each. Otherwise a piece is an
+// image on a level and a run of channels.
 TILEWRIGHT_CPU_KERNEL(roi_align_forward_pieces, int64_t(const RoiAlignCpuParams&))
+TILEWRIGHT_CPU_KERNEL(roi_align_backward_pieces, int64_t(const RoiAlignCpuParams&))
 
-// Pieces [begin, end) of the forward pass.
+// Pieces [begin, end). A piece writes its whole part of the result, whatever was there; in the
+// backward pass it sees all boxes in order: no two pieces write to one place, and the sums do not
+// depend on how the pieces are spread over threads.
 TILEWRIGHT_CPU_KERNEL(roi_align_forward, void(const RoiAlignCpuParams&, int64_t begin, int64_t end))
-
-// How many channels one piece of the backward pass owns.
-TILEWRIGHT_CPU_KERNEL(roi_align_backward_channels, int64_t(const RoiAlignCpuParams&, int64_t level))
-
-// Pieces [begin, end) of the backward pass of one level, in place of its (zeroed) feature map. A
-// piece is an image and a run of channels, and sees all boxes in order: no two pieces write to one
-// place, and the sums do not depend on how the pieces are spread over threads.
 TILEWRIGHT_CPU_KERNEL(roi_align_backward,
-                      void(const RoiAlignCpuParams&, int64_t level, int64_t begin, int64_t end))
+                      void(const RoiAlignCpuParams&, int64_t begin, int64_t end))
 
 }  // namespace tilewright

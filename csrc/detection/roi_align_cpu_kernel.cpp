@@ -1,355 +1,336 @@
-// RoIAlign's vectorised loops, compiled once per instruction set.
+// RoIAlign's loops over pieces of work, compiled once per instruction set.
 //
-// Feature maps with channels last: SIMD over channels, one fused multiply-add per tap. Contiguous
-// ones: the taps of a bin row are first summed over y into one line, SIMD along x, and the line is
-// then summed per bin; where the box is so wide that most of the line would be wasted, taps are
-// walked one by one.
-#include "tilewright/core/cpu/buffer.h"
-#include "tilewright/core/cpu/vec.h"
+// With channels last the maps are read where they lie. Of contiguous ones a piece of work packs a
+// run of channels, row by row as the boxes need it, into a window with channels innermost, pools
+// the boxes from there and unpacks what they pooled: even for one box that beats walking the
+// planes. The backward pass sums into such windows in both layouts.
+#include "tilewright/core/cpu/transpose.h"
 #include "tilewright/core/dispatch.h"
 #include "tilewright/detection/roi_align_cpu.h"
-#include "tilewright/detection/roi_align_taps.h"
+#include "tilewright/detection/roi_align_lanes.h"
 
 namespace tilewright {
 inline namespace TILEWRIGHT_MACHINE {
 namespace {
 
-// Aim for the tile of sums that a thread holds in the backward pass; one channel (with channels
-// last: one register of channels) of a large map takes more.
-constexpr int64_t kTileBytes = 1 << 20;
-
-template <class T>
-struct FlatTap {
-  int64_t offset;
-  T weight;
-};
+// A piece has one register of channels; more where a whole map of them is smaller than this.
+constexpr int64_t kSmallMapBytes = 1 << 18;
+constexpr int64_t kMostRegisters = 4;
+// Forward: boxes whose rows would need a larger window are walked tap by tap. Backward: rows are
+// summed in bands of this size, which stay in the cache.
+constexpr int64_t kWindowBytes = 16 << 20;
+constexpr int64_t kBandBytes = 1 << 20;
 
 template <class T>
 class RoiAlignCpu {
   using Acc = Accumulate<T>;
+  static constexpr int64_t kNone = -1;
 
  public:
   explicit RoiAlignCpu(const RoiAlignCpuParams& params)
       : p_(params),
         bins_(params.geometry.pooled_height * params.geometry.pooled_width),
-        rois_(static_cast<const Acc*>(params.rois)) {}
+        groups_(params.pyramid.levels * params.batch),
+        rois_(static_cast<const Acc*>(params.rois)),
+        run_(channels_of_piece()),
+        lanes_(params.geometry) {}
 
-  // Pieces of the forward pass: a run of boxes and a run of channels. With channels last a box's
-  // pixels hold all channels; of contiguous maps only a few fit the cache, so boxes come and go
-  // while the maps stay.
   int64_t forward_pieces() const {
-    return ceil_div(p_.channels, forward_channels()) * ceil_div(p_.num_rois, forward_rois());
+    return p_.channels_last ? p_.num_rois : ceil_div(p_.channels, run_) * groups_;
   }
+  int64_t backward_pieces() const { return ceil_div(p_.channels, run_) * bands(); }
 
   void forward(int64_t begin, int64_t end) {
-    const int64_t roi_pieces = ceil_div(p_.num_rois, forward_rois());
+    if (p_.channels_last) {
+      for (int64_t k = begin; k < end; ++k) pool_channels_last(k);
+      return;
+    }
+    list_boxes();
     for (int64_t piece = begin; piece < end; ++piece) {
-      const int64_t k0 = piece % roi_pieces * forward_rois();
-      const int64_t c0 = piece / roi_pieces * forward_channels();
-      const int64_t k1 = min_of(k0 + forward_rois(), p_.num_rois);
-      const int64_t channels = min_of(forward_channels(), p_.channels - c0);
-      for (int64_t k = k0; k < k1; ++k) forward_box(k, c0, channels);
+      enter_group(piece % groups_);
+      const int64_t c0 = piece / groups_ * run_;
+      pool_group(c0, min_of(run_, p_.channels - c0));
     }
   }
 
-  // Channels that one piece of the backward pass owns: 32 where sums go straight to the output
-  // (more would leave threads without work, fewer would build the taps more often), otherwise what
-  // fits the tile.
-  int64_t piece_channels(const RoiAlignCpuLevel& level) const {
-    constexpr int64_t kMost = 32;
-    if (!sums_in_tile()) return min_of(p_.channels, kMost);
-    const int64_t pixels = max_of<int64_t>(level.height * level.width, 1);
-    const int64_t lanes = p_.channels_last ? kLanes<T> : 1;
-    const int64_t fitting = kTileBytes / int64_t(pixels * sizeof(Acc)) / lanes * lanes;
-    return min_of(p_.channels, max_of(lanes, min_of(fitting, kMost)));
-  }
-
-  void backward(int64_t level_index, int64_t begin, int64_t end) {
-    const RoiAlignCpuLevel& level = p_.levels[level_index];
-    const int64_t pixels = level.height * level.width, step = piece_channels(level);
-    const int64_t pieces = ceil_div(p_.channels, step);
+  void backward(int64_t begin, int64_t end) {
+    list_boxes();
     for (int64_t piece = begin; piece < end; ++piece) {
-      const int64_t image = piece / pieces, c0 = piece % pieces * step;
-      const int64_t channels = min_of(step, p_.channels - c0);
-      T* map = static_cast<T*>(level.data) + image * p_.channels * pixels;
-      if (!sums_in_tile()) {
-        accumulate(level_index, image, c0, channels, pixels,
-                   reinterpret_cast<Acc*>(map) + c0 * pixels);
-        continue;
-      }
-      sums_.assign(pixels * channels, Acc(0));
-      if (!accumulate(level_index, image, c0, channels, pixels, sums_.data())) continue;
-      if (p_.channels_last) {
-        for (int64_t i = 0; i < pixels; ++i) {
-          for (int64_t c = 0; c < channels; ++c) {
-            map[i * p_.channels + c0 + c] = T(sums_[i * channels + c]);
-          }
-        }
-      } else {
-        for (int64_t i = 0; i < pixels * channels; ++i) map[c0 * pixels + i] = T(sums_[i]);
-      }
+      int64_t band = piece % bands(), level = 0;
+      for (; band >= p_.batch * bands_of_map(level); ++level)
+        band -= p_.batch * bands_of_map(level);
+      enter_group(level * p_.batch + band / bands_of_map(level));
+      const int64_t first = band % bands_of_map(level) * band_rows(level);
+      const int64_t last = min_of(first + band_rows(level), level_->height);
+      const int64_t c0 = piece / bands() * run_;
+      spread_band(first, last, c0, min_of(run_, p_.channels - c0));
     }
   }
 
  private:
-  // 16-bit gradients are summed in fp32 and rounded once; with channels last, the pixels of a piece
-  // lie far apart in the output.
-  bool sums_in_tile() const { return p_.channels_last || !std::is_same_v<T, Acc>; }
-
-  int64_t forward_rois() const { return p_.channels_last ? 1 : 32; }
-  int64_t forward_channels() const {
-    if (p_.channels_last) return max_of<int64_t>(p_.channels, 1);
+  // Channels of a piece. It depends on the sizes alone, like everything about how work is cut.
+  int64_t channels_of_piece() const {
+    if (p_.channels_last) return kLanes<T> * min_of(kMostRegisters, registers_of_pixel());
     int64_t pixels = 1;
     for (int64_t i = 0; i < p_.pyramid.levels; ++i) {
       pixels = max_of(pixels, p_.levels[i].height * p_.levels[i].width);
     }
-    return max_of<int64_t>(1, min_of<int64_t>(kTileBytes / int64_t(pixels * sizeof(T)), 32));
+    const int64_t fitting = kSmallMapBytes / (pixels * kLanes<T> * int64_t(sizeof(Acc)));
+    // Not so many that a few threads would be left without a piece.
+    const int64_t shared = registers_of_pixel() / 8;
+    return kLanes<T> * max_of<int64_t>(1, min_of(kMostRegisters, min_of(fitting, shared)));
+  }
+  int64_t registers_of_pixel() const {
+    return max_of<int64_t>(1, ceil_div(p_.channels, kLanes<T>));
   }
 
-  void forward_box(int64_t k, int64_t c0, int64_t channels) {
-    const Acc* roi = rois_ + 5 * k;
-    const RoiAlignCpuLevel& level = p_.levels[roi_level(roi, p_.pyramid)];
-    const int64_t image = roi_batch(roi[0], p_.batch), pixels = level.height * level.width;
-    T* pooled = static_cast<T*>(p_.pooled) + (k * p_.channels + c0) * bins_;
-    if (image < 0 ||
-        !taps_.build(roi, Acc(level.spatial_scale), p_.geometry, level.height, level.width)) {
-      for (int64_t i = 0; i < channels * bins_; ++i) pooled[i] = T(0);
-      return;
-    }
-    const T* map = static_cast<const T*>(level.data) + (image * p_.channels + c0) * pixels;
-    if (p_.channels_last) {
-      forward_channels_last(map, level.width, pooled);
-    } else {
-      forward_planes(map, pixels, level.width, channels, pooled);
-    }
+  // The backward pass is cut into bands of rows besides.
+  int64_t band_rows(int64_t level) const {
+    const int64_t row = max_of<int64_t>(1, p_.levels[level].width) * run_ * int64_t(sizeof(Acc));
+    return max_of<int64_t>(1, kBandBytes / row);
+  }
+  int64_t bands_of_map(int64_t level) const {
+    return ceil_div(p_.levels[level].height, band_rows(level));
+  }
+  int64_t bands() const {
+    int64_t all = 0;
+    for (int64_t i = 0; i < p_.pyramid.levels; ++i) all += p_.batch * bands_of_map(i);
+    return all;
   }
 
-  // map: (H, W, C), pooled: (PH, PW, C).
-  void forward_channels_last(const T* map, int64_t width, T* pooled) {
-    const int64_t channels = p_.channels;
-    for (int64_t ph = 0; ph < p_.geometry.pooled_height; ++ph) {
-      for (int64_t pw = 0; pw < p_.geometry.pooled_width; ++pw, pooled += channels) {
-        flatten(ph, pw, width, channels);
-        int64_t c = 0;
-        for (; c + 4 * kLanes<T> <= channels; c += 4 * kLanes<T>) sum_lanes<4>(map + c, pooled + c);
-        for (; c + kLanes<T> <= channels; c += kLanes<T>) sum_lanes<1>(map + c, pooled + c);
-        if (c < channels) {
-          Vec<T> sum(0);
-          for (const auto& tap : flat_) {
-            sum = at::vec::fmadd(Vec<T>(tap.weight), load_lanes(map + c + tap.offset, channels - c),
-                                 sum);
-          }
-          store_lanes<T>(sum, pooled + c, channels - c);
-        }
-      }
-    }
-  }
-
-  template <int kVectors>
-  void sum_lanes(const T* map, T* pooled) const {
-    Vec<T> sum[kVectors];
-    for (auto& s : sum) s = Vec<T>(0);
-    for (const auto& tap : flat_) {
-      const Vec<T> weight(tap.weight);
-      for (int v = 0; v < kVectors; ++v) {
-        sum[v] = at::vec::fmadd(weight, load_lanes(map + tap.offset + v * kLanes<T>), sum[v]);
-      }
-    }
-    for (int v = 0; v < kVectors; ++v) store_lanes<T>(sum[v], pooled + v * kLanes<T>);
-  }
-
-  // The taps of one bin as offsets into the map.
-  void flatten(int64_t ph, int64_t pw, int64_t width, int64_t pixel_stride) {
-    flat_.clear();
-    for (auto y = taps_.y.begin(ph); y != taps_.y.end(ph); ++y) {
-      for (auto x = taps_.x.begin(pw); x != taps_.x.end(pw); ++x) {
-        flat_.push_back({(y->pixel * width + x->pixel) * pixel_stride, y->weight * x->weight});
-      }
-    }
-  }
-
-  // A line of sums costs its pixels / kLanes, single taps their number; a SIMD step costs about a
-  // tap.
-  bool lines_serve() const {
-    return (taps_.x.high() - taps_.x.low()) / kLanes<T> <= taps_.x.count();
-  }
-
-  // map: (channels, H, W), pooled: (channels, PH, PW).
-  void forward_planes(const T* map, int64_t pixels, int64_t width, int64_t channels, T* pooled) {
-    const int64_t low = taps_.x.low(), length = taps_.x.high() - low;
-    const bool lines = lines_serve();
-    if (lines) line_.resize(ceil_div(length, kLanes<T>) * kLanes<T>);
-    for (int64_t c = 0; c < channels; ++c, map += pixels) {
-      for (int64_t ph = 0; ph < p_.geometry.pooled_height; ++ph) {
-        if (lines) sum_line(map + low, width, ph, length);
-        for (int64_t pw = 0; pw < p_.geometry.pooled_width; ++pw) {
-          *pooled++ = T(lines ? sum_bin(pw, low) : sum_taps(map, width, ph, pw));
-        }
-      }
-    }
-  }
-
-  void sum_line(const T* map, int64_t width, int64_t ph, int64_t length) {
-    const Tap<Acc>*begin = taps_.y.begin(ph), *end = taps_.y.end(ph);
-    int64_t x = 0;
-    for (; x + kLanes<T> <= length; x += kLanes<T>) {
-      Vec<T> sum(0);
-      for (auto y = begin; y != end; ++y) {
-        sum = at::vec::fmadd(Vec<T>(y->weight), load_lanes(map + y->pixel * width + x), sum);
-      }
-      sum.store(line_.data() + x);
-    }
-    if (x < length) {
-      Vec<T> sum(0);
-      for (auto y = begin; y != end; ++y) {
-        sum = at::vec::fmadd(Vec<T>(y->weight), load_lanes(map + y->pixel * width + x, length - x),
-                             sum);
-      }
-      sum.store(line_.data() + x);
-    }
-  }
-
-  Acc sum_bin(int64_t pw, int64_t low) const {
-    Acc sum = 0;
-    const Acc* line = line_.data() - low;
-    for (auto x = taps_.x.begin(pw); x != taps_.x.end(pw); ++x) sum += x->weight * line[x->pixel];
-    return sum;
-  }
-
-  Acc sum_taps(const T* map, int64_t width, int64_t ph, int64_t pw) const {
-    Acc sum = 0;
-    for (auto y = taps_.y.begin(ph); y != taps_.y.end(ph); ++y) {
-      const T* row = map + y->pixel * width;
-      Acc part = 0;
-      for (auto x = taps_.x.begin(pw); x != taps_.x.end(pw); ++x) {
-        part += x->weight * Acc(row[x->pixel]);
-      }
-      sum += y->weight * part;
-    }
-    return sum;
-  }
-
-  // Adds the gradients of all boxes of an image to `sums`: (channels, H, W), or (H, W, channels)
-  // where channels_last. False where no box touches it.
-  bool accumulate(int64_t level_index, int64_t image, int64_t c0, int64_t channels, int64_t pixels,
-                  Acc* sums) {
-    const RoiAlignCpuLevel& level = p_.levels[level_index];
-    bool touched = false;
+  // The taps of all boxes, and for each group (an image on a level) the list of its boxes in order.
+  void list_boxes() {
+    group_head_.assign(groups_, kNone);
+    group_next_.resize(p_.num_rois);
+    taps_.clear();
     for (int64_t k = 0; k < p_.num_rois; ++k) {
       const Acc* roi = rois_ + 5 * k;
-      if (roi_batch(roi[0], p_.batch) != image || roi_level(roi, p_.pyramid) != level_index ||
-          !taps_.build(roi, Acc(level.spatial_scale), p_.geometry, level.height, level.width)) {
+      const RoiAlignCpuLevel& level = p_.levels[roi_level(roi, p_.pyramid)];
+      taps_.add(roi, Acc(level.spatial_scale), p_.geometry, level.height, level.width);
+    }
+    for (int64_t k = p_.num_rois - 1; k >= 0; --k) {
+      const Acc* roi = rois_ + 5 * k;
+      const int64_t group = roi_level(roi, p_.pyramid) * p_.batch + roi_batch(roi[0], p_.batch);
+      group_next_[k] = group_head_[group];
+      group_head_[group] = k;
+    }
+  }
+
+  template <class Visit>
+  void for_boxes(Visit visit) const {
+    for (int64_t k = group_head_[group_]; k != kNone; k = group_next_[k]) visit(k);
+  }
+
+  // Which part of each row of the map the group's boxes touch, and how many rows one of them spans,
+  // of those that fit.
+  void enter_group(int64_t group) {
+    if (group == group_) return;
+    group_ = group;
+    level_ = &p_.levels[group / p_.batch];
+    spans_.assign(level_->height, {level_->width, 0});
+    most_rows_ = 1;
+    for_boxes([this](int64_t k) {
+      if (taps_.empty(k)) return;
+      const BoxTaps<Acc> box = taps_[k];
+      if (fits_window(box)) most_rows_ = max_of(most_rows_, box.y.high - box.y.low);
+      for (int64_t i = 0; i < box.y.size; ++i) {
+        Span& span = spans_[box.y.taps[i].pixel];
+        span = {min_of(span.low, box.x.low), max_of(span.high, box.x.high)};
+      }
+    });
+  }
+
+  T* map_of_group(int64_t channel_offset) const {
+    const int64_t image = group_ % p_.batch;
+    return static_cast<T*>(level_->data) + image * p_.channels * pixels() + channel_offset;
+  }
+  int64_t pixels() const { return level_->height * level_->width; }
+
+  // pooled: (PH, PW, C).
+  void pool_channels_last(int64_t k) {
+    const Acc* roi = rois_ + 5 * k;
+    const RoiAlignCpuLevel& level = p_.levels[roi_level(roi, p_.pyramid)];
+    T* pooled = static_cast<T*>(p_.pooled) + k * p_.channels * bins_;
+    taps_.clear();
+    taps_.add(roi, Acc(level.spatial_scale), p_.geometry, level.height, level.width);
+    if (taps_.empty(0)) return clear(pooled, p_.channels * bins_);
+    const T* map = static_cast<const T*>(level.data) +
+                   roi_batch(roi[0], p_.batch) * level.height * level.width * p_.channels;
+    lanes_.template pool<T>(taps_[0], {map, level.width * p_.channels, p_.channels}, p_.channels,
+                            pooled, p_.channels);
+  }
+
+  // pooled: (channels, PH, PW), of box k.
+  T* pooled_of(int64_t k, int64_t c0) const {
+    return static_cast<T*>(p_.pooled) + (k * p_.channels + c0) * bins_;
+  }
+
+  bool fits_window(const BoxTaps<Acc>& box) const {
+    const int64_t pixels = (box.y.high - box.y.low) * level_->width;
+    return pixels * run_ * int64_t(sizeof(Acc)) <= kWindowBytes;
+  }
+
+  // The window of packed rows moves down the map with the boxes, in the order of their first rows.
+  void pool_group(int64_t c0, int64_t channels) {
+    const T* map = map_of_group(c0 * pixels());
+    window_.resize(most_rows_ * level_->width * run_);
+    bin_sums_.resize(bins_ * run_);
+    row_head_.assign(level_->height, kNone);
+    row_next_.resize(p_.num_rois);
+    for_boxes([&](int64_t k) {
+      if (taps_.empty(k)) return clear(pooled_of(k, c0), channels * bins_);
+      if (!fits_window(taps_[k])) return pool_walking(taps_[k], map, channels, pooled_of(k, c0));
+      int64_t& head = row_head_[taps_[k].y.low];
+      row_next_[k] = head;
+      head = k;
+    });
+    int64_t packed = 0;
+    for (int64_t y = 0; y < level_->height; ++y) {
+      for (int64_t k = row_head_[y]; k != kNone; k = row_next_[k]) {
+        const BoxTaps<Acc> box = taps_[k];
+        PixelRows<Acc> window{window_.data(), level_->width * run_, run_,
+                              y / most_rows_ * most_rows_, most_rows_};
+        for (packed = max_of(packed, y); packed < box.y.high; ++packed) {
+          const Span span = spans_[packed];
+          if (span.low >= span.high) continue;
+          planes_to_tile(map + packed * level_->width + span.low, pixels(), span.high - span.low,
+                         channels, window(packed) + span.low * run_, run_);
+        }
+        lanes_.template pool<Acc>(box, window.read_only(), run_, bin_sums_.data(), run_);
+        tile_to_planes(bin_sums_.data(), run_, bins_, channels, pooled_of(k, c0), bins_);
+      }
+    }
+  }
+
+  // map: (channels, H, W), pooled: (channels, PH, PW). Sums in the order of RoiAlignLanes.
+  void pool_walking(const BoxTaps<Acc>& box, const T* map, int64_t channels, T* pooled) const {
+    for (int64_t c = 0; c < channels; ++c, map += pixels()) {
+      for (int64_t bin = 0; bin < bins_; ++bin) {
+        const int64_t ph = bin / p_.geometry.pooled_width, pw = bin % p_.geometry.pooled_width;
+        Acc sum = 0;
+        for (auto x = box.x.begin(pw); x != box.x.end(pw); ++x) {
+          Acc column = 0;
+          for (auto y = box.y.begin(ph); y != box.y.end(ph); ++y) {
+            const T pixel = map[y->pixel * level_->width + x->pixel];
+            column = multiply_add(y->weight, Acc(pixel), column);
+          }
+          sum = multiply_add(x->weight, column, sum);
+        }
+        *pooled++ = T(sum);
+      }
+    }
+  }
+
+  // The gradient of rows [first, last) of the map and a run of channels.
+  void spread_band(int64_t first, int64_t last, int64_t c0, int64_t channels) {
+    const int64_t row = level_->width * run_;
+    window_.resize((last - first) * row);
+    bin_sums_.resize(bins_ * run_);
+    const PixelRows<Acc> sums{window_.data(), row, run_, first};
+    for (int64_t y = first; y < last; ++y) {
+      const Span span = spans_[y];
+      if (span.low < span.high) clear(sums(y) + span.low * run_, (span.high - span.low) * run_);
+    }
+    for_boxes([&](int64_t k) {
+      if (taps_.empty(k)) return;
+      const BoxTaps<Acc> box = taps_[k];
+      if (box.y.low >= last || box.y.high <= first) return;
+      if (p_.channels_last) {
+        const T* grad = static_cast<const T*>(p_.pooled) + k * p_.channels * bins_ + c0;
+        lanes_.spread(box, grad, p_.channels, channels, sums, first, last);
+      } else {
+        planes_to_tile(pooled_of(k, c0), bins_, bins_, channels, bin_sums_.data(), run_);
+        lanes_.spread(box, bin_sums_.data(), run_, run_, sums, first, last);
+      }
+    });
+    for (int64_t y = first; y < last; ++y) {
+      if (p_.channels_last) {
+        write_row_channels_last(sums(y), y, c0, channels);
+      } else {
+        write_row(sums(y), y, c0, channels);
+      }
+    }
+  }
+
+  void write_row(const Acc* sums, int64_t y, int64_t c0, int64_t channels) const {
+    const Span span = spans_[y];
+    T* row = map_of_group(c0 * pixels()) + y * level_->width;
+    if (span.low >= span.high) {
+      for (int64_t c = 0; c < channels; ++c) clear(row + c * pixels(), level_->width);
+      return;
+    }
+    for (int64_t c = 0; c < channels; ++c) {
+      clear(row + c * pixels(), span.low);
+      clear(row + c * pixels() + span.high, level_->width - span.high);
+    }
+    tile_to_planes(sums + span.low * run_, run_, span.high - span.low, channels, row + span.low,
+                   pixels());
+  }
+
+  void write_row_channels_last(const Acc* sums, int64_t y, int64_t c0, int64_t channels) const {
+    const Span span = spans_[y];
+    T* row = map_of_group(c0) + y * level_->width * p_.channels;
+    for (int64_t x = 0; x < level_->width; ++x, row += p_.channels) {
+      if (x < span.low || x >= span.high) {
+        clear(row, channels);
         continue;
       }
-      touched = true;
-      const T* grad = static_cast<const T*>(p_.pooled) + k * p_.channels * bins_;
-      if (p_.channels_last) {
-        backward_channels_last(grad + c0, level.width, channels, sums);
-      } else {
-        backward_planes(grad + c0 * bins_, pixels, level.width, channels, sums);
-      }
-    }
-    return touched;
-  }
-
-  // grad: (PH, PW, C), sums: (H, W, channels).
-  void backward_channels_last(const T* grad, int64_t width, int64_t channels, Acc* sums) {
-    for (int64_t ph = 0; ph < p_.geometry.pooled_height; ++ph) {
-      for (int64_t pw = 0; pw < p_.geometry.pooled_width; ++pw, grad += p_.channels) {
-        flatten(ph, pw, width, channels);
-        for (int64_t c = 0; c < channels; c += kLanes<T>) {
-          const int64_t count = min_of(kLanes<T>, channels - c);
-          const Vec<T> g = load_lanes(grad + c, count);
-          for (const auto& tap : flat_) {
-            Acc* to = sums + tap.offset + c;
-            store_lanes<Acc>(at::vec::fmadd(Vec<T>(tap.weight), g, load_lanes(to, count)), to,
-                             count);
-          }
-        }
+      for (int64_t c = 0; c < channels; c += kLanes<T>) {
+        store_lanes<T>(Vec<T>::loadu(sums + x * run_ + c), row + c,
+                       min_of(kLanes<T>, channels - c));
       }
     }
   }
 
-  // grad: (channels, PH, PW), sums: (channels, H, W).
-  void backward_planes(const T* grad, int64_t pixels, int64_t width, int64_t channels, Acc* sums) {
-    const int64_t low = taps_.x.low(), length = taps_.x.high() - low;
-    const bool lines = lines_serve();
-    for (int64_t c = 0; c < channels; ++c, sums += pixels) {
-      for (int64_t ph = 0; ph < p_.geometry.pooled_height; ++ph, grad += p_.geometry.pooled_width) {
-        if (lines) {
-          spread_line(grad, low, length);
-          for (auto y = taps_.y.begin(ph); y != taps_.y.end(ph); ++y) {
-            add_line(y->weight, length, sums + y->pixel * width + low);
-          }
-        } else {
-          for (auto y = taps_.y.begin(ph); y != taps_.y.end(ph); ++y) {
-            Acc* row = sums + y->pixel * width;
-            for (int64_t pw = 0; pw < p_.geometry.pooled_width; ++pw) {
-              const Acc g = y->weight * Acc(grad[pw]);
-              for (auto x = taps_.x.begin(pw); x != taps_.x.end(pw); ++x) {
-                row[x->pixel] += x->weight * g;
-              }
-            }
-          }
-        }
-      }
-    }
+  template <class V>
+  static void clear(V* values, int64_t count) {
+    if (count > 0) std::memset(static_cast<void*>(values), 0, size_t(count) * sizeof(V));
   }
 
-  void spread_line(const T* grad, int64_t low, int64_t length) {
-    line_.assign(length, Acc(0));
-    Acc* line = line_.data() - low;
-    for (int64_t pw = 0; pw < p_.geometry.pooled_width; ++pw) {
-      const Acc g = Acc(grad[pw]);
-      for (auto x = taps_.x.begin(pw); x != taps_.x.end(pw); ++x) line[x->pixel] += x->weight * g;
-    }
-  }
-
-  void add_line(Acc weight, int64_t length, Acc* to) const {
-    const Vec<T> w(weight);
-    for (int64_t x = 0; x < length; x += kLanes<T>) {
-      const int64_t count = min_of(kLanes<T>, length - x);
-      const Vec<T> line = load_lanes(line_.data() + x, count);
-      store_lanes<Acc>(at::vec::fmadd(w, line, load_lanes(to + x, count)), to + x, count);
-    }
-  }
+  struct Span {
+    int64_t low, high;
+  };
 
   const RoiAlignCpuParams& p_;
-  const int64_t bins_;
+  const int64_t bins_, groups_;
   const Acc* rois_;
-  BoxTaps<Acc> taps_;
-  Buffer<FlatTap<Acc>> flat_;
-  Buffer<Acc> line_, sums_;
+  const int64_t run_;
+  RoiAlignLanes<T> lanes_;
+  BoxTapList<Acc> taps_;
+  Buffer<int64_t> group_head_, group_next_, row_head_, row_next_;
+  Buffer<Acc> window_, bin_sums_;
+  // Of the piece at hand.
+  int64_t group_ = kNone, most_rows_ = 1;
+  const RoiAlignCpuLevel* level_ = nullptr;
+  Buffer<Span> spans_;
 };
+
+template <class Work>
+auto with_kernel(const RoiAlignCpuParams& params, Work work) {
+  return dispatch_floating("roi_align", params.dtype, [&](auto tag) {
+    return work(RoiAlignCpu<typename decltype(tag)::type>(params));
+  });
+}
 
 }  // namespace
 }  // namespace TILEWRIGHT_MACHINE
 
 int64_t TILEWRIGHT_ON_MACHINE(roi_align_forward_pieces)(const RoiAlignCpuParams& params) {
-  return dispatch_floating("roi_align", params.dtype, [&](auto tag) {
-    return RoiAlignCpu<typename decltype(tag)::type>(params).forward_pieces();
-  });
+  return with_kernel(params, [](auto&& kernel) { return kernel.forward_pieces(); });
 }
 
 void TILEWRIGHT_ON_MACHINE(roi_align_forward)(const RoiAlignCpuParams& params, int64_t begin,
                                               int64_t end) {
-  dispatch_floating("roi_align", params.dtype, [&](auto tag) {
-    RoiAlignCpu<typename decltype(tag)::type>(params).forward(begin, end);
-  });
+  with_kernel(params, [&](auto&& kernel) { kernel.forward(begin, end); });
 }
 
-int64_t TILEWRIGHT_ON_MACHINE(roi_align_backward_channels)(const RoiAlignCpuParams& params,
-                                                           int64_t level) {
-  return dispatch_floating("roi_align", params.dtype, [&](auto tag) {
-    return RoiAlignCpu<typename decltype(tag)::type>(params).piece_channels(params.levels[level]);
-  });
+int64_t TILEWRIGHT_ON_MACHINE(roi_align_backward_pieces)(const RoiAlignCpuParams& params) {
+  return with_kernel(params, [](auto&& kernel) { return kernel.backward_pieces(); });
 }
 
-void TILEWRIGHT_ON_MACHINE(roi_align_backward)(const RoiAlignCpuParams& params, int64_t level,
-                                               int64_t begin, int64_t end) {
-  dispatch_floating("roi_align", params.dtype, [&](auto tag) {
-    RoiAlignCpu<typename decltype(tag)::type>(params).backward(level, begin, end);
-  });
+void TILEWRIGHT_ON_MACHINE(roi_align_backward)(const RoiAlignCpuParams& params, int64_t begin,
+                                               int64_t end) {
+  with_kernel(params, [&](auto&& kernel) { kernel.backward(begin, end); });
 }
 
 }  // namespace tilewright

@@ -60,7 +60,10 @@ std::vector<at::Tensor> pool_backward(const RoiAlignArgs& args, const at::Tensor
   const at::Tensor rois = accumulate_type_rois(given_rois, given_grad.scalar_type());
   const at::Tensor grad = given_grad.contiguous(layout);
   std::vector<at::Tensor> maps = roi_align_grad_inputs(grad, batch, channels, heights, widths);
-  if (grad.numel() == 0) return maps;
+  if (grad.numel() == 0) {
+    for (at::Tensor& map : maps) map.zero_();
+    return maps;
+  }
   dispatch_floating(args.op, grad.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     const auto params = make_params<T>(args, maps, rois, grad, layout, batch, channels);

@@ -112,8 +112,7 @@ std::vector<at::Tensor> roi_align_grad_inputs(const at::Tensor& grad, const c10:
   std::vector<at::Tensor> maps;
   for (size_t i = 0; i < heights.size(); ++i) {
     maps.push_back(at::empty_symint({batch, channels, heights[i], widths[i]}, grad.options(),
-                                    grad.suggest_memory_format())
-                       .zero_());
+                                    grad.suggest_memory_format()));
   }
   return maps;
 }

@@ -37,7 +37,7 @@ TILEWRIGHT_API void check_roi_align_backward(const RoiAlignArgs& args, const at:
 TILEWRIGHT_API at::MemoryFormat roi_align_layout(at::TensorList features);
 TILEWRIGHT_API at::Tensor roi_align_output(const RoiAlignArgs& args, at::TensorList features,
                                            const at::Tensor& rois);
-// The zeroed gradients of the maps, in the layout of `grad`.
+// The gradients of the maps, not yet written, in the layout of `grad`.
 TILEWRIGHT_API std::vector<at::Tensor> roi_align_grad_inputs(const at::Tensor& grad,
                                                              const c10::SymInt& batch,
                                                              const c10::SymInt& channels,

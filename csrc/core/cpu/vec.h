@@ -4,6 +4,7 @@
 #include <ATen/cpu/vec/functional.h>
 #include <ATen/cpu/vec/vec.h>
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -36,6 +37,7 @@ inline Vec<T> load_lanes(const T* from) {
 template <class T>
 inline Vec<T> load_lanes(const T* from, int64_t count) {
   if (count >= kLanes<T>) return load_lanes(from);
+  if constexpr (std::is_same_v<T, Accumulate<T>>) return Vec<T>::loadu(from, int(count));
   T part[kLanes<T>];
   std::memset(static_cast<void*>(part), 0, sizeof part);
   std::memcpy(static_cast<void*>(part), from, size_t(count) * sizeof(T));
@@ -49,6 +51,16 @@ inline void store_lanes(const Vec<T>& lanes, T* to, int64_t count = kLanes<T>) {
   } else {
     at::vec::convert_from_float<T>(lanes, Vec<T>(0)).store(to, int(count));
   }
+}
+
+// What fmadd does to one lane: the same bits, so scalar and vector loops can share a result.
+template <class T>
+inline T multiply_add(T a, T b, T c) {
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+  return std::fma(a, b, c);
+#else
+  return a * b + c;
+#endif
 }
 
 // The names that core/math.h gives them for scalars, so that one formula serves both.
