@@ -14,16 +14,6 @@ namespace {
 // Output elements below which a second thread costs more than it brings.
 constexpr int64_t kGrainElements = 16384;
 
-// Only data can tell this; on the CPU a look is free.
-template <class T>
-void check_batch_indices(const char* op, const at::Tensor& rois, int64_t batch) {
-  const T* data = rois.const_data_ptr<T>();
-  for (int64_t k = 0; k < rois.size(0); ++k) {
-    TILEWRIGHT_CHECK(op, roi_batch(data[5 * k], batch) >= 0, "the image index of rois[", k,
-                     "] must lie in [0, ", batch, "), got ", data[5 * k]);
-  }
-}
-
 RoiAlignCpuParams make_params(const RoiAlignArgs& args, at::ScalarType dtype,
                               at::MemoryFormat layout, const at::Tensor& rois, int64_t batch,
                               int64_t channels) {
@@ -36,11 +26,7 @@ RoiAlignCpuParams make_params(const RoiAlignArgs& args, at::ScalarType dtype,
   params.channels = channels;
   params.geometry = args.geometry();
   params.pyramid = args.pyramid();
-  if (rois.scalar_type() == at::kDouble) {
-    check_batch_indices<double>(args.op, rois, batch);
-  } else {
-    check_batch_indices<float>(args.op, rois, batch);
-  }
+  check_image_indices(args.op, rois, batch);
   return params;
 }
 

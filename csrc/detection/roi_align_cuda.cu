@@ -72,7 +72,7 @@ std::vector<at::Tensor> pool_backward(const RoiAlignArgs& args, const at::Tensor
                              ceil_div(maps[i].size(3), kTileWidth) *
                              ceil_div(channels, kTileChannels) * batch;
       LaunchConfig config = linear_config(blocks * kTileThreads, kTileThreads);
-      config.shared_bytes = shared_bytes<RoiAlignTileParts<accumulate_t<device_t<T>>>>();
+      config.shared_bytes = shared_bytes<RoiTileParts<RoiAlignBox<accumulate_t<device_t<T>>>>>();
       launch<roi_align_backward_kernel<device_t<T>>>(config, params, int64_t(i));
     }
   });

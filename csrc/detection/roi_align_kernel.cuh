@@ -2,8 +2,8 @@
 // atomics, is deterministic, and rounds 16-bit gradients once.
 #pragma once
 #include "tilewright/core/cuda/device.h"
-#include "tilewright/core/cuda/shared.h"
 #include "tilewright/detection/roi_align_math.h"
+#include "tilewright/detection/roi_tile.cuh"
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
 
@@ -73,22 +73,6 @@ __global__ void roi_align_forward_kernel(RoiAlignParams<T> p) {
   }
 }
 
-// A block of the backward pass owns a tile of pixels and a few channels of one image.
-constexpr int kTileWidth = 16, kTileHeight = 8, kTileThreads = kTileWidth * kTileHeight;
-constexpr int kTileChannels = 8;
-
-// The boxes, of a batch of kTileThreads, that can touch the tile.
-template <class Acc>
-struct RoiAlignTileParts {
-  RoiAlignBox<Acc>* boxes;
-  int64_t* indices;
-  int* warp_counts;
-  TILEWRIGHT_HD explicit RoiAlignTileParts(SharedMemory& shared)
-      : boxes(shared.take<RoiAlignBox<Acc>>(kTileThreads)),
-        indices(shared.take<int64_t>(kTileThreads)),
-        warp_counts(shared.take<int>(kTileThreads / 32)) {}
-};
-
 // Whether samples on this axis can touch pixels [first, last].
 template <class Acc>
 TILEWRIGHT_DEVICE bool axis_meets(const RoiAxis<Acc>& axis, int64_t bins, int64_t first,
@@ -96,29 +80,6 @@ TILEWRIGHT_DEVICE bool axis_meets(const RoiAxis<Acc>& axis, int64_t bins, int64_
   const Acc end = axis.start + axis.bin * Acc(bins);
   return min_of(axis.start, end) - Acc(1) <= Acc(last) &&
          max_of(axis.start, end) + Acc(1) >= Acc(first);
-}
-
-// Writes the candidates that `meets` marks into the parts, in order; returns how many. All threads
-// of the block call it.
-template <class Acc>
-TILEWRIGHT_DEVICE int compact(const RoiAlignTileParts<Acc>& parts, bool meets,
-                              const RoiAlignBox<Acc>& box, int64_t k) {
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const unsigned vote = __ballot_sync(0xffffffffu, meets);
-  __syncthreads();  // the last batch has been read
-  if (lane == 0) parts.warp_counts[warp] = __popc(vote);
-  __syncthreads();
-  int place = __popc(vote & ((1u << lane) - 1)), total = 0;
-  for (int w = 0; w < kTileThreads / 32; ++w) {
-    if (w < warp) place += parts.warp_counts[w];
-    total += parts.warp_counts[w];
-  }
-  if (meets) {
-    parts.boxes[place] = box;
-    parts.indices[place] = k;
-  }
-  __syncthreads();
-  return total;
 }
 
 // Adds one box's gradient at pixel (y, x) to the sums of channels [c0, c0 + count).
@@ -152,7 +113,7 @@ template <class T>
 __global__ void roi_align_backward_kernel(RoiAlignParams<T> p, int64_t level_index) {
   using Acc = accumulate_t<T>;
   SharedMemory shared;
-  const RoiAlignTileParts<Acc> parts(shared);
+  const RoiTileParts<RoiAlignBox<Acc>> parts(shared);
   const RoiAlignLevel<T>& level = p.levels[level_index];
   const int64_t tiles_x = ceil_div(level.width, kTileWidth);
   const int64_t tiles_y = ceil_div(level.height, kTileHeight);

@@ -15,18 +15,12 @@ namespace {
 // Everything that the numbers alone can tell; both directions.
 void check_arguments(const RoiAlignArgs& args) {
   const char* op = args.op;
-  TILEWRIGHT_CHECK(op, args.pooled_height > 0 && args.pooled_width > 0,
-                   "pooled_height and pooled_width must be positive, got ", args.pooled_height,
-                   " and ", args.pooled_width);
-  TILEWRIGHT_CHECK(op, args.sampling_ratio <= kMaxSamplingRatio, "sampling_ratio must be at most ",
-                   kMaxSamplingRatio, ", got ", args.sampling_ratio);
+  check_pooled_size(op, args.pooled_height, args.pooled_width);
+  check_sampling_ratio(op, args.sampling_ratio);
   TILEWRIGHT_CHECK(op, !args.scales.empty() && args.scales.size() <= size_t(kMaxPyramidLevels),
                    "expected 1 to ", kMaxPyramidLevels, " spatial scales, got ",
                    args.scales.size());
-  for (double scale : args.scales) {
-    TILEWRIGHT_CHECK(op, std::isfinite(scale) && scale > 0,
-                     "spatial_scale must be positive and finite, got ", scale);
-  }
+  for (double scale : args.scales) check_spatial_scale(op, scale);
   for (size_t i = 1; i < args.scales.size(); ++i) {
     TILEWRIGHT_CHECK(op, std::abs(args.scales[i] / args.scales[i - 1] - 0.5) < 1e-3,
                      "spatial_scales must halve from level to level, got ", args.scales[i - 1],
@@ -34,15 +28,6 @@ void check_arguments(const RoiAlignArgs& args) {
   }
   TILEWRIGHT_CHECK(op, args.canonical_scale > 0, "canonical_scale must be positive, got ",
                    args.canonical_scale);
-}
-
-void check_rois(const RoiAlignArgs& args, const at::Tensor& features, const at::Tensor& rois) {
-  check_shape(args.op, "rois", rois, "(K, 5)", 2, 5);
-  const auto type = rois.scalar_type();
-  TILEWRIGHT_CHECK(args.op, type == at::kFloat || type == features.scalar_type(),
-                   "rois must be float32 or of input's dtype (", features.scalar_type(), "), got ",
-                   type);
-  check_same_device(args.op, "input", features, "rois", rois);
 }
 
 }  // namespace
@@ -73,7 +58,7 @@ void check_roi_align(const RoiAlignArgs& args, at::TensorList features, const at
         shape_of(map));
     check_same_device(op, "the first feature map", features[0], "every feature map", map);
   }
-  check_rois(args, features[0], rois);
+  check_rois(op, features[0], rois);
 }
 
 void check_roi_align_backward(const RoiAlignArgs& args, const at::Tensor& grad,
@@ -85,7 +70,7 @@ void check_roi_align_backward(const RoiAlignArgs& args, const at::Tensor& grad,
                    "), got ", heights.size(), " and ", widths.size());
   check_shape(args.op, "grad", grad, "(K, C, pooled_height, pooled_width)", 4);
   check_floating(args.op, "grad", grad);
-  check_rois(args, grad, rois);
+  check_rois(args.op, grad, rois);
   TILEWRIGHT_CHECK(args.op,
                    grad.sym_size(0) == rois.sym_size(0) && grad.sym_size(1) == channels &&
                        grad.sym_size(2) == args.pooled_height &&
@@ -115,10 +100,6 @@ std::vector<at::Tensor> roi_align_grad_inputs(const at::Tensor& grad, const c10:
                                     grad.suggest_memory_format()));
   }
   return maps;
-}
-
-at::Tensor accumulate_type_rois(const at::Tensor& rois, at::ScalarType features) {
-  return rois.to(features == at::kDouble ? at::kDouble : at::kFloat).contiguous();
 }
 
 namespace {

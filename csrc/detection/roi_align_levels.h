@@ -8,6 +8,7 @@
 
 #include "tilewright/core/export.h"
 #include "tilewright/detection/roi_align_math.h"
+#include "tilewright/detection/roi_checks.h"
 
 namespace tilewright {
 
@@ -43,7 +44,5 @@ TILEWRIGHT_API std::vector<at::Tensor> roi_align_grad_inputs(const at::Tensor& g
                                                              const c10::SymInt& channels,
                                                              c10::SymIntArrayRef heights,
                                                              c10::SymIntArrayRef widths);
-// rois in the type that sums are kept in, contiguous.
-TILEWRIGHT_API at::Tensor accumulate_type_rois(const at::Tensor& rois, at::ScalarType features);
 
 }  // namespace tilewright

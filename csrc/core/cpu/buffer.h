@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <new>
 #include <type_traits>
+#include <utility>
 
 #include "tilewright/core/cuda/machine.h"
 
@@ -41,6 +42,11 @@ class Buffer {
   void resize(int64_t size) {
     if (size > capacity_) grow(size);
     size_ = size;
+  }
+  void swap(Buffer& other) {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    std::swap(capacity_, other.capacity_);
   }
   void assign(int64_t size, const T& value) {
     resize(size);

@@ -1,0 +1,60 @@
+// The checks that the RoI pooling operators share: one wording for one mistake.
+#include "tilewright/detection/roi_checks.h"
+
+#include <cmath>
+
+#include "tilewright/core/check.h"
+#include "tilewright/detection/roi_align_math.h"
+
+namespace tilewright {
+namespace {
+
+template <class T>
+void check_indices(const char* op, const at::Tensor& rois, int64_t batch) {
+  const T* data = rois.const_data_ptr<T>();
+  for (int64_t k = 0; k < rois.size(0); ++k) {
+    TILEWRIGHT_CHECK(op, roi_batch(data[5 * k], batch) >= 0, "the image index of rois[", k,
+                     "] must lie in [0, ", batch, "), got ", data[5 * k]);
+  }
+}
+
+}  // namespace
+
+void check_pooled_size(const char* op, int64_t pooled_height, int64_t pooled_width) {
+  TILEWRIGHT_CHECK(op, pooled_height > 0 && pooled_width > 0,
+                   "pooled_height and pooled_width must be positive, got ", pooled_height, " and ",
+                   pooled_width);
+}
+
+void check_spatial_scale(const char* op, double spatial_scale) {
+  TILEWRIGHT_CHECK(op, std::isfinite(spatial_scale) && spatial_scale > 0,
+                   "spatial_scale must be positive and finite, got ", spatial_scale);
+}
+
+void check_sampling_ratio(const char* op, int64_t sampling_ratio) {
+  TILEWRIGHT_CHECK(op, sampling_ratio <= kMaxSamplingRatio, "sampling_ratio must be at most ",
+                   kMaxSamplingRatio, ", got ", sampling_ratio);
+}
+
+void check_rois(const char* op, const at::Tensor& features, const at::Tensor& rois) {
+  check_shape(op, "rois", rois, "(K, 5)", 2, 5);
+  const auto type = rois.scalar_type();
+  TILEWRIGHT_CHECK(op, type == at::kFloat || type == features.scalar_type(),
+                   "rois must be float32 or of input's dtype (", features.scalar_type(), "), got ",
+                   type);
+  check_same_device(op, "input", features, "rois", rois);
+}
+
+at::Tensor accumulate_type_rois(const at::Tensor& rois, at::ScalarType features) {
+  return rois.to(features == at::kDouble ? at::kDouble : at::kFloat).contiguous();
+}
+
+void check_image_indices(const char* op, const at::Tensor& rois, int64_t batch) {
+  if (rois.scalar_type() == at::kDouble) {
+    check_indices<double>(op, rois, batch);
+  } else {
+    check_indices<float>(op, rois, batch);
+  }
+}
+
+}  // namespace tilewright

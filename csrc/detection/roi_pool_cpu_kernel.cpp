@@ -1,0 +1,333 @@
+// RoIPool's vectorised loops, compiled once per instruction set.
+//
+// SIMD runs over channels. Where the map is contiguous, a run of channels is laid side by side first:
+// the rows of all boxes' bins are visited from the top of the map to its bottom, and a window of
+// packed rows moves with them, so each pixel is packed once and the window stays in the cache.
+#include "tilewright/core/cpu/buffer.h"
+#include "tilewright/core/cpu/vec.h"
+#include "tilewright/core/dispatch.h"
+#include "tilewright/detection/roi_pool_cpu.h"
+#include "tilewright/detection/roi_pool_math.h"
+#include "tilewright/detection/roi_pool_scan.h"
+
+namespace tilewright {
+inline namespace TILEWRIGHT_MACHINE {
+namespace {
+
+// Boxes of a piece of the forward pass over contiguous maps: enough to be worth packing for.
+constexpr int64_t kBoxRun = 512;
+// Aim for the sums that a thread holds in the backward pass; one channel (channels last: one register
+// of channels) of a large map takes more.
+constexpr int64_t kTileBytes = 1 << 20;
+
+// A row of bins of one box: pixel rows [first, last).
+struct BinRow {
+  int64_t box, ph;  // box: index into the run
+  int64_t first, last;
+};
+
+template <class T>
+class RoiPoolCpu {
+  using Acc = Accumulate<T>;
+
+ public:
+  explicit RoiPoolCpu(const RoiPoolCpuParams& params)
+      : p_(params),
+        bins_(params.pooled_height * params.pooled_width),
+        pixels_(params.height * params.width),
+        rois_(static_cast<const Acc*>(params.rois)) {}
+
+  int64_t forward_pieces() const {
+    if (p_.channels_last) return p_.num_rois;
+    return p_.batch * box_runs() * channel_runs(kLanes<T>);
+  }
+
+  void forward(int64_t begin, int64_t end) {
+    for (int64_t piece = begin; piece < end; ++piece) {
+      if (p_.channels_last) {
+        forward_channels_last(piece);
+      } else {
+        const int64_t runs = channel_runs(kLanes<T>);
+        forward_planes(piece / runs / box_runs(), piece / runs % box_runs(),
+                       piece % runs * kLanes<T>);
+      }
+    }
+  }
+
+  int64_t backward_pieces() const { return p_.batch * channel_runs(piece_channels()); }
+
+  void backward(int64_t begin, int64_t end) {
+    const int64_t step = piece_channels(), runs = channel_runs(step);
+    for (int64_t piece = begin; piece < end; ++piece) {
+      const int64_t image = piece / runs, c0 = piece % runs * step;
+      const int64_t channels = min_of(step, p_.channels - c0);
+      T* map = static_cast<T*>(p_.map) + image * p_.channels * pixels_;
+      if constexpr (std::is_same_v<T, Acc>) {
+        if (!p_.channels_last) {
+          std::memset(map + c0 * pixels_, 0, size_t(channels * pixels_) * sizeof(T));
+          accumulate(image, c0, channels, map + c0 * pixels_);
+          continue;
+        }
+      }
+      sums_.assign(pixels_ * channels, Acc(0));
+      accumulate(image, c0, channels, sums_.data());
+      if (p_.channels_last) {
+        for (int64_t i = 0; i < pixels_; ++i) {
+          for (int64_t c = 0; c < channels; ++c) {
+            map[i * p_.channels + c0 + c] = T(sums_[i * channels + c]);
+          }
+        }
+      } else {
+        for (int64_t i = 0; i < pixels_ * channels; ++i) map[c0 * pixels_ + i] = T(sums_[i]);
+      }
+    }
+  }
+
+ private:
+  int64_t box_runs() const { return ceil_div(p_.num_rois, kBoxRun); }
+  int64_t channel_runs(int64_t channels) const { return ceil_div(p_.channels, channels); }
+  // Of the backward pass.
+  int64_t piece_channels() const {
+    const int64_t lanes = p_.channels_last ? kLanes<T> : 1;
+    const int64_t fitting = kTileBytes / (max_of<int64_t>(pixels_, 1) * int64_t(sizeof(Acc)));
+    return max_of(lanes, min_of<int64_t>(fitting, 32) / lanes * lanes);
+  }
+
+  PoolBox<Acc> box_of(int64_t k) const {
+    return make_pool_box(rois_ + 5 * k, Acc(p_.spatial_scale), p_.pooled_height, p_.pooled_width,
+                         true);
+  }
+
+  void clear(int64_t from, int64_t count) const {
+    T* pooled = static_cast<T*>(p_.pooled) + from;
+    for (int64_t i = 0; i < count; ++i) pooled[i] = T(0);
+    for (int64_t i = 0; i < count; ++i) p_.argmax[from + i] = -1;
+  }
+
+  void forward_channels_last(int64_t k) {
+    const int64_t image = roi_batch(rois_[5 * k], p_.batch), row_stride = p_.width * p_.channels;
+    const PoolBox<Acc> box = box_of(k);
+    int64_t to = k * bins_ * p_.channels;
+    if (image < 0 || !box.finite) return clear(to, bins_ * p_.channels);
+    const T* map = static_cast<const T*>(p_.map) + image * p_.height * row_stride;
+    for (int64_t ph = 0; ph < p_.pooled_height; ++ph) {
+      int64_t y0, y1, x0, x1;
+      box.y.pixels(ph, p_.height, y0, y1);
+      for (int64_t pw = 0; pw < p_.pooled_width; ++pw, to += p_.channels) {
+        box.x.pixels(pw, p_.width, x0, x1);
+        if (y0 >= y1 || x0 >= x1) {
+          clear(to, p_.channels);
+          continue;
+        }
+        int64_t c = 0;
+        for (; c + 4 * kLanes<T> <= p_.channels; c += 4 * kLanes<T>) {
+          store_bin<4>(map + c, y0, y1, x0, x1, to + c, 4 * kLanes<T>);
+        }
+        for (; c < p_.channels; c += kLanes<T>) {
+          store_bin<1>(map + c, y0, y1, x0, x1, to + c, min_of(kLanes<T>, p_.channels - c));
+        }
+      }
+    }
+  }
+
+  // `map` is the image from some channel on.
+  template <int kVectors>
+  void store_bin(const T* map, int64_t y0, int64_t y1, int64_t x0, int64_t x1, int64_t to,
+                 int64_t channels) {
+    lines_.resize(y1 - y0);
+    for (int64_t y = y0; y < y1; ++y) lines_[y - y0] = map + y * p_.width * p_.channels;
+    const PoolScan<kVectors, T> best({lines_.data(), y1 - y0, x0, x1 - x0, p_.channels, p_.width},
+                                     channels);
+    T* pooled = static_cast<T*>(p_.pooled) + to;
+    for (int64_t c = 0; c < channels; ++c) pooled[c] = T(best.values[c]);
+    for (int64_t c = 0; c < channels; ++c) {
+      p_.argmax[to + c] = best.indices[c] + int32_t(y0 * p_.width);
+    }
+  }
+
+  void forward_planes(int64_t image, int64_t run, int64_t c0) {
+    const int64_t channels = min_of(kLanes<T>, p_.channels - c0);
+    gather_bin_rows(image, run);
+    for (const int64_t k : empty_) {
+      clear((k * p_.channels + c0) * bins_, channels * bins_);
+    }
+    window_.resize(window_rows_ * columns() * kLanes<T>);
+    if (channels < kLanes<T>) window_.assign(window_.size(), Acc(0));
+    const T* map = static_cast<const T*>(p_.map) + (image * p_.channels + c0) * pixels_;
+    int64_t packed = 0;  // rows below it are in the window, or were
+    for (const BinRow& row : rows_) {
+      for (packed = max_of(packed, row.first); packed < row.last; ++packed) {
+        pack_row(map + packed * p_.width, channels, window_row(packed));
+      }
+      pool_row(row, (run * kBoxRun + row.box) * p_.channels + c0, channels);
+    }
+  }
+
+  int64_t columns() const { return max_of<int64_t>(last_column_ - first_column_, 0); }
+  Acc* window_row(int64_t y) {
+    return window_.data() + y % window_rows_ * columns() * kLanes<T>;
+  }
+
+  // The rows of bins of a run of boxes that lie in an image, in the order of their first pixel.
+  void gather_bin_rows(int64_t image, int64_t run) {
+    if (image == gathered_image_ && run == gathered_run_) return;
+    gathered_image_ = image;
+    gathered_run_ = run;
+    rows_.clear();
+    boxes_.clear();
+    empty_.clear();
+    window_rows_ = 1;
+    first_column_ = p_.width;
+    last_column_ = 0;
+    const int64_t end = min_of((run + 1) * kBoxRun, p_.num_rois);
+    for (int64_t k = run * kBoxRun; k < end; ++k) {
+      const PoolBox<Acc> box = box_of(k);
+      boxes_.push_back(box);
+      if (roi_batch(rois_[5 * k], p_.batch) != image) continue;
+      int64_t x0, x1, unused;
+      box.x.pixels(0, p_.width, x0, unused);
+      box.x.pixels(p_.pooled_width - 1, p_.width, unused, x1);
+      if (!box.finite) {
+        empty_.push_back(k);
+        continue;
+      }
+      if (x0 < x1) {
+        first_column_ = min_of(first_column_, x0);
+        last_column_ = max_of(last_column_, x1);
+      }
+      for (int64_t ph = 0; ph < p_.pooled_height; ++ph) {
+        BinRow row{k - run * kBoxRun, ph};
+        box.y.pixels(ph, p_.height, row.first, row.last);
+        window_rows_ = max_of(window_rows_, row.last - row.first);
+        rows_.push_back(row);
+      }
+    }
+    sort_rows();
+  }
+
+  // Radix sort by `first`.
+  void sort_rows() {
+    constexpr int kBits = 11;
+    constexpr int64_t kDigits = 1 << kBits;
+    for (int shift = 0; p_.height >> shift > 0; shift += kBits) {
+      int64_t starts[kDigits + 1] = {};
+      for (const BinRow& row : rows_) ++starts[(row.first >> shift & (kDigits - 1)) + 1];
+      for (int64_t i = 0; i < kDigits; ++i) starts[i + 1] += starts[i];
+      sorted_.resize(rows_.size());
+      for (const BinRow& row : rows_) sorted_[starts[row.first >> shift & (kDigits - 1)]++] = row;
+      rows_.swap(sorted_);
+    }
+  }
+
+  // from: a row of the first of `channels` planes; to: (columns, kLanes).
+  void pack_row(const T* from, int64_t channels, Acc* to) const {
+    for (int64_t c = 0; c < channels; ++c, from += pixels_) {
+      for (int64_t x = first_column_; x < last_column_; ++x) {
+        to[(x - first_column_) * kLanes<T> + c] = Acc(from[x]);
+      }
+    }
+  }
+
+  // One row of a box's bins. `channel`: k * channels + c0.
+  void pool_row(const BinRow& row, int64_t channel, int64_t channels) {
+    const PoolAxis<Acc>& axis = boxes_[row.box].x;
+    const int64_t base = channel * bins_ + row.ph * p_.pooled_width;
+    packed_lines_.clear();
+    for (int64_t y = row.first; y < row.last; ++y) {
+      packed_lines_.push_back(window_row(y) - first_column_ * kLanes<T>);
+    }
+    for (int64_t pw = 0; pw < p_.pooled_width; ++pw) {
+      T* pooled = static_cast<T*>(p_.pooled) + base + pw;
+      int32_t* argmax = p_.argmax + base + pw;
+      int64_t x0, x1;
+      axis.pixels(pw, p_.width, x0, x1);
+      if (row.first >= row.last || x0 >= x1) {
+        for (int64_t c = 0; c < channels; ++c) {
+          pooled[c * bins_] = T(0);
+          argmax[c * bins_] = -1;
+        }
+        continue;
+      }
+      const PoolScan<1, Acc> best(
+          {packed_lines_.data(), row.last - row.first, x0, x1 - x0, kLanes<T>, p_.width}, kLanes<T>);
+      const int32_t above = int32_t(row.first * p_.width);
+      for (int64_t c = 0; c < channels; ++c) {
+        pooled[c * bins_] = T(best.values[c]);
+        argmax[c * bins_] = best.indices[c] + above;
+      }
+    }
+  }
+
+  // Adds the gradients of all boxes of an image to `sums`: (channels, H, W), or (H, W, channels)
+  // where channels_last.
+  void accumulate(int64_t image, int64_t c0, int64_t channels, Acc* sums) const {
+    const T* grads = static_cast<const T*>(p_.pooled);
+    for (int64_t k = 0; k < p_.num_rois; ++k) {
+      if (roi_batch(rois_[5 * k], p_.batch) != image) continue;
+      if (p_.channels_last) {
+        int64_t from = k * bins_ * p_.channels + c0;
+        for (int64_t bin = 0; bin < bins_; ++bin, from += p_.channels) {
+          for (int64_t c = 0; c < channels; ++c) {
+            const int64_t pixel = p_.argmax[from + c];
+            if (uint64_t(pixel) < uint64_t(pixels_)) {
+              sums[pixel * channels + c] += Acc(grads[from + c]);
+            }
+          }
+        }
+      } else {
+        int64_t from = (k * p_.channels + c0) * bins_;
+        for (int64_t c = 0; c < channels; ++c) {
+          for (int64_t bin = 0; bin < bins_; ++bin, ++from) {
+            const int64_t pixel = p_.argmax[from];
+            if (uint64_t(pixel) < uint64_t(pixels_)) {
+              sums[c * pixels_ + pixel] += Acc(grads[from]);
+            }
+          }
+        }
+      }
+    }
+  }
+
+  const RoiPoolCpuParams& p_;
+  const int64_t bins_, pixels_;
+  const Acc* rois_;
+  Buffer<const T*> lines_;
+  Buffer<const Acc*> packed_lines_;
+  Buffer<BinRow> rows_, sorted_;
+  Buffer<PoolBox<Acc>> boxes_;
+  Buffer<int64_t> empty_;
+  Buffer<Acc> window_, sums_;
+  int64_t gathered_image_ = -1, gathered_run_ = -1;
+  int64_t window_rows_ = 1, first_column_ = 0, last_column_ = 0;
+};
+
+}  // namespace
+}  // namespace TILEWRIGHT_MACHINE
+
+int64_t TILEWRIGHT_ON_MACHINE(roi_pool_forward_pieces)(const RoiPoolCpuParams& params) {
+  return dispatch_floating("roi_pool", params.dtype, [&](auto tag) {
+    return RoiPoolCpu<typename decltype(tag)::type>(params).forward_pieces();
+  });
+}
+
+void TILEWRIGHT_ON_MACHINE(roi_pool_forward)(const RoiPoolCpuParams& params, int64_t begin,
+                                             int64_t end) {
+  dispatch_floating("roi_pool", params.dtype, [&](auto tag) {
+    RoiPoolCpu<typename decltype(tag)::type>(params).forward(begin, end);
+  });
+}
+
+int64_t TILEWRIGHT_ON_MACHINE(roi_pool_backward_pieces)(const RoiPoolCpuParams& params) {
+  return dispatch_floating("roi_pool", params.dtype, [&](auto tag) {
+    return RoiPoolCpu<typename decltype(tag)::type>(params).backward_pieces();
+  });
+}
+
+void TILEWRIGHT_ON_MACHINE(roi_pool_backward)(const RoiPoolCpuParams& params, int64_t begin,
+                                              int64_t end) {
+  dispatch_floating("roi_pool", params.dtype, [&](auto tag) {
+    RoiPoolCpu<typename decltype(tag)::type>(params).backward(begin, end);
+  });
+}
+
+}  // namespace tilewright
