@@ -14,7 +14,7 @@ from torch.nn.modules.utils import _pair
 
 from tilewright import _C
 
-__all__ = ["batched_nms", "multiscale_roi_align", "nms", "roi_align"]
+__all__ = ["batched_nms", "multiscale_roi_align", "nms", "roi_align", "roi_align_rotated"]
 
 
 def _rois(boxes: Union[Tensor, List[Tensor]], images: int) -> Tensor:  # noqa: UP006, UP007
@@ -58,6 +58,36 @@ def roi_align(
     size = _pair(output_size)
     return torch.ops.tilewright.roi_align(
         input, _rois(boxes, input.size(0)), spatial_scale, size[0], size[1], sampling_ratio, aligned
+    )
+
+
+def roi_align_rotated(
+    input: Tensor,
+    boxes: Tensor,
+    output_size: BroadcastingList2[int],
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = -1,
+    aligned: bool = True,
+) -> Tensor:
+    """RoIAlign over rotated boxes (RRPN, arXiv:1703.01086); the bins lie along the box's own axes.
+
+    Args:
+        input: as for :func:`roi_align`.
+        boxes: (K, 6) of image index, centre x, centre y, width, height, angle; in image
+            coordinates, of input's dtype or float32. The angle is in radians, positive
+            counter-clockwise as seen in the image: Detectron2's degrees times pi / 180.
+        output_size, spatial_scale, sampling_ratio: as for :func:`roi_align`.
+        aligned: shift by half a pixel; False widens boxes to one pixel.
+
+    Returns:
+        (K, C, height, width), of input's dtype. Differentiable in input, twice.
+
+    Raises:
+        RuntimeError: as :func:`roi_align`.
+    """
+    size = _pair(output_size)
+    return torch.ops.tilewright.roi_align_rotated(
+        input, boxes, spatial_scale, size[0], size[1], sampling_ratio, aligned
     )
 
 

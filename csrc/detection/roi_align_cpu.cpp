@@ -1,5 +1,5 @@
 // RoIAlign on the CPU: tensors to raw pointers, and how the work is cut for threads. Serves one
-// feature map (roi_align) and a pyramid (multiscale_roi_align).
+// feature map (roi_align, roi_align_rotated) and a pyramid (multiscale_roi_align).
 #include "tilewright/detection/roi_align_cpu.h"
 
 #include <ATen/Parallel.h>
@@ -44,10 +44,13 @@ at::Tensor pool(const RoiAlignArgs& args, at::TensorList features, const at::Ten
   }
   at::Tensor pooled = roi_align_output(args, features, given_rois);
   params.pooled = pooled.data_ptr();
-  const int64_t pieces = roi_align_forward_pieces(params);
+  const int64_t pieces =
+      args.rotated ? roi_align_rotated_forward_pieces(params) : roi_align_forward_pieces(params);
   const int64_t piece_elements = pooled.numel() / std::max<int64_t>(pieces, 1) + 1;
-  at::parallel_for(0, pieces, 1 + kGrainElements / piece_elements,
-                   [&](int64_t begin, int64_t end) { roi_align_forward(params, begin, end); });
+  at::parallel_for(0, pieces, 1 + kGrainElements / piece_elements, [&](int64_t begin, int64_t end) {
+    args.rotated ? roi_align_rotated_forward(params, begin, end)
+                 : roi_align_forward(params, begin, end);
+  });
   return pooled;
 }
 
@@ -67,8 +70,12 @@ std::vector<at::Tensor> pool_backward(const RoiAlignArgs& args, const at::Tensor
   for (size_t i = 0; i < maps.size(); ++i) {
     params.levels[i] = {maps[i].data_ptr(), maps[i].size(2), maps[i].size(3), args.scales[i]};
   }
-  at::parallel_for(0, roi_align_backward_pieces(params), 1,
-                   [&](int64_t begin, int64_t end) { roi_align_backward(params, begin, end); });
+  const int64_t pieces =
+      args.rotated ? roi_align_rotated_backward_pieces(params) : roi_align_backward_pieces(params);
+  at::parallel_for(0, pieces, 1, [&](int64_t begin, int64_t end) {
+    args.rotated ? roi_align_rotated_backward(params, begin, end)
+                 : roi_align_backward(params, begin, end);
+  });
   return maps;
 }
 

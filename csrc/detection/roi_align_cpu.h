@@ -18,7 +18,7 @@ struct RoiAlignCpuLevel {
 struct RoiAlignCpuParams {
   c10::ScalarType dtype;
   bool channels_last;  // of the feature maps and of `pooled` alike
-  const void* rois;    // (K, 5), in the accumulation type of dtype
+  const void* rois;    // (K, 5) or rotated (K, 6), in the accumulation type of dtype
   int64_t num_rois, batch, channels;
   RoiAlignGeometry geometry;
   PyramidRule pyramid;
@@ -27,7 +27,7 @@ struct RoiAlignCpuParams {
 };
 
 // How many pieces each pass is cut into. Forward, channels last: a box each. Otherwise a piece is an
-// image on a level and a run of channels.
+// image on a level, or a band of its rows, and a run of channels.
 TILEWRIGHT_CPU_KERNEL(roi_align_forward_pieces, int64_t(const RoiAlignCpuParams&))
 TILEWRIGHT_CPU_KERNEL(roi_align_backward_pieces, int64_t(const RoiAlignCpuParams&))
 
@@ -36,6 +36,14 @@ TILEWRIGHT_CPU_KERNEL(roi_align_backward_pieces, int64_t(const RoiAlignCpuParams
 // depend on how the pieces are spread over threads.
 TILEWRIGHT_CPU_KERNEL(roi_align_forward, void(const RoiAlignCpuParams&, int64_t begin, int64_t end))
 TILEWRIGHT_CPU_KERNEL(roi_align_backward,
+                      void(const RoiAlignCpuParams&, int64_t begin, int64_t end))
+
+// The same for rotated boxes, (K, 6).
+TILEWRIGHT_CPU_KERNEL(roi_align_rotated_forward_pieces, int64_t(const RoiAlignCpuParams&))
+TILEWRIGHT_CPU_KERNEL(roi_align_rotated_backward_pieces, int64_t(const RoiAlignCpuParams&))
+TILEWRIGHT_CPU_KERNEL(roi_align_rotated_forward,
+                      void(const RoiAlignCpuParams&, int64_t begin, int64_t end))
+TILEWRIGHT_CPU_KERNEL(roi_align_rotated_backward,
                       void(const RoiAlignCpuParams&, int64_t begin, int64_t end))
 
 }  // namespace tilewright

@@ -1,9 +1,10 @@
-// RoIAlign on CUDA: tensors to kernel parameters and launches. Serves one feature map (roi_align)
-// and a pyramid (multiscale_roi_align).
+// RoIAlign on CUDA: tensors to kernel parameters and launches. Serves one feature map (roi_align,
+// roi_align_rotated) and a pyramid (multiscale_roi_align).
 #include "tilewright/core/cuda/host.h"
 #include "tilewright/core/dispatch.h"
 #include "tilewright/detection/roi_align_kernel.cuh"
 #include "tilewright/detection/roi_align_register.h"
+#include "tilewright/detection/roi_align_rotated_kernel.cuh"
 
 namespace tilewright {
 namespace {
@@ -44,7 +45,12 @@ at::Tensor pool(const RoiAlignArgs& args, at::TensorList features, const at::Ten
     using T = typename decltype(tag)::type;
     const auto params =
         make_params<T>(args, maps, rois, pooled, layout, features[0].size(0), features[0].size(1));
-    launch<roi_align_forward_kernel<device_t<T>>>(linear_config(pooled.numel()), params);
+    const LaunchConfig config = linear_config(pooled.numel());
+    if (args.rotated) {
+      launch<roi_align_rotated_forward_kernel<device_t<T>>>(config, params);
+    } else {
+      launch<roi_align_forward_kernel<device_t<T>>>(config, params);
+    }
   });
   return pooled;
 }
@@ -72,8 +78,14 @@ std::vector<at::Tensor> pool_backward(const RoiAlignArgs& args, const at::Tensor
                              ceil_div(maps[i].size(3), kTileWidth) *
                              ceil_div(channels, kTileChannels) * batch;
       LaunchConfig config = linear_config(blocks * kTileThreads, kTileThreads);
-      config.shared_bytes = shared_bytes<RoiTileParts<RoiAlignBox<accumulate_t<device_t<T>>>>>();
-      launch<roi_align_backward_kernel<device_t<T>>>(config, params, int64_t(i));
+      using Acc = accumulate_t<device_t<T>>;
+      if (args.rotated) {
+        config.shared_bytes = shared_bytes<RoiTileParts<RotatedRoiBox<Acc>>>();
+        launch<roi_align_rotated_backward_kernel<device_t<T>>>(config, params);
+      } else {
+        config.shared_bytes = shared_bytes<RoiTileParts<RoiAlignBox<Acc>>>();
+        launch<roi_align_backward_kernel<device_t<T>>>(config, params, int64_t(i));
+      }
     }
   });
   return maps;

@@ -109,12 +109,15 @@ TILEWRIGHT_DEVICE void gather_box(const RoiAlignParams<T>& p, const RoiAlignLeve
   }
 }
 
-template <class T>
-__global__ void roi_align_backward_kernel(RoiAlignParams<T> p, int64_t level_index) {
+// The tiles of the backward pass. meets(k, image, y0, x0, box) makes box k and tells whether it can
+// touch the tile of `image` at (y0, x0); gather(box, k, y, x, c0, count, sums) adds its gradient at a
+// pixel to the sums of channels [c0, c0 + count).
+template <class Box, class T, class Meets, class Gather>
+TILEWRIGHT_DEVICE void gather_tiles(const RoiAlignParams<T>& p, const RoiAlignLevel<T>& level,
+                                    Meets meets, Gather gather) {
   using Acc = accumulate_t<T>;
   SharedMemory shared;
-  const RoiTileParts<RoiAlignBox<Acc>> parts(shared);
-  const RoiAlignLevel<T>& level = p.levels[level_index];
+  const RoiTileParts<Box> parts(shared);
   const int64_t tiles_x = ceil_div(level.width, kTileWidth);
   const int64_t tiles_y = ceil_div(level.height, kTileHeight);
   const int64_t pieces = ceil_div(p.channels, kTileChannels);
@@ -129,20 +132,11 @@ __global__ void roi_align_backward_kernel(RoiAlignParams<T> p, int64_t level_ind
     Acc sums[kTileChannels] = {};
     for (int64_t first = 0; first < p.num_rois; first += kTileThreads) {
       const int64_t k = first + threadIdx.x;
-      RoiAlignBox<Acc> box{};
-      bool meets = false;
-      if (k < p.num_rois) {
-        const Acc* roi = p.rois + 5 * k;
-        if (roi_batch(roi[0], p.batch) == image && roi_level(roi, p.pyramid) == level_index) {
-          box = make_roi_box(roi, level.spatial_scale, p.geometry);
-          meets = box.finite &&
-                  axis_meets(box.y, p.geometry.pooled_height, y0, y0 + kTileHeight - 1) &&
-                  axis_meets(box.x, p.geometry.pooled_width, x0, x0 + kTileWidth - 1);
-        }
-      }
-      const int total = compact(parts, meets, box, k);
+      Box box{};
+      const bool candidate = k < p.num_rois && meets(k, image, y0, x0, box);
+      const int total = compact(parts, candidate, box, k);
       for (int i = 0; inside && i < total; ++i) {
-        gather_box(p, level, parts.boxes[i], parts.indices[i], y, x, c0, count, sums);
+        gather(parts.boxes[i], parts.indices[i], y, x, c0, count, sums);
       }
     }
     if (!inside) continue;
@@ -154,6 +148,26 @@ __global__ void roi_align_backward_kernel(RoiAlignParams<T> p, int64_t level_ind
       level.data[to] = from_accumulate<T>(sums[j]);
     }
   }
+}
+
+template <class T>
+__global__ void roi_align_backward_kernel(RoiAlignParams<T> p, int64_t level_index) {
+  using Box = RoiAlignBox<accumulate_t<T>>;
+  const RoiAlignLevel<T>& level = p.levels[level_index];
+  gather_tiles<Box>(
+      p, level,
+      [&](int64_t k, int64_t image, int64_t y0, int64_t x0, Box& box) {
+        const accumulate_t<T>* roi = p.rois + 5 * k;
+        if (roi_batch(roi[0], p.batch) != image || roi_level(roi, p.pyramid) != level_index) {
+          return false;
+        }
+        box = make_roi_box(roi, level.spatial_scale, p.geometry);
+        return box.finite &&
+               axis_meets(box.y, p.geometry.pooled_height, y0, y0 + kTileHeight - 1) &&
+               axis_meets(box.x, p.geometry.pooled_width, x0, x0 + kTileWidth - 1);
+      },
+      [&](const Box& box, int64_t k, int64_t y, int64_t x, int64_t c0, int count,
+          accumulate_t<T>* sums) { gather_box(p, level, box, k, y, x, c0, count, sums); });
 }
 
 }  // namespace tilewright::inline TILEWRIGHT_MACHINE

@@ -58,7 +58,7 @@ void check_roi_align(const RoiAlignArgs& args, at::TensorList features, const at
         shape_of(map));
     check_same_device(op, "the first feature map", features[0], "every feature map", map);
   }
-  check_rois(op, features[0], rois);
+  check_rois(op, features[0], rois, args.rotated);
 }
 
 void check_roi_align_backward(const RoiAlignArgs& args, const at::Tensor& grad,
@@ -70,7 +70,7 @@ void check_roi_align_backward(const RoiAlignArgs& args, const at::Tensor& grad,
                    "), got ", heights.size(), " and ", widths.size());
   check_shape(args.op, "grad", grad, "(K, C, pooled_height, pooled_width)", 4);
   check_floating(args.op, "grad", grad);
-  check_rois(args.op, grad, rois);
+  check_rois(args.op, grad, rois, args.rotated);
   TILEWRIGHT_CHECK(args.op,
                    grad.sym_size(0) == rois.sym_size(0) && grad.sym_size(1) == channels &&
                        grad.sym_size(2) == args.pooled_height &&

@@ -1,5 +1,5 @@
-// What roi_align and multiscale_roi_align share on the host: one is the other with a single level,
-// so the checks and the way from tensors to kernel parameters exist once. Exported for the emulated
+// What roi_align, multiscale_roi_align and roi_align_rotated share on the host: they differ in the
+// number of levels and in what a box is, so the checks and the way from tensors to kernel parameters exist once. Exported for the emulated
 // device.
 #pragma once
 #include <ATen/core/Tensor.h>
@@ -19,6 +19,7 @@ struct RoiAlignArgs {
   int64_t pooled_height, pooled_width, sampling_ratio;
   bool aligned;
   int64_t canonical_scale = 1, canonical_level = 0;
+  bool rotated = false;  // rois are (K, 6): image, centre, size, angle
 
   RoiAlignGeometry geometry() const {
     return {pooled_height, pooled_width, sampling_ratio, aligned};

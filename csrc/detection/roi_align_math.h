@@ -25,6 +25,15 @@ constexpr int64_t kMaxAdaptiveGrid = int64_t(1) << 20;
 constexpr int64_t kMaxSamplingRatio = 1024;
 constexpr int64_t kMaxPyramidLevels = 16;
 
+// How much pixel `at` weighs in the sample at a coordinate.
+template <class T>
+TILEWRIGHT_HD T pixel_share(T coordinate, int64_t at, int64_t size) {
+  AxisSample<T> sample;
+  if (!sample_axis(coordinate, size, sample)) return T(0);
+  return (sample.low == at ? sample.weight_low : T(0)) +
+         (sample.high == at ? sample.weight_high : T(0));
+}
+
 // One axis of one box, in pixels of the feature map.
 template <class T>
 struct RoiAxis {
@@ -71,10 +80,7 @@ struct RoiAxis {
     int64_t first, last;
     sample_range(p, T(at - 1), T(at + 1), first, last);
     for (int64_t i = first; i < last; ++i) {
-      AxisSample<T> sample;
-      if (!sample_axis(coordinate(p, i), size, sample)) continue;
-      if (sample.low == at) weight += sample.weight_low;
-      if (sample.high == at) weight += sample.weight_high;
+      weight += pixel_share(coordinate(p, i), at, size);
     }
     return weight;
   }
@@ -94,13 +100,9 @@ TILEWRIGHT_HD bool is_finite(T value) {
 }
 
 template <class T>
-TILEWRIGHT_HD RoiAxis<T> make_roi_axis(T low, T high, T scale, int64_t pooled,
-                                       int64_t sampling_ratio, bool aligned) {
-  const T offset = aligned ? T(0.5) : T(0);
+TILEWRIGHT_HD RoiAxis<T> make_roi_axis(T start, T length, int64_t pooled, int64_t sampling_ratio) {
   RoiAxis<T> axis;
-  axis.start = low * scale - offset;
-  T length = high * scale - offset - axis.start;
-  if (!aligned) length = max_of(length, T(1));
+  axis.start = start;
   axis.bin = length / T(pooled);
   const T adaptive = std::ceil(axis.bin);
   axis.grid = sampling_ratio > 0               ? sampling_ratio
@@ -109,14 +111,21 @@ TILEWRIGHT_HD RoiAxis<T> make_roi_axis(T low, T high, T scale, int64_t pooled,
   return axis;
 }
 
+template <class T>
+TILEWRIGHT_HD RoiAxis<T> make_upright_axis(T low, T high, T scale, int64_t pooled,
+                                           const RoiAlignGeometry& geometry) {
+  const T offset = geometry.aligned ? T(0.5) : T(0);
+  const T start = low * scale - offset, length = high * scale - offset - start;
+  return make_roi_axis(start, geometry.aligned ? length : max_of(length, T(1)), pooled,
+                       geometry.sampling_ratio);
+}
+
 // `roi` is (batch index, x1, y1, x2, y2) in image coordinates.
 template <class T>
 TILEWRIGHT_HD RoiAlignBox<T> make_roi_box(const T* roi, T scale, const RoiAlignGeometry& geometry) {
   RoiAlignBox<T> box;
-  box.x = make_roi_axis(roi[1], roi[3], scale, geometry.pooled_width, geometry.sampling_ratio,
-                        geometry.aligned);
-  box.y = make_roi_axis(roi[2], roi[4], scale, geometry.pooled_height, geometry.sampling_ratio,
-                        geometry.aligned);
+  box.x = make_upright_axis(roi[1], roi[3], scale, geometry.pooled_width, geometry);
+  box.y = make_upright_axis(roi[2], roi[4], scale, geometry.pooled_height, geometry);
   // Of the corners as given: clamping hides an infinite one. Of the axes: their scaling can overflow.
   box.finite = is_finite(roi[1]) && is_finite(roi[2]) && is_finite(roi[3]) && is_finite(roi[4]) &&
                is_finite(box.x.start + box.x.bin) && is_finite(box.y.start + box.y.bin);

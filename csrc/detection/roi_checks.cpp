@@ -13,8 +13,8 @@ template <class T>
 void check_indices(const char* op, const at::Tensor& rois, int64_t batch) {
   const T* data = rois.const_data_ptr<T>();
   for (int64_t k = 0; k < rois.size(0); ++k) {
-    TILEWRIGHT_CHECK(op, roi_batch(data[5 * k], batch) >= 0, "the image index of rois[", k,
-                     "] must lie in [0, ", batch, "), got ", data[5 * k]);
+    TILEWRIGHT_CHECK(op, roi_batch(data[k * rois.size(1)], batch) >= 0, "the image index of rois[",
+                     k, "] must lie in [0, ", batch, "), got ", data[k * rois.size(1)]);
   }
 }
 
@@ -36,8 +36,8 @@ void check_sampling_ratio(const char* op, int64_t sampling_ratio) {
                    kMaxSamplingRatio, ", got ", sampling_ratio);
 }
 
-void check_rois(const char* op, const at::Tensor& features, const at::Tensor& rois) {
-  check_shape(op, "rois", rois, "(K, 5)", 2, 5);
+void check_rois(const char* op, const at::Tensor& features, const at::Tensor& rois, bool rotated) {
+  check_shape(op, "rois", rois, rotated ? "(K, 6)" : "(K, 5)", 2, rotated ? 6 : 5);
   const auto type = rois.scalar_type();
   TILEWRIGHT_CHECK(op, type == at::kFloat || type == features.scalar_type(),
                    "rois must be float32 or of input's dtype (", features.scalar_type(), "), got ",

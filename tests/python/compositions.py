@@ -35,3 +35,38 @@ def roi_align(input, rois, spatial_scale, height, width, sampling_ratio=-1, alig
         x = axis_weights(x1, bin_w, width, input.shape[3], grid_w).to(input.dtype)
         pooled.append(y @ input[int(roi[0])] @ x.T)
     return torch.stack(pooled)
+
+
+def roi_align_rotated(input, rois, spatial_scale, height, width, sampling_ratio=-1, aligned=True):
+    """Four gathers per sample."""
+    offset = 0.5 if aligned else 0.0
+    size_y, size_x = input.shape[2:]
+    pooled = []
+    for roi in rois:
+        cx, cy = (roi[1:3] * spatial_scale - offset).unbind()
+        w, h = (roi[3:5] * spatial_scale).unbind()
+        if not aligned:
+            w, h = w.clamp(min=1), h.clamp(min=1)
+        grid_h = sampling_ratio if sampling_ratio > 0 else max(int((h / height).ceil()), 0)
+        grid_w = sampling_ratio if sampling_ratio > 0 else max(int((w / width).ceil()), 0)
+        steps = [
+            (torch.arange(bins * grid, dtype=roi.dtype) + 0.5) / max(bins * grid, 1) - 0.5
+            for bins, grid in ((height, grid_h), (width, grid_w))
+        ]
+        v, u = (steps[0] * h)[:, None], (steps[1] * w)[None]
+        y = cy - u * roi[5].sin() + v * roi[5].cos()
+        x = cx + u * roi[5].cos() + v * roi[5].sin()
+        inside = (y >= -1) & (y <= size_y) & (x >= -1) & (x <= size_x)
+        y, x = y.clamp(0, size_y - 1), x.clamp(0, size_x - 1)
+        y0, x0 = y.floor().long(), x.floor().long()
+        y1, x1 = (y0 + 1).clamp(max=size_y - 1), (x0 + 1).clamp(max=size_x - 1)
+        wy, wx = y - y0, x - x0
+        image = input[int(roi[0])]
+        samples = sum(
+            image[:, a, b] * (wa * wb * inside).to(input.dtype)
+            for a, wa in ((y0, 1 - wy), (y1, wy))
+            for b, wb in ((x0, 1 - wx), (x1, wx))
+        )
+        samples = samples.view(-1, height, grid_h, width, grid_w)
+        pooled.append(samples.sum((2, 4)) / max(grid_h * grid_w, 1))
+    return torch.stack(pooled)

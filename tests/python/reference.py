@@ -56,6 +56,40 @@ def roi_align(input, rois, spatial_scale, height, width, sampling_ratio=-1, alig
     return torch.stack(boxes)
 
 
+def roi_align_rotated(input, rois, spatial_scale, height, width, sampling_ratio=-1, aligned=True):
+    """rois: (image, centre x, centre y, width, height, angle in radians), the angle positive
+    counter-clockwise as seen in the image."""
+    input, pooled = input.double(), []
+    for image, cx, cy, w, h, angle in rois.double().tolist():
+        bins = torch.zeros(input.shape[1], height, width, dtype=torch.float64)
+        pooled.append(bins)
+        if not all(map(math.isfinite, (cx, cy, w, h, angle))):
+            continue
+        offset = 0.5 if aligned else 0.0
+        cx, cy = cx * spatial_scale - offset, cy * spatial_scale - offset
+        w, h = w * spatial_scale, h * spatial_scale
+        if not aligned:
+            w, h = max(w, 1.0), max(h, 1.0)
+        grid_h = sampling_ratio if sampling_ratio > 0 else max(math.ceil(h / height), 0)
+        grid_w = sampling_ratio if sampling_ratio > 0 else max(math.ceil(w / width), 0)
+        rows = []
+        for p in range(height):
+            for q in range(width):
+                total = torch.zeros(input.shape[1], dtype=torch.float64)
+                for i in range(grid_h):
+                    v = -h / 2 + (p + (i + 0.5) / grid_h) * h / height
+                    for j in range(grid_w):
+                        u = -w / 2 + (q + (j + 0.5) / grid_w) * w / width
+                        y = cy - u * math.sin(angle) + v * math.cos(angle)
+                        x = cx + u * math.cos(angle) + v * math.sin(angle)
+                        total = total + bilinear(input[int(image)], y, x)
+                rows.append(total / max(grid_h * grid_w, 1))
+        pooled[-1] = torch.stack(rows, 1).view(-1, height, width)
+    if not pooled:
+        return torch.zeros(0, input.shape[1], height, width, dtype=torch.float64)
+    return torch.stack(pooled)
+
+
 def pyramid_level(box, scales, canonical_scale=224, canonical_level=4):
     """Equation 1 of Feature Pyramid Networks, as an index into `scales`."""
     x1, y1, x2, y2 = box

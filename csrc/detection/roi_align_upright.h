@@ -1,46 +1,57 @@
-// RoIAlign of one box where channels are the innermost dimension: SIMD over channels, a tap of a
-// bin is one fused multiply-add per register. Sums go down the columns of a bin first, then along x.
+// RoIAlign of upright boxes where channels are the innermost dimension: SIMD over channels, a tap of
+// a bin is one fused multiply-add per register. Sums go down the columns of a bin, then along x.
 #pragma once
 #include "tilewright/core/cpu/vec.h"
+#include "tilewright/detection/pixel_rows.h"
 #include "tilewright/detection/roi_align_taps.h"
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
 
-// Rows of pixels in memory. Of a map they all are; of a tile a window, which may wrap around.
-template <class Pixel>
-struct PixelRows {
-  Pixel* data;
-  int64_t row_stride, pixel_stride;     // elements
-  int64_t first = 0, wrap = INT64_MAX;  // row `first` lies at data, row `first + wrap` again
-
-  Pixel* operator()(int64_t y) const {
-    const int64_t row = y - first;
-    return data + (row < wrap ? row : row - wrap) * row_stride;
-  }
-  PixelRows<const Pixel> read_only() const { return {data, row_stride, pixel_stride, first, wrap}; }
-};
-
+// The boxes of a call, as RoiAlignCpu (roi_align_pieces.h) wants them.
 template <class T>
-class RoiAlignLanes {
+class UprightBoxes {
   using Acc = Accumulate<T>;
   // Registers of channels that are summed at once: enough to hide the latency of the sums, few
   // enough for 16 registers.
   static constexpr int kVectors = 4;
 
  public:
-  explicit RoiAlignLanes(const RoiAlignGeometry& geometry)
-      : pooled_height_(geometry.pooled_height), pooled_width_(geometry.pooled_width) {}
+  static constexpr int64_t kRoiWidth = 5;
+
+  explicit UprightBoxes(const RoiAlignGeometry& geometry)
+      : geometry_(geometry),
+        pooled_height_(geometry.pooled_height),
+        pooled_width_(geometry.pooled_width) {}
+
+  void clear() { taps_.clear(); }
+  void add(const Acc* roi, Acc spatial_scale, int64_t height, int64_t width) {
+    taps_.add(roi, spatial_scale, geometry_, height, width);
+  }
+
+  // Whether box k has no sample on its map; the rows [first_row, end_row) have them all.
+  bool empty(int64_t k) const { return taps_.empty(k); }
+  int64_t first_row(int64_t k) const { return taps_[k].y.low; }
+  int64_t end_row(int64_t k) const { return taps_[k].y.high; }
+
+  // visit(row, first column, end column) of what it touches.
+  template <class Visit>
+  void for_rows(int64_t k, Visit visit) const {
+    const BoxTaps<Acc> box = taps_[k];
+    for (int64_t i = 0; i < box.y.size; ++i) visit(box.y.taps[i].pixel, box.x.low, box.x.high);
+  }
 
   // pooled[bin * bin_stride + c] for every bin and c < channels; channels counts whole registers
   // unless both sides may be read and written up to it alone.
   template <class Pixel, class Pooled>
-  void pool(const BoxTaps<Acc>& box, const PixelRows<const Pixel>& map, int64_t channels,
-            Pooled* pooled, int64_t bin_stride) {
+  void pool(int64_t k, const PixelRows<const Pixel>& map, int64_t channels, Pooled* pooled,
+            int64_t bin_stride) {
+    const BoxTaps<Acc> box = taps_[k];
     for (int64_t ph = 0; ph < pooled_height_; ++ph, pooled += pooled_width_ * bin_stride) {
       const Tap<Acc>* y = box.y.begin(ph);
       const int64_t rows = box.y.end(ph) - y;
       rows_.resize(rows);
-      for (int64_t r = 0; r < rows; ++r) rows_[r] = {map(y[r].pixel), y[r].weight};
+      for (int64_t r = 0; r < rows; ++r)
+        rows_[r] = {map.data + map.offset(y[r].pixel), y[r].weight};
       switch (rows) {
         case 2:
           pool_row<2, Pixel>(box.x, rows, map.pixel_stride, channels, pooled, bin_stride);
@@ -56,14 +67,36 @@ class RoiAlignLanes {
     }
   }
 
+  // map: (channels, H, W), pooled: (channels, PH, PW); the same sums in the same order.
+  template <class Pixel>
+  void pool_planes(int64_t k, const Pixel* map, int64_t plane_stride, int64_t width,
+                   int64_t channels, Pixel* pooled) const {
+    const BoxTaps<Acc> box = taps_[k];
+    for (int64_t c = 0; c < channels; ++c, map += plane_stride) {
+      for (int64_t bin = 0; bin < pooled_height_ * pooled_width_; ++bin) {
+        const int64_t ph = bin / pooled_width_, pw = bin % pooled_width_;
+        Acc sum = 0;
+        for (auto x = box.x.begin(pw); x != box.x.end(pw); ++x) {
+          Acc column = 0;
+          for (auto y = box.y.begin(ph); y != box.y.end(ph); ++y) {
+            column = multiply_add(y->weight, Acc(map[y->pixel * width + x->pixel]), column);
+          }
+          sum = multiply_add(x->weight, column, sum);
+        }
+        *pooled++ = Pixel(sum);
+      }
+    }
+  }
+
   // Adds the gradient of the bins to the rows [first, last) of a tile of sums.
   template <class Pooled>
-  void spread(const BoxTaps<Acc>& box, const Pooled* grad, int64_t bin_stride, int64_t channels,
-              const PixelRows<Acc>& sums, int64_t first, int64_t last) {
+  void spread(int64_t k, const Pooled* grad, int64_t bin_stride, int64_t channels,
+              const PixelRows<Acc>& sums, int64_t first, int64_t last) const {
+    const BoxTaps<Acc> box = taps_[k];
     for (int64_t ph = 0; ph < pooled_height_; ++ph, grad += pooled_width_ * bin_stride) {
       for (auto y = box.y.begin(ph); y != box.y.end(ph); ++y) {
         if (y->pixel < first || y->pixel >= last) continue;
-        Acc* row = sums(y->pixel);
+        Acc* row = sums.data + sums.offset(y->pixel);
         int64_t c = 0;
         for (; c + kVectors * kLanes<T> <= channels; c += kVectors * kLanes<T>) {
           spread_row<kVectors>(box.x, y->weight, grad + c, bin_stride, row + c, sums.pixel_stride);
@@ -160,7 +193,9 @@ class RoiAlignLanes {
     }
   }
 
+  const RoiAlignGeometry geometry_;
   const int64_t pooled_height_, pooled_width_;
+  BoxTapList<Acc> taps_;
   Buffer<Row> rows_;
 };
 
