@@ -52,14 +52,17 @@ class Exceeds {
              box_area_of(query.x1, query.y1, query.x2, query.y2)},
         threshold_(threshold) {}
 
-  bool operator()(T* const* boxes, int64_t k, int64_t count) const {
-    const auto part = [&](NmsArray array) { return load_lanes(boxes[array] + k, count); };
+  bool operator()(T* const* boxes, int64_t k, int64_t count, bool whole) const {
+    const auto part = [&](NmsArray array) {
+      return load_lanes(boxes[array] + k, whole ? kLanes<T> : count);
+    };
     NmsBox<Vec<T>> kept{part(kNmsX1), part(kNmsY1), part(kNmsX2), part(kNmsY2), Vec<T>(T(0))};
     kept.area = box_area_of(kept.x1, kept.y1, kept.x2, kept.y2);
-    // Lanes past the end are 0: they meet nothing.
     const Vec<T> intersection = intersection_of(kept, box_);
-    return any_lane((iou_of(kept, box_, intersection) > threshold_) &
-                    (intersection > Vec<T>(T(0))));
+    const Vec<T> exceeds =
+        (iou_of(kept, box_, intersection) > threshold_) & (intersection > Vec<T>(T(0)));
+    const int lanes = (1 << count) - 1;
+    return (exceeds.zero_mask() & lanes) != lanes;
   }
 
  private:

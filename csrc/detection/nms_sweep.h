@@ -31,8 +31,9 @@ Vec<T> nms_excess(T* const* boxes, int64_t k, int64_t count, const NmsQuery<T>& 
   return width * height - (load(kNmsBound) + query.bound);
 }
 
-// Boxes [begin, end) of the arrays, which are `limit` long. exact(boxes, k, count): whether one of
-// boxes [k, k + count), a register's width at most, exceeds the threshold.
+// Boxes [begin, end) of the arrays, which are `limit` long. exact(boxes, k, count, whole): whether
+// one of boxes [k, k + count), a register's width at most, exceeds the threshold; `whole` tells
+// whether a whole register may be read.
 template <class T, class Exact>
 bool nms_suppressed(T* const* boxes, int64_t begin, int64_t end, int64_t limit,
                     const NmsQuery<T>& query, const Exact& exact) {
@@ -46,13 +47,14 @@ bool nms_suppressed(T* const* boxes, int64_t begin, int64_t end, int64_t limit,
     }
     if (!any_lane(most > zero)) continue;
     for (int64_t u = 0; u < kUnroll; ++u) {
-      if (exact(boxes, k + u * kStep, kStep)) return true;
+      if (exact(boxes, k + u * kStep, kStep, true)) return true;
     }
   }
   for (; k < end; k += kStep) {
-    // Whole registers where the memory goes on; the exact test takes what counts.
-    const Vec<T> excess = nms_excess(boxes, k, k + kStep <= limit ? kStep : end - k, query);
-    if (any_lane(excess > zero) && exact(boxes, k, min_of(kStep, end - k))) return true;
+    const bool whole = k + kStep <= limit;
+    const int64_t count = min_of(kStep, end - k);
+    const Vec<T> excess = nms_excess(boxes, k, whole ? kStep : count, query);
+    if (any_lane(excess > zero) && exact(boxes, k, count, whole)) return true;
   }
   return false;
 }
@@ -65,7 +67,7 @@ bool nms_suppressed_in_bucket(const NmsIndex<T>& index, int32_t bucket, const Nm
   const int64_t begin = index.buckets[2 * bucket], end = index.buckets[2 * bucket + 1];
   for (int64_t k = begin; k < end; k += kLanes<T>) {
     if (any_lane(nms_excess(index.boxes, k, kLanes<T>, query) > zero) &&
-        exact(index.boxes, k, kLanes<T>)) {
+        exact(index.boxes, k, kLanes<T>, true)) {
       return true;
     }
   }
