@@ -23,7 +23,7 @@ struct NmsQuery {
 // Above 0 where a pair can exceed the threshold. A height below 0 is no matter: the product is then
 // 0 or negative, or NaN, which is not above 0 either.
 template <class T>
-Vec<T> nms_excess(T* const* boxes, int64_t k, int64_t count, const NmsQuery<T>& query) {
+TILEWRIGHT_HD Vec<T> nms_excess(T* const* boxes, int64_t k, int64_t count, const NmsQuery<T>& query) {
   const auto load = [&](NmsArray array) { return load_lanes(boxes[array] + k, count); };
   const Vec<T> width = max_of(
       min_of(load(kNmsX2), query.x2) - max_of(load(kNmsX1), query.x1), Vec<T>(T(0)));

@@ -33,7 +33,7 @@ class Index {
     // A register's width of zeros at the end, of the widest registers.
     const int64_t places = boxes + 64 / int64_t(sizeof(T));
     index_.bits = 6;
-    while (index_.bits < 24 && int64_t(1) << index_.bits < boxes / 2) ++index_.bits;
+    while (index_.bits < 24 && int64_t(1) << index_.bits < boxes) ++index_.bits;
     const int64_t buckets = int64_t(1) << index_.bits;
     places_.reset(new T[size_t(kNmsArrays * places)]());
     buckets_.reset(new int32_t[size_t(2 * buckets)]());
