@@ -70,8 +70,8 @@ at::Tensor take(const at::Tensor& map, const at::Tensor& rois, const at::Tensor&
       rois.select(1, 0).nan_to_num(0).clamp(0, map.size(0) - 1).to(at::kLong).view({-1, 1, 1, 1});
   const at::Tensor channel = at::arange(map.size(1), count).view({-1, 1, 1});
   const at::Tensor pixel = argmax.clamp_min(0).to(at::kLong);
-  const at::Tensor taken = map.index({image, channel, pixel.floor_divide(map.size(3)),
-                                      pixel.remainder(map.size(3))});
+  const at::Tensor taken =
+      map.index({image, channel, pixel.floor_divide(map.size(3)), pixel.remainder(map.size(3))});
   return at::where(argmax >= 0, taken, at::zeros({}, map.options()));
 }
 

@@ -164,9 +164,7 @@ class RoiPoolCpu {
   }
 
   int64_t columns() const { return max_of<int64_t>(last_column_ - first_column_, 0); }
-  Acc* window_row(int64_t y) {
-    return window_.data() + y % window_rows_ * columns() * kLanes<T>;
-  }
+  Acc* window_row(int64_t y) { return window_.data() + y % window_rows_ * columns() * kLanes<T>; }
 
   // The rows of bins of a run of boxes that lie in an image, in the order of their first pixel.
   void gather_bin_rows(int64_t image, int64_t run) {
@@ -249,7 +247,8 @@ class RoiPoolCpu {
         continue;
       }
       const PoolScan<1, Acc> best(
-          {packed_lines_.data(), row.last - row.first, x0, x1 - x0, kLanes<T>, p_.width}, kLanes<T>);
+          {packed_lines_.data(), row.last - row.first, x0, x1 - x0, kLanes<T>, p_.width},
+          kLanes<T>);
       const int32_t above = int32_t(row.first * p_.width);
       for (int64_t c = 0; c < channels; ++c) {
         pooled[c * bins_] = T(best.values[c]);

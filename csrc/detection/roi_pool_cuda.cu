@@ -70,8 +70,8 @@ at::Tensor roi_pool_backward_cuda(const at::Tensor& given_grad, const at::Tensor
     using T = typename decltype(tag)::type;
     LaunchConfig config = linear_config(blocks * kTileThreads, kTileThreads);
     config.shared_bytes = shared_bytes<RoiTileParts<PoolBox<accumulate_t<device_t<T>>>>>();
-    launch<roi_pool_backward_kernel<device_t<T>>>(config,
-                                                  make_params<T>(args, map, rois, grad, argmax, layout));
+    launch<roi_pool_backward_kernel<device_t<T>>>(
+        config, make_params<T>(args, map, rois, grad, argmax, layout));
   });
   return map;
 }
