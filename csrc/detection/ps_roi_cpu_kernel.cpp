@@ -86,13 +86,18 @@ class PsRoiCpu {
     return k * p_.channels + (p_.channels_last ? c % bins * outputs_ + c / bins : c);
   }
 
-  // visit(element of pooled, y bin, x bin, plane) for every plane and, within it, box in order.
-  template <class Plane, class Visit>
-  void for_bins(int64_t image, int64_t c0, int64_t channels, Plane* planes, const Visit& visit) {
-    for (int64_t next = 0; next < p_.num_rois;) {
+  // open(plane) for every plane, then visit(element of pooled, y bin, x bin, plane) for every box of
+  // the image in order.
+  template <class Plane, class Open, class Visit>
+  void for_bins(int64_t image, int64_t c0, int64_t channels, Plane* planes, const Open& open,
+                const Visit& visit) {
+    int64_t next = 0;
+    do {
+      const bool first = next == 0;
       next = plan_.build(p_, image, next);
       for (int64_t c = c0; c < c0 + channels; ++c) {
         Plane* plane = planes + (c - c0) * pixels_;
+        if (first) open(plane);
         const int64_t bin = c % p_.geometry.bins();
         const int64_t ph = bin / p_.geometry.pooled_width, pw = bin % p_.geometry.pooled_width;
         for (int64_t i = 0; i < plan_.size(); ++i) {
@@ -100,7 +105,7 @@ class PsRoiCpu {
                 plan_.y_bin(i, ph, p_.geometry), plan_.x_bin(i, pw, p_.geometry), plane);
         }
       }
-    }
+    } while (next < p_.num_rois);
   }
 
   // A register of columns; a map narrower than that has fewer.
@@ -114,7 +119,8 @@ class PsRoiCpu {
   template <class S>
   void pool_planes(int64_t image, int64_t c0, int64_t channels, const S* planes) {
     const Vec<T> zero(0);
-    for_bins(image, c0, channels, planes,
+    const auto open = [](const S*) {};
+    for_bins(image, c0, channels, planes, open,
              [&](T& pooled, const Bin& y, const Bin& x, const S* plane) {
                Vec<T> sum(0);
                for (int64_t j = x.begin; j < x.end; ++j) {
@@ -142,22 +148,24 @@ class PsRoiCpu {
   }
 
   void spread_planes(int64_t image, int64_t c0, int64_t channels, Acc* planes) {
-    for (int64_t i = 0; i < channels * pixels_; ++i) planes[i] = Acc(0);
     const Vec<T> zero(0);
+    const auto clear = [this](Acc* plane) { std::memset(plane, 0, size_t(pixels_) * sizeof(Acc)); };
     const int64_t count = min_of(kLanes<T>, p_.width);
-    for_bins(image, c0, channels, planes, [&](T& pooled, const Bin& y, const Bin& x, Acc* plane) {
-      const Vec<T> grad(Acc(pooled) / (y.count * x.count));
-      for (int64_t j = x.begin; j < x.end; ++j) {
-        const PsColumns<Acc>& columns = plan_.columns()[j];
-        const Vec<T> weights = Vec<T>::loadu(columns.weights);
-        const Vec<T> line = Vec<T>::blendv(grad * weights, zero, weights == zero);
-        for (int64_t i = y.begin; i < y.end; ++i) {
-          const PsRow<Acc>& row = plan_.rows()[i];
-          Acc* to = plane + row.offset + columns.first;
-          store_lanes<Acc>(at::vec::fmadd(Vec<T>(row.weight), line, load_columns(to)), to, count);
-        }
-      }
-    });
+    for_bins(image, c0, channels, planes, clear,
+             [&](T& pooled, const Bin& y, const Bin& x, Acc* plane) {
+               const Vec<T> grad(Acc(pooled) / (y.count * x.count));
+               for (int64_t j = x.begin; j < x.end; ++j) {
+                 const PsColumns<Acc>& columns = plan_.columns()[j];
+                 const Vec<T> weights = Vec<T>::loadu(columns.weights);
+                 const Vec<T> line = Vec<T>::blendv(grad * weights, zero, weights == zero);
+                 for (int64_t i = y.begin; i < y.end; ++i) {
+                   const PsRow<Acc>& row = plan_.rows()[i];
+                   Acc* to = plane + row.offset + columns.first;
+                   store_lanes<Acc>(at::vec::fmadd(Vec<T>(row.weight), line, load_columns(to)), to,
+                                    count);
+                 }
+               }
+             });
   }
 
   const PsRoiCpuParams& p_;
