@@ -8,13 +8,25 @@ NaN, infinite and degenerate boxes are in docs/detection.md.
 from typing import List, Union  # noqa: UP035  (TorchScript reads these)
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.jit.annotations import BroadcastingList2
 from torch.nn.modules.utils import _pair
 
 from tilewright import _C
 
-__all__ = ["batched_nms", "multiscale_roi_align", "nms", "roi_align", "roi_align_rotated"]
+__all__ = [
+    "PSRoIAlign",
+    "PSRoIPool",
+    "RoIPool",
+    "batched_nms",
+    "multiscale_roi_align",
+    "nms",
+    "ps_roi_align",
+    "ps_roi_pool",
+    "roi_align",
+    "roi_align_rotated",
+    "roi_pool",
+]
 
 
 def _rois(boxes: Union[Tensor, List[Tensor]], images: int) -> Tensor:  # noqa: UP006, UP007
@@ -129,6 +141,129 @@ def multiscale_roi_align(
         canonical_scale,
         canonical_level,
     )
+
+
+def roi_pool(
+    input: Tensor,
+    boxes: Union[Tensor, List[Tensor]],  # noqa: UP006, UP007
+    output_size: BroadcastingList2[int],
+    spatial_scale: float = 1.0,
+) -> Tensor:
+    """RoIPool (Fast R-CNN, arXiv:1504.08083): each bin is the greatest of its pixels.
+
+    Args:
+        input: as for :func:`roi_align`, of fewer than 2^31 pixels per channel.
+        boxes: as for :func:`roi_align`; scaled corners are rounded to pixels, x2 and y2 belong to
+            the box.
+        output_size: bins, an int or (height, width).
+        spatial_scale: pixels of the feature map per pixel of the image.
+
+    Returns:
+        (K, C, height, width), of input's dtype. Differentiable in input, twice. Which pixels were
+        taken is the second result of ``torch.ops.tilewright.roi_pool``.
+    """
+    size = _pair(output_size)
+    return torch.ops.tilewright.roi_pool(
+        input, _rois(boxes, input.size(0)), spatial_scale, size[0], size[1]
+    )[0]
+
+
+def ps_roi_align(
+    input: Tensor,
+    boxes: Union[Tensor, List[Tensor]],  # noqa: UP006, UP007
+    output_size: BroadcastingList2[int],
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = -1,
+) -> Tensor:
+    """Position-sensitive RoIAlign (R-FCN, arXiv:1605.06409): every bin has channels of its own.
+
+    Args:
+        input: as for :func:`roi_align`, with a multiple of height * width channels.
+        boxes: as for :func:`roi_align`; they are shifted by half a pixel.
+        output_size: bins, an int or (height, width).
+        spatial_scale: pixels of the feature map per pixel of the image.
+        sampling_ratio: samples per bin and axis; <= 0 takes one per pixel.
+
+    Returns:
+        (K, C / (height * width), height, width), of input's dtype. Differentiable in input, twice.
+    """
+    size = _pair(output_size)
+    return torch.ops.tilewright.ps_roi_align(
+        input, _rois(boxes, input.size(0)), spatial_scale, size[0], size[1], sampling_ratio
+    )[0]
+
+
+def ps_roi_pool(
+    input: Tensor,
+    boxes: Union[Tensor, List[Tensor]],  # noqa: UP006, UP007
+    output_size: BroadcastingList2[int],
+    spatial_scale: float = 1.0,
+) -> Tensor:
+    """Position-sensitive RoIPool (R-FCN, arXiv:1605.06409): the average of a bin's pixels, in
+    channels of its own.
+
+    Args:
+        input: as for :func:`roi_align`, with a multiple of height * width channels.
+        boxes: as for :func:`roi_align`; scaled corners are rounded to pixels.
+        output_size: bins, an int or (height, width).
+        spatial_scale: pixels of the feature map per pixel of the image.
+
+    Returns:
+        (K, C / (height * width), height, width), of input's dtype. Differentiable in input, twice.
+        As in torchvision, the map's last row and column are never pooled.
+    """
+    size = _pair(output_size)
+    return torch.ops.tilewright.ps_roi_pool(
+        input, _rois(boxes, input.size(0)), spatial_scale, size[0], size[1]
+    )[0]
+
+
+class RoIPool(nn.Module):
+    """:func:`roi_pool` as a module."""
+
+    def __init__(self, output_size: BroadcastingList2[int], spatial_scale: float):
+        super().__init__()
+        self.output_size, self.spatial_scale = _pair(output_size), spatial_scale
+
+    def forward(self, input: Tensor, rois: Union[Tensor, List[Tensor]]) -> Tensor:  # noqa: UP006, UP007
+        return roi_pool(input, rois, self.output_size, self.spatial_scale)
+
+    def extra_repr(self) -> str:
+        return f"output_size={self.output_size}, spatial_scale={self.spatial_scale}"
+
+
+class PSRoIAlign(nn.Module):
+    """:func:`ps_roi_align` as a module."""
+
+    def __init__(
+        self, output_size: BroadcastingList2[int], spatial_scale: float, sampling_ratio: int
+    ):
+        super().__init__()
+        self.output_size, self.spatial_scale = _pair(output_size), spatial_scale
+        self.sampling_ratio = sampling_ratio
+
+    def forward(self, input: Tensor, rois: Union[Tensor, List[Tensor]]) -> Tensor:  # noqa: UP006, UP007
+        return ps_roi_align(input, rois, self.output_size, self.spatial_scale, self.sampling_ratio)
+
+    def extra_repr(self) -> str:
+        return (
+            f"output_size={self.output_size}, spatial_scale={self.spatial_scale}, "
+            f"sampling_ratio={self.sampling_ratio}"
+        )
+
+
+class PSRoIPool(nn.Module):
+    """:func:`ps_roi_pool` as a module."""
+
+    def __init__(self, output_size: BroadcastingList2[int], spatial_scale: float):
+        super().__init__()
+        self.output_size, self.spatial_scale = _pair(output_size), spatial_scale
+
+    def forward(self, input: Tensor, rois: Union[Tensor, List[Tensor]]) -> Tensor:  # noqa: UP006, UP007
+        return ps_roi_pool(input, rois, self.output_size, self.spatial_scale)
+
+    def extra_repr(self) -> str:
+        return f"output_size={self.output_size}, spatial_scale={self.spatial_scale}"
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, max_output: int = -1) -> Tensor:

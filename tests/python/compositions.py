@@ -1,7 +1,9 @@
 """What one writes in plain PyTorch for an operator, in the dtypes of its inputs: the measure of
 the error rule (an operator may err twice as much)."""
 
+import numpy
 import torch
+from reference_pooling import pool_axis
 
 
 def axis_weights(start, bin_size, bins, size, grid):
@@ -70,3 +72,82 @@ def roi_align_rotated(input, rois, spatial_scale, height, width, sampling_ratio=
         samples = samples.view(-1, height, grid_h, width, grid_w)
         pooled.append(samples.sum((2, 4)) / max(grid_h * grid_w, 1))
     return torch.stack(pooled)
+
+
+def _differentiate(pool, input, grad):
+    """(output, gradient) of a composition."""
+    leaf = input.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    output = pool(leaf)
+    output.backward(grad)
+    return output.detach(), leaf.grad
+
+
+def roi_pool(input, rois, spatial_scale, height, width, grad):
+    """RoIPool as a maximum over slices."""
+    edges = _edges(rois, spatial_scale, (height, width), input.shape[2:], 1)
+
+    def pool(input):
+        return torch.stack(
+            [
+                torch.stack(
+                    [
+                        input[image, :, y[0] : y[1], x[0] : x[1]].flatten(1).max(1).values
+                        if y[0] < y[1] and x[0] < x[1]
+                        else input.new_zeros(input.shape[1])
+                        for y in ys
+                        for x in xs
+                    ],
+                    1,
+                ).view(-1, height, width)
+                for image, ys, xs in edges
+            ]
+        )
+
+    return _differentiate(pool, input, grad)
+
+
+def ps_roi_pool(input, rois, spatial_scale, height, width, grad):
+    """Position-sensitive RoIPool as means over slices."""
+    limits = [max(size - 1, 0) for size in input.shape[2:]]
+    edges = _edges(rois, spatial_scale, (height, width), limits, 0)
+    bins = [(p, q) for p in range(height) for q in range(width)]
+
+    def pool(input):
+        planes = input.view(input.shape[0], -1, height, width, *input.shape[2:])
+        return torch.stack(
+            [
+                torch.stack(
+                    [
+                        planes[image, :, p, q, slice(*ys[p]), slice(*xs[q])].mean((1, 2))
+                        if ys[p][0] < ys[p][1] and xs[q][0] < xs[q][1]
+                        else input.new_zeros(planes.shape[1])
+                        for p, q in bins
+                    ],
+                    1,
+                ).view(-1, height, width)
+                for image, ys, xs in edges
+            ]
+        )
+
+    return _differentiate(pool, input, grad)
+
+
+def ps_roi_align(input, rois, spatial_scale, height, width, sampling_ratio, grad):
+    """RoIAlign of all channels, of which every bin keeps its own."""
+
+    def pool(input):
+        all_channels = roi_align(input, rois, spatial_scale, height, width, sampling_ratio, True)
+        grid = all_channels.view(len(rois), -1, height, width, height, width)
+        return torch.einsum("kcpqpq->kcpq", grid)
+
+    return _differentiate(pool, input, grad)
+
+
+def _edges(rois, spatial_scale, size, limits, inclusive):
+    number = numpy.float64 if rois.dtype == torch.float64 else numpy.float32
+    edges = []
+    for image, x1, y1, x2, y2 in rois.tolist():
+        ys = pool_axis(y1, y2, spatial_scale, size[0], limits[0], inclusive, number)
+        xs = pool_axis(x1, x2, spatial_scale, size[1], limits[1], inclusive, number)
+        edges.append((int(image), ys, xs))
+    return edges

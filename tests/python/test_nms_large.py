@@ -11,7 +11,6 @@ from checks import threads
 import tilewright
 
 
-
 def plain_sweep(boxes, scores, threshold):
     """Each kept box against all that remain, in the dtype of the boxes."""
     order = torch.sort(scores, descending=True, stable=True).indices
@@ -49,7 +48,9 @@ def uniform(count, dtype):
 def log_uniform(count, dtype):
     """Sides over nine orders of magnitude."""
     side = 10.0 ** (torch.rand(count, 2, dtype=dtype) * 9 - 5)
-    return corners(torch.randn(count, 2, dtype=dtype) * 10.0 ** torch.randint(0, 4, (count, 1)), side)
+    return corners(
+        torch.randn(count, 2, dtype=dtype) * 10.0 ** torch.randint(0, 4, (count, 1)), side
+    )
 
 
 def clusters(count, dtype):
@@ -140,9 +141,7 @@ def test_classes_of_all_sizes(score_dtype):
     boxes = uniform(30_000, torch.float32)
     scores = torch.randn(30_000, dtype=score_dtype)
     labels = torch.tensor([-(2**63), -1, 0, 1, 2**40, 2**63 - 1])
-    idxs = torch.where(
-        torch.rand(30_000) < 0.5, 7, labels[torch.randint(len(labels), (30_000,))]
-    )
+    idxs = torch.where(torch.rand(30_000) < 0.5, 7, labels[torch.randint(len(labels), (30_000,))])
     kept = torch.cat(
         [
             of_class[plain_sweep(boxes[of_class], scores[of_class], 0.5)]
