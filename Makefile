@@ -3,6 +3,7 @@
 #
 #   VENV=.venv    the virtual environment; VENV= (empty) uses the Python at hand, offline
 #   TILEWRIGHT_DEVICE=cuda   run the tests and benchmarks on a GPU (with VENV= on a machine that has torch)
+#   DATA=...      of `make demo`: a folder of COCO or Pascal VOC data to train on (docs/data.md)
 #   DEMO_ARGS=... more arguments for the demo, such as --resume
 #   TORCH=2.15.0  of `make compat`: the torch to build against, in an environment of its own
 VENV ?= .venv
@@ -50,7 +51,7 @@ test: build
 	$(RUN) tests/run.py
 
 demo: build
-	$(RUN) examples/train_detector.py $(DEMO_ARGS)
+	$(RUN) examples/train_detector.py $(if $(DATA),--data "$(DATA)") $(DEMO_ARGS)
 
 bench: build
 	$(RUN) benchmarks/detection.py

@@ -189,8 +189,10 @@ class AnnotatedImages(Dataset):
         objects = sum(len(record.annotations) for record in self._records)
         empty = sum(not record.annotations for record in self._records)
         return (
-            f"{self.name}: {len(self)} images ({empty} without objects), {objects} objects of "
-            f"{len(self.class_names) - 1} classes; {summarize(self.problems)}"
+            f"{self.name}: {_count(len(self), 'image')} ({empty} without objects), "
+            f"{_count(objects, 'object')} of "
+            f"{_count(len(self.classes.categories), 'class', 'classes')}; "
+            f"{summarize(self.problems)}"
         )
 
 
@@ -198,6 +200,10 @@ def without_ignored(target: dict[str, Tensor]) -> dict[str, Tensor]:
     """Boxes and labels to train on: without crowds and difficult objects."""
     kept = ~(target["iscrowd"] | target["difficult"])
     return {"boxes": target["boxes"][kept], "labels": target["labels"][kept]}
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 class _Sized:

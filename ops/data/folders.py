@@ -29,7 +29,9 @@ class Split:
 
     def report(self) -> str:
         """What was found and what is wrong with it, each problem once."""
-        parts = [f"{len(self.train)} images to train on, {len(self.held_out)} held out: {self.how}"]
+        parts = [
+            f"images to train on: {len(self.train)}, held out: {len(self.held_out)} ({self.how})"
+        ]
         parts.append(self.train.report())
         if self.held_out.problems is not self.train.problems:
             parts.append(self.held_out.report())
