@@ -3,7 +3,9 @@
 #
 #   VENV=.venv    the virtual environment; VENV= (empty) uses the Python at hand, offline
 #   TILEWRIGHT_DEVICE=cuda   run the tests and benchmarks on a GPU (with VENV= on a machine that has torch)
+#   DATA=...      of `make demo`: a folder of COCO or Pascal VOC data to train on (docs/data.md)
 #   DEMO_ARGS=... more arguments for the demo, such as --resume
+#   TORCH=2.15.0  of `make compat`: the torch to build against, in an environment of its own
 VENV ?= .venv
 PYTHON ?= python3
 ifneq ($(VENV),)
@@ -18,7 +20,7 @@ endif
 CMAKE_DIR := build/cmake
 INSTALLED := build/.installed$(if $(VENV),,-here)
 
-.PHONY: build test demo bench lint format clean
+.PHONY: build test demo bench compat lint format clean
 
 build: $(ENVIRONMENT) $(INSTALLED)
 	@cmake --build $(CMAKE_DIR) --target install -- $(if $(wildcard $(CMAKE_DIR)/build.ninja),--quiet,--silent) \
@@ -49,10 +51,14 @@ test: build
 	$(RUN) tests/run.py
 
 demo: build
-	$(RUN) examples/train_detector.py $(DEMO_ARGS)
+	$(RUN) examples/train_detector.py $(if $(DATA),--data "$(DATA)") $(DEMO_ARGS)
 
 bench: build
 	$(RUN) benchmarks/detection.py
+
+compat:
+	@test -n "$(TORCH)" || { echo "which torch? For example: make compat TORCH=2.15.0"; exit 2; }
+	@sh tools/compat.sh $(TORCH) $(PYTHON)
 
 lint: $(ENVIRONMENT)
 	$(RUN) -m ruff check .

@@ -27,9 +27,9 @@ endfunction()
 function(tilewright_open_cpu_kernels)
   foreach(isa IN LISTS TILEWRIGHT_ISAS)
     add_library(tilewright_${isa} OBJECT)
-    target_compile_options(tilewright_${isa} PRIVATE ${_flags_${isa}} -O3 -fno-math-errno
-      -fno-trapping-math -Wall -Wno-sign-compare -Wno-unknown-pragmas -Wno-ignored-qualifiers
-      -Wno-maybe-uninitialized -Wno-uninitialized)
+    target_compile_options(tilewright_${isa} PRIVATE ${_flags_${isa}}
+      ${TILEWRIGHT_KERNEL_OPTIONS} -fno-math-errno -fno-trapping-math -Wall -Wno-sign-compare
+      -Wno-unknown-pragmas -Wno-ignored-qualifiers -Wno-maybe-uninitialized -Wno-uninitialized)
     target_compile_definitions(tilewright_${isa} PRIVATE TILEWRIGHT_MACHINE=on_${isa})
     target_include_directories(tilewright_${isa} PRIVATE ${TILEWRIGHT_TREE}/include
       $<TARGET_PROPERTY:Tilewright::torch,INTERFACE_INCLUDE_DIRECTORIES>)

@@ -407,6 +407,7 @@ def test_proposals_and_detections_equal_torchvision(device):
 # --- gradients and doors ------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 def test_gradients(device):
     first = random_boxes(4, device, torch.float64, seed=1).requires_grad_()
     second = random_boxes(3, device, torch.float64, seed=2).requires_grad_()
@@ -461,6 +462,7 @@ DATA_DEPENDENT = ["generate_proposals", "postprocess_detections"]
 NAMES = list(calls("cpu"))
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("name", NAMES)
 def test_opcheck(device, name):
     arguments = calls(device)[name]
@@ -524,6 +526,7 @@ def test_sugar_is_scriptable(name):
     torch.jit.script(getattr(tilewright, name))
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("name", NAMES)
 def test_torchscript_file(device, name, tmp_path):
     arguments = calls(device)[name]

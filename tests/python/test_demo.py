@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tilewright.data import CLASS_NAMES
 from tilewright.models import FasterRCNNCpp
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -24,7 +25,7 @@ for name in ("tqdm", "matplotlib", "pycocotools", "sklearn"):
     pytest.importorskip(name, reason="the demo's requirements: pip install 'tilewright[demo]'")
 
 evaluation, export, recipe, training = (
-    importlib.import_module(f"digit_detector.{name}")
+    importlib.import_module(f"detector_demo.{name}")
     for name in ("evaluation", "export", "recipe", "training")
 )
 TINY = dataclasses.replace(recipe.SMOKE, steps=6, warmup=2, checkpoint_every=2)
@@ -68,8 +69,8 @@ def test_the_demo_survives_ctrl_c_and_resumes_to_its_end(tmp_path):
     assert f"resumed after step {state['step']} of {recipe.SMOKE.steps}" in done.stdout
     assert "the C++ program found the same" in done.stdout
     report = json.loads((tmp_path / "report.json").read_text())
-    assert report["scenes_seen"] == recipe.SMOKE.steps * recipe.SMOKE.batch
-    assert report["result"]["scenes"] == recipe.SMOKE.held_out
+    assert report["images_seen"] == recipe.SMOKE.steps * recipe.SMOKE.batch
+    assert report["result"]["images"] == recipe.SMOKE.held_out
     for picture in ("detections.png", "losses.png"):
         assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
     assert not list(tmp_path.glob("*.partial"))
@@ -167,30 +168,37 @@ def test_a_loss_that_is_not_finite_stops_the_training(tmp_path):
         broken.run()
 
 
+def targets(scenes):
+    return [target for _, target in scenes]
+
+
+def evaluate(detections, scenes):
+    return evaluation.evaluate(detections, targets(scenes), CLASS_NAMES)
+
+
 def truth(scenes):
     """Detections that are right: the ground truth with a score of 1."""
-    targets = [target for _, target in scenes]
-    return [{**target, "scores": torch.ones(len(target["labels"]))} for target in targets]
+    return [{**target, "scores": torch.ones(len(target["labels"]))} for target in targets(scenes)]
 
 
 def test_the_evaluation_tells_right_from_wrong():
     scenes = dataclasses.replace(TINY, held_out=40).held_out_scenes()
     right = truth(scenes)
-    perfect = evaluation.evaluate(right, scenes)
+    perfect = evaluate(right, scenes)
     assert perfect.map50 == perfect.map5095 == perfect.recall == pytest.approx(1.0)
-    assert perfect.scenes == 40
-    assert perfect.digits == sum(len(found["labels"]) for found in right)
+    assert perfect.images == 40
+    assert perfect.objects == sum(len(found["labels"]) for found in right)
 
     shifted = truth(scenes)
     for found in shifted:
         sides = found["boxes"][:, 2:] - found["boxes"][:, :2]
         found["boxes"] += 0.15 * sides.repeat(1, 2)
-    moved = evaluation.evaluate(shifted, scenes)
+    moved = evaluate(shifted, scenes)
     assert moved.map50 > 0.95 and 0.05 < moved.map5095 < 0.5
     confused = [{**found, "labels": found["labels"] % 10 + 1} for found in right]
-    assert evaluation.evaluate(confused, scenes).map50 < 0.1
+    assert evaluate(confused, scenes).map50 < 0.1
     nothing = [{key: value[:0] for key, value in found.items()} for found in right]
-    assert evaluation.evaluate(nothing, scenes).map50 == 0
+    assert evaluate(nothing, scenes).map50 == 0
 
 
 def detections():

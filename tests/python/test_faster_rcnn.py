@@ -90,6 +90,7 @@ def assert_equal_outputs(got, expected, exact=True):
 # --- the twins ----------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 @pytest.mark.kernels
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_twins_agree(device, dtype, tmp_path):
@@ -109,6 +110,7 @@ def test_twins_agree(device, dtype, tmp_path):
         assert_equal_outputs(run(loaded, training, images, targets), expected)
 
 
+@pytest.mark.smoke
 @pytest.mark.kernels
 def test_gradients_of_the_twins_agree(device):
     model = python_model(device)
@@ -127,6 +129,7 @@ def test_gradients_of_the_twins_agree(device):
     assert list(dict(model.named_buffers())) == list(twin.named_buffers())
 
 
+@pytest.mark.smoke
 def test_export(device):
     """The number of proposals and detections depends on data; the sizes of images are fixed."""
     model = python_model(device).eval()
@@ -271,6 +274,7 @@ def test_initialisation(device):
 # --- training and saving ------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("face", ["python", "cpp"])
 def test_loss_falls(device, face):
     torch.manual_seed(0)
@@ -289,6 +293,7 @@ def test_loss_falls(device, face):
     assert history[-1] < 0.7 * history[0], history
 
 
+@pytest.mark.smoke
 def test_save_and_load(device, tmp_path):
     model = python_model(device)
     twin = cpp_model(model, device)

@@ -94,6 +94,7 @@ def test_hot_code_includes_no_torch():
         assert not re.search(r"#include <(torch|ATen/(ATen|core|Tensor))", path.read_text()), path
 
 
+@pytest.mark.smoke
 def test_documented_schemas_are_the_registered_ones():
     pages = "\n".join(p.read_text() for p in (ROOT / "docs").glob("*.md"))
     lines = re.findall(r"^[a-z_0-9]+\(.*\) -> .*$", pages, re.M)
@@ -106,6 +107,7 @@ def test_documented_schemas_are_the_registered_ones():
     assert documented == registered
 
 
+@pytest.mark.smoke
 def test_info_lists_every_operator():
     table = dict(operators())
     assert {"CPU", "Meta", "Autograd", "Autocast"} <= set(table["tilewright::roi_align"])

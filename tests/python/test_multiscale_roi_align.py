@@ -15,6 +15,7 @@ from torch.autograd import gradcheck, gradgradcheck
 import tilewright
 
 
+@pytest.mark.smoke
 @kernels
 @orders
 @pytest.mark.parametrize("channels_last", [False, True])
@@ -90,6 +91,7 @@ def test_backward_wrong_input(change, message):
             ops._roi_align_backward(args["grad"], args["rois"], 1.0, 2, 2, 1, 3, 8, 8, 2, False)
 
 
+@pytest.mark.smoke
 @kernels
 def test_multiscale_gradcheck(device):
     maps = [torch.randn(1, 2, 16 // s, 12 // s, dtype=torch.float64).to(device) for s in (1, 2)]

@@ -24,6 +24,7 @@ def random_boxes(count, size=100.0, dtype=torch.float32):
     return boxes, scores
 
 
+@pytest.mark.smoke
 @kernels
 @orders
 @pytest.mark.parametrize("count", [1, 2, 63, 64, 65, 200, 1300])
@@ -166,6 +167,7 @@ def test_same_result_for_any_number_of_threads(device):
         assert torch.equal(threads(1, run), threads(2, run))
 
 
+@pytest.mark.smoke
 @kernels
 def test_opcheck(device):
     boxes, scores = random_boxes(20)
@@ -182,6 +184,7 @@ def keep_best(boxes: torch.Tensor, scores: torch.Tensor, idxs: torch.Tensor) -> 
     return boxes[kept][again] * 2
 
 
+@pytest.mark.smoke
 @kernels
 def test_script_export_compile(device):
     boxes, scores = random_boxes(50)
@@ -202,6 +205,7 @@ def test_script_export_compile(device):
     assert torch.equal(program.module()(*other), keep_best(*other))
 
 
+@pytest.mark.smoke
 @kernels
 def test_autocast_and_gradients_pass_by(device):
     boxes, scores = random_boxes(30)

@@ -42,6 +42,7 @@ def leaf(tensor, device="cpu"):
     return copy.to(device).requires_grad_()
 
 
+@pytest.mark.smoke
 @kernels
 @orders
 @pytest.mark.parametrize("aligned", [False, True])
@@ -301,6 +302,7 @@ def test_wrong_input(change, message):
         ops.roi_align(**args)
 
 
+@pytest.mark.smoke
 @kernels
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("sampling_ratio,aligned", [(2, False), (-1, True)])
@@ -334,6 +336,7 @@ def test_same_bits_for_any_number_of_threads(device, dtype):
         assert torch.equal(one[1], two[1])
 
 
+@pytest.mark.smoke
 @kernels
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("requires_grad", [False, True])
@@ -360,6 +363,7 @@ def pool_levels(maps: list[torch.Tensor], rois: torch.Tensor) -> torch.Tensor:
     return tilewright.multiscale_roi_align(maps, rois, (2, 3), [1.0, 0.5])
 
 
+@pytest.mark.smoke
 @kernels
 def test_script_export_compile(device):
     x = torch.randn(2, 3, 16, 16).to(device)
@@ -377,6 +381,7 @@ def test_script_export_compile(device):
     assert torch.equal(compile_and_run(pool_levels, maps, rois), expected)
 
 
+@pytest.mark.smoke
 @kernels
 def test_export_with_dynamic_sizes(device):
     def pool(x, rois):
@@ -390,6 +395,7 @@ def test_export_with_dynamic_sizes(device):
     assert torch.equal(out, pool(*other))
 
 
+@pytest.mark.smoke
 @kernels
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 def test_compiled_gradient(device, backend):
@@ -404,6 +410,7 @@ def test_compiled_gradient(device, backend):
     torch.testing.assert_close(compiled, expected)
 
 
+@pytest.mark.smoke
 @kernels
 def test_autocast_keeps_boxes(device):
     conv = torch.nn.Conv2d(3, 4, 1).to(device)

@@ -6,6 +6,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch.utils.data import Dataset
+
 from tilewright.data import CLASS_NAMES, DigitScenes
 
 # Sides and shapes of digits that are 12 to 64 pixels tall: narrow, so a ratio (height / width)
@@ -64,12 +66,17 @@ class Recipe:
     required_map50: float = 0.85
     model: dict[str, Any] = field(default_factory=lambda: dict(_MODEL))
 
-    def training_scenes(self) -> DigitScenes:
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of every label; label 0 is the background."""
+        return CLASS_NAMES
+
+    def training_scenes(self) -> Dataset:
         """One scene for each place of each batch: none is seen twice."""
         length = self.steps * self.batch
         return DigitScenes("train", self.scene_size, length, self.seed, digits=self.crowd)
 
-    def held_out_scenes(self) -> DigitScenes:
+    def held_out_scenes(self) -> Dataset:
         """Scenes whose digits the training never shows; the same for every seed of the training."""
         return DigitScenes("test", self.scene_size, self.held_out, seed=0)
 

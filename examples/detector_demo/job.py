@@ -15,24 +15,26 @@ from typing import Any
 import torch
 
 import tilewright
-from tilewright.data import CLASS_NAMES
+from tilewright.data import DataError, ImageError
 from tilewright.models import FasterRCNNCpp
 
 from . import evaluation, export, pictures
+from .own_data import own_data_recipe
 from .recipe import FULL, SMOKE, Recipe
 from .training import CheckpointError, Interrupted, Trainer
 
-_COMPARED = 4  # held-out scenes that the C++ program is given
+_COMPARED = 4  # held-out images that the C++ program is given
+_TOLD = (CheckpointError, DataError, ImageError, export.ExportError, FloatingPointError, OSError)
 _SHOWN = 8  # of its detections in the first scene, the best are printed
 
 
 def main() -> int:
     """Runs the job; returns the exit status: 1 for a failure, 130 after Ctrl-C."""
     arguments = _arguments()
-    recipe = _recipe(arguments)
     output: Path = arguments.output
     checkpoint = output / "checkpoint.pt"
     try:
+        recipe = _recipe(arguments)
         output.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(recipe.seed)
         trainer = Trainer(FasterRCNNCpp(**recipe.model), recipe, checkpoint)
@@ -57,7 +59,7 @@ def main() -> int:
         left = f"; --resume goes on from {checkpoint}" if checkpoint.exists() else ""
         print(f"\nstopped{left}", file=sys.stderr)
         return 130
-    except (CheckpointError, export.ExportError, FloatingPointError, OSError) as error:
+    except _TOLD as error:
         print(f"train_detector: {error}", file=sys.stderr)
         return 1
     map50 = report["result"]["map50"]
@@ -79,27 +81,25 @@ def _finish(
     model = FasterRCNNCpp(**recipe.model)
     model.load_state_dict(trainer.model.state_dict())
     with _stage("evaluate", seconds):
-        detections = evaluation.detect(model, scenes)
-        result = evaluation.evaluate(detections, scenes)
-    print(
-        f"{result.scenes} held-out scenes, {result.digits} digits: "
-        f"mAP@.5 {result.map50:.3f}, mAP@[.5:.95] {result.map5095:.3f}"
-    )
+        detections, targets = evaluation.detect(model, scenes)
+        result = evaluation.evaluate(detections, targets, recipe.class_names)
+    print(f"{result.images} held-out images:\n{result.table()}")
     with _stage("draw", seconds):
-        pictures.draw_detections(output / "detections.png", scenes, detections)
+        pictures.draw_detections(output / "detections.png", scenes, detections, recipe.class_names)
         pictures.draw_losses(output / "losses.png", trainer.losses)
     with _stage("export", seconds):
         export.export_torchscript(model, recipe, output / "detector.pt")
     with _stage("build examples/cpp_detector", seconds):
         program = export.build_program(output / "cpp_detector")
     with _stage("compare with the C++ program", seconds):
-        same = _compare(model, program, scenes, output)
+        same = _compare(model, program, recipe, output)
     print(f"the C++ program found the same {same} detections")
     report = {
         "recipe": recipe.as_dict(),
         "result": dataclasses.asdict(result),
         "seconds": seconds,
-        "scenes_seen": trainer.step * recipe.batch,
+        "class_names": recipe.class_names,
+        "images_seen": trainer.step * recipe.batch,
         "tilewright": tilewright.__version__,
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
@@ -110,8 +110,9 @@ def _finish(
 
 
 @torch.no_grad()
-def _compare(model: Any, program: Path, scenes: Any, output: Path) -> int:
+def _compare(model: Any, program: Path, recipe: Recipe, output: Path) -> int:
     """Has the C++ program and the C++ module look at the same files; returns the detections."""
+    scenes = recipe.held_out_scenes()
     folder = output / "scenes"
     folder.mkdir(exist_ok=True)
     files = [folder / f"{i}.ppm" for i in range(min(_COMPARED, len(scenes)))]
@@ -122,7 +123,7 @@ def _compare(model: Any, program: Path, scenes: Any, output: Path) -> int:
     best = zip(*(theirs[0][key][:_SHOWN] for key in ("labels", "scores", "boxes")), strict=True)
     for label, score, box in best:
         place = " ".join(f"{side:6.1f}" for side in box.tolist())
-        print(f"  {files[0].name}: {CLASS_NAMES[int(label)]} {score:.3f} [{place}]")
+        print(f"  {files[0].name}: {recipe.class_names[int(label)]} {score:.3f} [{place}]")
     return same
 
 
@@ -136,6 +137,15 @@ def _stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
 
 
 def _recipe(arguments: argparse.Namespace) -> Recipe:
+    if arguments.data is not None:
+        return own_data_recipe(
+            arguments.data,
+            steps=arguments.steps,
+            seed=arguments.seed,
+            min_size=arguments.min_size,
+            mirror=arguments.mirror,
+            smoke=arguments.smoke,
+        )
     recipe = SMOKE if arguments.smoke else FULL
     chosen = {"steps": arguments.steps, "seed": arguments.seed}
     return dataclasses.replace(
@@ -145,7 +155,19 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Trains, evaluates and exports a detector of digits, and runs it from C++."
+        description="Trains, evaluates and exports a detector, of digits or of what your images "
+        "show, and runs it from C++."
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help="a folder of COCO or Pascal VOC data (docs/data.md), or a JSON file",
+    )
+    parser.add_argument(
+        "--min-size", type=_positive, help="shorter side in pixels that your images are resized to"
+    )
+    parser.add_argument(
+        "--mirror", action="store_true", help="train on your images' mirror images too"
     )
     parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder to write")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint there")

@@ -1,7 +1,8 @@
-"""Pictures of what was learnt: held-out scenes with the boxes found, and the loss by step."""
+"""Pictures of what was learnt: held-out images with the boxes found, and the loss by step."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -10,16 +11,20 @@ matplotlib.use("Agg")  # files only: a display is neither needed nor looked for
 import matplotlib.pyplot as plt
 import numpy as np
 from torch import Tensor
-
-from tilewright.data import CLASS_NAMES, DigitScenes
+from torch.utils.data import Dataset
 
 _ROWS, _COLUMNS = 3, 4
 _SHOWN_SCORE = 0.5
 _COLOURS = plt.get_cmap("tab10").colors
 
 
-def draw_detections(path: Path, scenes: DigitScenes, detections: list[dict[str, Tensor]]) -> None:
-    """Writes a PNG of the first scenes: what was found in colour, the ground truth thin and white.
+def draw_detections(
+    path: Path,
+    scenes: Dataset,
+    detections: list[dict[str, Tensor]],
+    class_names: Sequence[str],
+) -> None:
+    """Writes a PNG of the first images: what was found in colour, the ground truth thin and white.
 
     Detections that score below one half are left out.
     """
@@ -43,14 +48,14 @@ def draw_detections(path: Path, scenes: DigitScenes, detections: list[dict[str, 
             axis.text(
                 box[0],
                 box[1] - 1,
-                f"{CLASS_NAMES[label]}  {score:.2f}",
+                f"{class_names[label]}  {score:.2f}",
                 color="white",
                 fontsize=9,
                 va="bottom",
                 clip_on=True,
                 bbox={"facecolor": colour, "edgecolor": "none", "pad": 1},
             )
-    figure.suptitle("Held-out scenes: detections in colour, ground truth in white", fontsize=14)
+    figure.suptitle("Held-out images: detections in colour, ground truth in white", fontsize=14)
     figure.tight_layout()
     figure.savefig(path, dpi=80)
     plt.close(figure)

@@ -231,7 +231,7 @@ def _progress(done: int, steps: int) -> tqdm:
 
 
 def _brief(recent: list[dict[str, float]], rate: float) -> dict[str, str]:
-    """What the bar shows beside the steps: means of the `recent` losses, scenes per second."""
+    """What the bar shows beside the steps: means of the `recent` losses, images per second."""
     short = {
         "loss_classifier": "class",
         "loss_box_reg": "box",

@@ -1,0 +1,275 @@
+"""Annotated image files as a detector's data set: what the readers of COCO and VOC share.
+
+A reader turns its files into `Record`s; here they are checked against the images, and served.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .images import ImageError, image_size, read_image
+from .problems import DataError, Problem, summarize
+
+SLACK = 1.0
+"""Pixels by which a box may reach over the image's edge before that is a problem; it is clipped."""
+
+CHECKS = ("headers", "pixels")
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Class names, and the numbers that files give them.
+
+    Attributes:
+        names: name of every label; label 0 is "background".
+        categories: the file's category (COCO: its id, VOC: its name) of labels 1, 2, ...
+    """
+
+    names: tuple[str, ...]
+    categories: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_labels", {c: i for i, c in enumerate(self.categories, 1)})
+
+    def label(self, category: Any) -> int | None:
+        """The label of a file's category, None where it is unknown."""
+        return self._labels.get(category)
+
+    def category(self, label: int) -> Any:
+        """The file's category of a label in [1, len(names))."""
+        if not 1 <= label <= len(self.categories):
+            raise ValueError(
+                f"tilewright.data: label must be in [1, {len(self.categories)}], got {label}"
+            )
+        return self.categories[label - 1]
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One object as its file has it: `box` is x1, y1, x2, y2 in pixels, not yet checked."""
+
+    file: str
+    place: str
+    box: tuple[float, float, float, float]
+    label: int
+    area: float | None = None
+    crowd: bool = False
+    difficult: bool = False
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image: its id in the data set, its file, the size that the annotation claims (0: none),
+    and where the annotation says so."""
+
+    id: Any
+    path: str
+    width: int = 0
+    height: int = 0
+    file: str = ""
+    place: str = ""
+    annotations: list[Annotation] = field(default_factory=list)
+    turn: bool = True
+
+
+class AnnotatedImages(Dataset):
+    """Images with boxes. An item is `(image, target)`: image (3, H, W) float32 in [0, 1]; target
+    is a dict of tensors for its G objects, of which there may be none:
+
+    - boxes (G, 4) float32, x1, y1, x2, y2 in pixels, inside the image and of positive size;
+    - labels (G,) int64 in [1, len(class_names)); area (G,) float32, in square pixels;
+    - iscrowd, difficult (G,) bool: COCO's groups of objects, VOC's hardly visible ones;
+    - image_id () int64: COCO's id of the image; its number in the data set for VOC.
+
+    Attributes:
+        classes: the `Classes`.
+        image_ids: for each item the image's id in its files.
+        problems: everything in the files that is wrong, a `Problem` each; `report()` sums them up.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        records: Sequence[Record],
+        classes: Classes,
+        problems: Sequence[Problem],
+        strict: bool,
+        check: str,
+        progress: Callable[[Iterable[Any]], Iterable[Any]] | None,
+    ) -> None:
+        if check not in CHECKS:
+            raise ValueError(f"tilewright.data: check must be one of {CHECKS}, got {check!r}")
+        self.name = name
+        self.classes = classes
+        self.problems = list(problems)
+        self._records: list[Record] = []
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            checked: Iterable[Any] = pool.map(lambda r: _check_image(r, check == "pixels"), records)
+            for record, found in (
+                checked if progress is None else progress(_Sized(checked, records))
+            ):
+                self.problems += found
+                if record is not None:
+                    self._records.append(record)
+        if strict and self.problems:
+            raise DataError(f"tilewright.data: {name}: {summarize(self.problems, 5)}")
+        if not self._records:
+            raise DataError(
+                f"tilewright.data: {name}: no image can be used; {summarize(self.problems, 5)}"
+            )
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of every label; label 0 is the background."""
+        return self.classes.names
+
+    @property
+    def image_ids(self) -> list[Any]:
+        return [record.id for record in self._records]
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Reads image `index`; ImageError, naming the file, where that fails after all."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(
+                f"tilewright.data: index {index} is out of range for {len(self)} images"
+            )
+        index %= len(self)
+        record = self._records[index]
+        image = read_image(record.path, turn=record.turn)
+        if image.shape[1:] != (record.height, record.width):
+            raise ImageError(
+                f"{record.path}: the image was {record.width} x {record.height} when the data set "
+                f"was opened, and is {image.shape[2]} x {image.shape[1]} now"
+            )
+        return image, self.target(index)
+
+    def target(self, index: int) -> dict[str, Tensor]:
+        """The target of item `index`, without reading its image."""
+        record = self._records[index]
+        rows = record.annotations
+        return {
+            "boxes": torch.tensor([row.box for row in rows], dtype=torch.float32).reshape(-1, 4),
+            "labels": torch.tensor([row.label for row in rows], dtype=torch.int64),
+            "area": torch.tensor([row.area for row in rows], dtype=torch.float32),
+            "iscrowd": torch.tensor([row.crowd for row in rows], dtype=torch.bool),
+            "difficult": torch.tensor([row.difficult for row in rows], dtype=torch.bool),
+            "image_id": torch.tensor(record.id if isinstance(record.id, int) else index),
+        }
+
+    def path(self, index: int) -> str:
+        """The file of image `index`."""
+        return self._records[index].path
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Width and height of image `index`, without reading it."""
+        return self._records[index].width, self._records[index].height
+
+    def subset(self, indices: Iterable[int]) -> AnnotatedImages:
+        """The same data set with only these images, in this order."""
+        other = copy.copy(self)
+        other._records = [self._records[i] for i in indices]
+        return other
+
+    def report(self) -> str:
+        """What is in the data set, and what is wrong with it, in a few lines."""
+        objects = sum(len(record.annotations) for record in self._records)
+        empty = sum(not record.annotations for record in self._records)
+        return (
+            f"{self.name}: {_count(len(self), 'image')} ({empty} without objects), "
+            f"{_count(objects, 'object')} of "
+            f"{_count(len(self.classes.categories), 'class', 'classes')}; "
+            f"{summarize(self.problems)}"
+        )
+
+
+def without_ignored(target: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Boxes and labels to train on: without crowds and difficult objects."""
+    kept = ~(target["iscrowd"] | target["difficult"])
+    return {"boxes": target["boxes"][kept], "labels": target["labels"][kept]}
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+class _Sized:
+    """An iterator that says how long it is, for progress bars."""
+
+    def __init__(self, iterator: Iterable[Any], of: Sequence[Any]) -> None:
+        self._iterator, self._length = iterator, len(of)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Any:
+        return iter(self._iterator)
+
+
+def _check_image(record: Record, pixels: bool) -> tuple[Record | None, list[Problem]]:
+    """The record with the image's true size and its boxes checked, or None; and what is wrong."""
+    lost = f"image left out with {len(record.annotations)} annotations"
+    try:
+        width, height, sideways = image_size(record.path)
+        if pixels:
+            read_image(record.path, dtype=torch.uint8)
+    except ImageError as error:
+        return None, [Problem(record.path, "", str(error).removeprefix(f"{record.path}: "), lost)]
+    claimed = (record.width, record.height)
+    # Annotators that ignore the orientation give the stored size: their boxes belong to the image
+    # as stored. Where the two sizes are equal nothing tells, and the image is upright.
+    turn = not (sideways and claimed == (width, height) and width != height)
+    if sideways and turn:
+        width, height = height, width
+    if 0 not in claimed and claimed != (width, height):
+        what = f"the size is given as {claimed[0]} x {claimed[1]}, but {record.path} is "
+        return None, [Problem(record.file, record.place, f"{what}{width} x {height}", lost)]
+    kept, problems = [], []
+    for annotation in record.annotations:
+        box, problem = _check_box(annotation, width, height)
+        if problem is not None:
+            problems.append(problem)
+        if box is not None:
+            area = annotation.area
+            if area is None:
+                area = (box[2] - box[0]) * (box[3] - box[1])
+            kept.append(replace(annotation, box=box, area=area))
+    return replace(record, width=width, height=height, annotations=kept, turn=turn), problems
+
+
+def _check_box(
+    annotation: Annotation, width: int, height: int
+) -> tuple[tuple[float, float, float, float] | None, Problem | None]:
+    """The box inside the image, or None, and what is wrong with it."""
+
+    def problem(what: str, done: str) -> Problem:
+        return Problem(annotation.file, annotation.place, f"the box {annotation.box} {what}", done)
+
+    left_out = "annotation left out"
+    x1, y1, x2, y2 = annotation.box
+    if not all(map(math.isfinite, annotation.box)):
+        return None, problem("is not finite", left_out)
+    if not (x2 > x1 and y2 > y1):
+        return None, problem("has no positive width and height", left_out)
+    if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
+        return None, problem(f"is outside of the {width} x {height} image", left_out)
+    clipped = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
+    left, top, right, bottom = map(np.float32, clipped)  # as the target will hold them
+    if not (right > left and bottom > top):
+        return None, problem("has no size in float32", left_out)
+    if max(abs(a - b) for a, b in zip(clipped, annotation.box, strict=True)) > SLACK:
+        return clipped, problem(f"reaches out of the {width} x {height} image", "box clipped")
+    return clipped, None
