@@ -13,13 +13,10 @@ std::atomic<bool> checks{[] {
   const char* text = std::getenv("TILEWRIGHT_SIMT_CHECKED");
   return text && text[0] != '\0' && std::strcmp(text, "0") != 0;
 }()};
-std::atomic<bool> traces{false};
 }  // namespace
 
 bool checks_are_on() { return checks; }
 void set_checks(bool on) { checks = on; }
-bool tracing_is_on() { return traces; }
-void set_tracing(bool on) { traces = on; }
 
 CheckedRegion::CheckedRegion(uintptr_t begin, uintptr_t end, size_t granule, bool writable,
                              std::string name)

@@ -138,17 +138,29 @@ class Checker {
   std::vector<std::vector<TracedAccess>> traces_;  // by warp
 };
 
+// Calls body(checker) if the caller is a thread of a checked launch. The checker is out of reach
+// meanwhile: what it uses itself, or an error that it ends the launch with, is not checked.
+template <class Body>
+[[gnu::always_inline]] inline void with_checker(const Body& body) {
+  Engine* const e = engine;
+  if (!e || !e->checker || !e->current) [[likely]]
+    return;
+  Checker* const checker = std::exchange(e->checker, nullptr);
+  body(*checker);
+  e->checker = checker;
+}
+
 // Every access of device code comes by here; `instruction` is where it returns to.
 [[gnu::always_inline]] inline void observe(const void* pointer, size_t bytes, Access kind,
                                            const void* instruction) {
-  const Engine* e = engine;
-  if (e && e->checker && e->current && bytes > 0) [[unlikely]] {
-    e->checker->access(pointer, bytes, kind, instruction);
-  }
+  with_checker([&](Checker& c) {
+    if (bytes > 0) c.access(pointer, bytes, kind, instruction);
+  });
 }
 
 bool checks_are_on();
 void set_checks(bool on);
+// Whether launches add to the memory report; switching it on empties the report.
 bool tracing_is_on();
 void set_tracing(bool on);
 

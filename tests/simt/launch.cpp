@@ -19,6 +19,8 @@ std::atomic<int> order_seed{[] {
   return text ? std::atoi(text) : 0;
 }()};
 
+std::atomic<bool> tracing{false};
+
 struct Registry {
   std::mutex mutex;
   std::unordered_map<std::string, KernelRecord> kernels;  // by the tag's name
@@ -190,10 +192,19 @@ void reset_counts() {
   Registry& r = registry();
   const std::lock_guard lock(r.mutex);
   for (auto& [tag, record] : r.kernels) {
-    record.launches = record.block_threads = record.shared_bytes = 0;
-    record.traffic = {};
+    record.launches = 0;
   }
 }
+
+void set_tracing(bool on) {
+  Registry& r = registry();
+  const std::lock_guard lock(r.mutex);
+  for (auto& [tag, record] : r.kernels) {
+    if (on) record.block_threads = record.shared_bytes = 0, record.traffic = {};
+  }
+  tracing = on;
+}
+bool tracing_is_on() { return tracing; }
 
 std::vector<std::pair<std::string, std::vector<int64_t>>> memory_report() {
   Registry& r = registry();

@@ -23,10 +23,10 @@ void* shared_part(size_t offset, size_t bytes, size_t alignment, int part) {
                  " parts of shared memory");
   }
   char* const begin = engine->shared + offset + part * kSharedGap;
-  if (engine->checker) {
-    engine->checker->add_shared_part(part, reinterpret_cast<uintptr_t>(begin), bytes,
-                                     std::min<size_t>(alignment, 4));
-  }
+  with_checker([&](Checker& c) {
+    c.add_shared_part(part, reinterpret_cast<uintptr_t>(begin), bytes,
+                      std::min<size_t>(alignment, 4));
+  });
   return begin;
 }
 
@@ -64,7 +64,8 @@ void copy_async(void* shared, const void* global, size_t bytes, size_t source_by
   if (!queue) queue = std::make_unique<AsyncCopies>();
   const AsyncCopy copy{static_cast<char*>(shared), static_cast<const char*>(global),
                        uint32_t(bytes), uint32_t(source_bytes)};
-  if (engine->checker) engine->checker->copy_issued(copy, __builtin_return_address(0));
+  const void* const caller = __builtin_return_address(0);
+  with_checker([&](Checker& c) { c.copy_issued(copy, caller); });
   queue->copies.push_back(copy);
   std::memset(shared, 0xff, bytes);
 }
@@ -81,9 +82,10 @@ void wait_copies(int groups_in_flight) {
   if (!queue || queue->group_ends.size() <= size_t(groups_in_flight)) return;
   const size_t groups = queue->group_ends.size() - groups_in_flight;
   const size_t landing = queue->group_ends[groups - 1];
+  const void* const caller = __builtin_return_address(0);
   for (size_t i = 0; i < landing; ++i) {
     const AsyncCopy& copy = queue->copies[i];
-    if (engine->checker) engine->checker->copy_landed(copy, __builtin_return_address(0));
+    with_checker([&](Checker& c) { c.copy_landed(copy, caller); });
     std::memcpy(copy.shared, copy.global, copy.source_bytes);
     std::memset(copy.shared + copy.source_bytes, 0, copy.bytes - copy.source_bytes);
   }

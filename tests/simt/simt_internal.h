@@ -112,7 +112,7 @@ struct MemoryTraffic {
 struct KernelRecord {
   std::string name;
   std::atomic<int64_t> launches{0};
-  // Of the last launch while tracing was on, and the sum over such launches.
+  // Of the last traced launch, and the sum over all.
   int64_t block_threads = 0, shared_bytes = 0;
   MemoryTraffic traffic;
 };
@@ -182,7 +182,7 @@ Engine& engine_of_this_thread();
 
 uint64_t mix(uint64_t bits);  // a hash
 int64_t launch_count();
-// For each kernel that ran while tracing was on: threads and shared bytes of a block, then the
+// For each kernel that was traced: threads and shared bytes of a block, then the
 // fields of MemoryTraffic.
 std::vector<std::pair<std::string, std::vector<int64_t>>> memory_report();
 std::vector<std::string> launched_kernels();
