@@ -9,16 +9,20 @@
 namespace tilewright {
 namespace {
 
+// Forward reads the maps and writes `pooled`, backward the other way round.
 template <class T>
 RoiAlignParams<device_t<T>> make_params(const RoiAlignArgs& args,
                                         const std::vector<at::Tensor>& maps, const at::Tensor& rois,
                                         const at::Tensor& pooled, at::MemoryFormat layout,
-                                        int64_t batch, int64_t channels) {
+                                        int64_t batch, int64_t channels, bool forward) {
   using Device = device_t<T>;
   using Acc = accumulate_t<Device>;
   RoiAlignParams<Device> params{};
   params.rois = const_data<Acc>(rois);
-  params.pooled = const_cast<Device*>(const_data<T>(pooled));
+  const auto data = [](const at::Tensor& tensor, bool written) {
+    return written ? mutable_data<T>(tensor) : const_cast<Device*>(const_data<T>(tensor));
+  };
+  params.pooled = data(pooled, forward);
   params.num_rois = rois.size(0);
   params.batch = batch;
   params.channels = channels;
@@ -26,8 +30,8 @@ RoiAlignParams<device_t<T>> make_params(const RoiAlignArgs& args,
   params.pyramid = args.pyramid();
   params.channels_last = layout == at::MemoryFormat::ChannelsLast;
   for (size_t i = 0; i < maps.size(); ++i) {
-    params.levels[i] = {const_cast<Device*>(const_data<T>(maps[i])), maps[i].size(2),
-                        maps[i].size(3), Acc(args.scales[i])};
+    params.levels[i] = {data(maps[i], !forward), maps[i].size(2), maps[i].size(3),
+                        Acc(args.scales[i])};
   }
   return params;
 }
@@ -43,8 +47,8 @@ at::Tensor pool(const RoiAlignArgs& args, at::TensorList features, const at::Ten
   at::Tensor pooled = roi_align_output(args, features, given_rois);
   dispatch_floating(args.op, dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    const auto params =
-        make_params<T>(args, maps, rois, pooled, layout, features[0].size(0), features[0].size(1));
+    const auto params = make_params<T>(args, maps, rois, pooled, layout, features[0].size(0),
+                                       features[0].size(1), true);
     const LaunchConfig config = linear_config(pooled.numel());
     if (args.rotated) {
       launch<roi_align_rotated_forward_kernel<device_t<T>>>(config, params);
@@ -72,7 +76,7 @@ std::vector<at::Tensor> pool_backward(const RoiAlignArgs& args, const at::Tensor
   }
   dispatch_floating(args.op, grad.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
-    const auto params = make_params<T>(args, maps, rois, grad, layout, batch, channels);
+    const auto params = make_params<T>(args, maps, rois, grad, layout, batch, channels, false);
     for (size_t i = 0; i < maps.size(); ++i) {
       const int64_t blocks = ceil_div(maps[i].size(2), kTileHeight) *
                              ceil_div(maps[i].size(3), kTileWidth) *

@@ -102,8 +102,9 @@ TILEWRIGHT_DEVICE void gather_box(const RoiAlignParams<T>& p, const RoiAlignLeve
       const Acc weight = weight_y * box.x.pixel_weight(pw, x, level.width);
       if (weight == Acc(0)) continue;
       const T* from = grad + (ph * pw_count + pw) * bin_stride;
-      for (int j = 0; j < count; ++j) {
-        sums[j] += weight * to_accumulate(ldg(from + j * channel_stride));
+#pragma unroll  // with a loop of `count` turns the sums would lie in local memory
+      for (int j = 0; j < kTileChannels; ++j) {
+        if (j < count) sums[j] += weight * to_accumulate(ldg(from + j * channel_stride));
       }
     }
   }
@@ -141,7 +142,9 @@ TILEWRIGHT_DEVICE void gather_tiles(const RoiAlignParams<T>& p, const RoiAlignLe
     }
     if (!inside) continue;
     const int64_t pixels = level.height * level.width, pixel = y * level.width + x;
-    for (int j = 0; j < count; ++j) {
+#pragma unroll
+    for (int j = 0; j < kTileChannels; ++j) {
+      if (j >= count) break;
       const int64_t c = c0 + j;
       const int64_t to = p.channels_last ? (image * pixels + pixel) * p.channels + c
                                          : (image * p.channels + c) * pixels + pixel;

@@ -86,8 +86,9 @@ TILEWRIGHT_DEVICE void gather_rotated_box(const RoiAlignParams<T>& p,
       weight *= box.inverse_count;
       if (weight == Acc(0)) continue;
       const T* from = grad + (ph * pw_count + pw) * bin_stride;
-      for (int c = 0; c < count; ++c) {
-        sums[c] += weight * to_accumulate(ldg(from + c * channel_stride));
+#pragma unroll  // see gather_box
+      for (int j = 0; j < kTileChannels; ++j) {
+        if (j < count) sums[j] += weight * to_accumulate(ldg(from + j * channel_stride));
       }
     }
   }

@@ -1,7 +1,12 @@
 // CUDA's atomics by the host's, relaxed as on a GPU.
 #include <bit>
 
-#include "simt/simt.h"
+#include "simt/checker.h"
+
+using tilewright::simt::Access;
+using tilewright::simt::observe;
+
+#define OBSERVE(T) observe(address, sizeof(T), Access::kAtomic, __builtin_return_address(0))
 
 namespace {
 
@@ -20,8 +25,11 @@ T update(T* address, const Update& next) {
 
 }  // namespace
 
-#define FETCH(name, operation, T) \
-  T name(T* address, T value) { return operation(address, value, __ATOMIC_RELAXED); }
+#define FETCH(name, operation, T)                       \
+  T name(T* address, T value) {                         \
+    OBSERVE(T);                                         \
+    return operation(address, value, __ATOMIC_RELAXED); \
+  }
 #define FETCH_INTS(name, operation) \
   FETCH(name, operation, int)       \
   FETCH(name, operation, unsigned)  \
@@ -36,6 +44,7 @@ FETCH(atomicSub, __atomic_fetch_sub, unsigned)
 
 #define UPDATE(name, T, Bits, expression)                               \
   T name(T* address, T value) {                                         \
+    OBSERVE(T);                                                         \
     return update<T, Bits>(address, [&](T old) { return expression; }); \
   }
 UPDATE(atomicAdd, float, uint32_t, old + value)
@@ -55,6 +64,7 @@ UPDATE_MINMAX(unsigned long long, uint64_t)
 
 #define COMPARE_AND_SWAP(T)                                                         \
   T atomicCAS(T* address, T expected, T value) {                                    \
+    OBSERVE(T);                                                                     \
     __atomic_compare_exchange_n(address, &expected, value, false, __ATOMIC_RELAXED, \
                                 __ATOMIC_RELAXED);                                  \
     return expected;                                                                \

@@ -4,7 +4,7 @@
 #include <sstream>
 #include <stdexcept>
 
-#include "simt/simt_internal.h"
+#include "simt/checker.h"
 
 namespace tilewright::simt {
 
@@ -34,11 +34,12 @@ std::string hex(unsigned mask) {
 }
 }  // namespace
 
-void Engine::fail(const std::string& what) const {
+std::string Engine::describe(const std::string& what) const {
   std::string text = "emulated device: " + launch->kernel->name + ", block " + to_string(block);
   if (current) text += ", thread " + to_string(current->index);
-  throw std::runtime_error(text + ": " + what);
+  return text + ": " + what;
 }
+void Engine::fail(const std::string& what) const { throw std::runtime_error(describe(what)); }
 
 BlockVote Engine::sync_block(const char* call, bool predicate, const Where& where) {
   Thread& self = *current;
@@ -64,6 +65,7 @@ void Engine::release_barrier() {
   barrier.result = {barrier.predicates, barrier.arrived};
   barrier.arrived = barrier.predicates = 0;
   ++barrier.generation;
+  if (checker) checker->barrier();
   for (int i = 0; i < count; ++i) {
     Thread& thread = threads[order[i]];
     if (thread.state == Thread::kAtBlockBarrier) make_ready(thread);
@@ -100,6 +102,11 @@ void Engine::release_meeting(int number, int index, const Thread* except) {
   Warp& warp = warps[number];
   const Meeting meeting = warp.meeting[index];
   warp.meeting[index] = warp.meeting[--warp.meetings];
+  if (checker) {
+    checker->meeting(number, meeting.arrived);
+    // Of the warp primitives CUDA has __syncwarp() alone order the memory accesses of its lanes.
+    if (!meeting.work) checker->sync_warp(number, meeting.arrived, warp.gone);
+  }
   Thread* lanes = &threads[number * kWarpSize];
   if (meeting.work) {
     void* values[kWarpSize] = {};

@@ -1,9 +1,10 @@
 // Runs the threads of a block as fibers. A fiber runs one thread after the other on the same stack
 // for as long as none of them waits; a thread that waits keeps the stack, and the next thread
 // starts on another. So threads that never wait cost a function call each.
+#include <stdexcept>
 #include <utility>
 
-#include "simt/simt_internal.h"
+#include "simt/checker.h"
 
 namespace tilewright::simt {
 namespace context = boost::context::detail;
@@ -78,8 +79,13 @@ void Engine::run_block(dim3 index) {
   if (const size_t bytes = launch->shape.shared_bytes) {
     std::memset(shared, 0xff, bytes + (kMaxSharedParts + 1) * kSharedGap);  // NaN
   }
+  if (checker) {
+    checker->begin_block(index.x +
+                         launch->shape.grid.x * (index.y + launch->shape.grid.y * index.z));
+  }
   start_fiber(&scheduler);
   current = nullptr;
+  if (checker) checker->end_block();
   if (live == 0 && !failure) return;
   // The fibers that still wait are dropped where they stand; device code owns nothing to clean up.
   stacks.release_all();
@@ -100,6 +106,7 @@ void Engine::run_threads(context::transfer_t from) {
   while (e.next < e.count && e.ready_begin == e.ready_end) {
     Thread& thread = e.threads[e.order[e.next++]];
     thread.state = Thread::kRuns;
+    thread.stack = stack;
     if (thread.copies) thread.copies->copies.clear(), thread.copies->group_ends.clear();
     e.current = &thread;
     try {
@@ -114,6 +121,12 @@ void Engine::run_threads(context::transfer_t from) {
   // waits, and the loop above has found another thread ready, or none left to start.
   e.stacks.release(stack);
   e.leave(&e.abandoned);
+}
+
+void Engine::abandon(const std::string& what) {
+  failure = std::make_exception_ptr(std::runtime_error(describe(what)));
+  jump(&abandoned, scheduler);
+  __builtin_unreachable();
 }
 
 // Hands the processor to a thread that can run, or to the scheduler when there is none.

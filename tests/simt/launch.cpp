@@ -9,7 +9,7 @@
 #include <stdexcept>
 #include <unordered_map>
 
-#include "simt/simt_internal.h"
+#include "simt/checker.h"
 
 namespace tilewright::simt {
 namespace {
@@ -18,6 +18,8 @@ std::atomic<int> order_seed{[] {
   const char* text = std::getenv("TILEWRIGHT_SIMT_ORDER");
   return text ? std::atoi(text) : 0;
 }()};
+
+std::atomic<bool> tracing{false};
 
 struct Registry {
   std::mutex mutex;
@@ -95,6 +97,30 @@ struct BlockOrder {
   int64_t n, factor = 1, start = 0;
 };
 
+// One launch at a time and one block at a time: what another block did earlier is then known.
+void launch_checked(const Launch& launch, int64_t blocks, const BlockOrder& order) {
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
+  Engine& e = engine_of_this_thread();
+  e.begin_launch(launch);
+  struct End {
+    Engine& e;
+    ~End() { e.checker = nullptr, e.end_launch(); }
+  } const end{e};
+  const auto checker = std::make_unique<Checker>(e, launch);
+  e.checker = checker.get();
+  if (tracing_is_on()) {
+    const dim3 block = launch.shape.block;
+    launch.kernel->block_threads = int64_t(block.x) * block.y * block.z;
+    launch.kernel->shared_bytes = int64_t(launch.shape.shared_bytes);
+  }
+  const int64_t x = launch.shape.grid.x, y = launch.shape.grid.y;
+  for (int64_t i = 0; i < blocks; ++i) {
+    const int64_t b = order(i);
+    e.run_block(dim3(unsigned(b % x), unsigned(b / x % y), unsigned(b / x / y)));
+  }
+}
+
 }  // namespace
 
 KernelRecord& kernel_record(const std::type_info& tag, const std::type_info& type) {
@@ -117,6 +143,11 @@ void launch(KernelRecord& record, const LaunchShape& shape, void (*thread)(const
   const Launch launch{&record, shape, thread, arguments, arguments_bytes, seed};
   const int64_t x = shape.grid.x, y = shape.grid.y, blocks = x * y * shape.grid.z;
   const BlockOrder order(blocks, seed);
+
+  if (checks_are_on()) {
+    launch_checked(launch, blocks, order);
+    return;
+  }
 
   // Chunks worth an OS thread, of which 16 at most: each keeps up to 1024 stacks.
   const int64_t threads = int64_t(shape.block.x) * shape.block.y * shape.block.z;
@@ -160,7 +191,35 @@ std::vector<std::string> launched_kernels() {
 void reset_counts() {
   Registry& r = registry();
   const std::lock_guard lock(r.mutex);
-  for (auto& [tag, record] : r.kernels) record.launches = 0;
+  for (auto& [tag, record] : r.kernels) {
+    record.launches = 0;
+  }
+}
+
+void set_tracing(bool on) {
+  Registry& r = registry();
+  const std::lock_guard lock(r.mutex);
+  for (auto& [tag, record] : r.kernels) {
+    if (on) record.block_threads = record.shared_bytes = 0, record.traffic = {};
+  }
+  tracing = on;
+}
+bool tracing_is_on() { return tracing; }
+
+std::vector<std::pair<std::string, std::vector<int64_t>>> memory_report() {
+  Registry& r = registry();
+  const std::lock_guard lock(r.mutex);
+  std::vector<std::pair<std::string, std::vector<int64_t>>> report;
+  for (const auto& [tag, k] : r.kernels) {
+    if (k.block_threads == 0) continue;
+    const MemoryTraffic& t = k.traffic;
+    report.emplace_back(
+        k.name, std::vector<int64_t>{k.block_threads, k.shared_bytes, t.global_requests, t.sectors,
+                                     t.fewest_sectors, t.shared_requests, t.wavefronts,
+                                     t.fewest_wavefronts});
+  }
+  std::sort(report.begin(), report.end());
+  return report;
 }
 
 }  // namespace tilewright::simt

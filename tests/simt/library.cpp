@@ -1,9 +1,12 @@
 // What the emulated device shows to torch: operators for tests, and the registration of device
 // kernels over the CPU's.
 #include <ATen/Context.h>
+#include <c10/core/StorageImpl.h>
 #include <c10/util/Exception.h>
 
-#include "simt/simt_internal.h"
+#include <sstream>
+
+#include "simt/checker.h"
 #include "tilewright/core/cuda/host.h"
 
 namespace tilewright::runtime {
@@ -22,6 +25,17 @@ DeviceImpl::DeviceImpl(void (*registers)(torch::Library&), const char* file, uin
   registers(*library_);
 }
 
+void lend(const at::Tensor& tensor, const void* data, bool writable) {
+  if (!simt::checks_are_on() || !simt::in_memory_scope() || tensor.numel() == 0) return;
+  int64_t elements = 1;  // from the first to the last
+  for (int64_t d = 0; d < tensor.dim(); ++d) elements += (tensor.size(d) - 1) * tensor.stride(d);
+  std::ostringstream name;
+  name << "a " << tensor.scalar_type() << " tensor " << tensor.sizes();
+  const c10::weak_intrusive_ptr<c10::StorageImpl> storage(tensor.storage().getWeakStorageImpl());
+  simt::lend({data, size_t(elements) * tensor.element_size(), size_t(tensor.element_size()),
+              writable, name.str(), [storage] { return !storage.expired(); }});
+}
+
 bool deterministic_algorithms() { return at::globalContext().deterministicAlgorithms(); }
 
 }  // namespace tilewright::runtime
@@ -30,5 +44,18 @@ TORCH_LIBRARY(tilewright_simt, m) {
   m.def("launch_count() -> int", [] { return tilewright::simt::launch_count(); });
   m.def("launched_kernels() -> str[]", [] { return tilewright::simt::launched_kernels(); });
   m.def("reset() -> ()", [] { tilewright::simt::reset_counts(); });
+  // Checks of every access of device code; on from the start with TILEWRIGHT_SIMT_CHECKED=1.
+  m.def("set_checked(bool on) -> ()", [](bool on) { tilewright::simt::set_checks(on); });
+  m.def("is_checked() -> bool", [] { return tilewright::simt::checks_are_on(); });
+  // While on, checked launches add to the memory report, which starts empty: by kernel, the threads and the shared bytes
+  // of a block; requests to global memory, their sectors and the fewest; requests to shared memory,
+  // their wavefronts and the fewest.
+  m.def("set_tracing(bool on) -> ()", [](bool on) { tilewright::simt::set_tracing(on); });
+  m.def("memory_report() -> Dict(str, int[])", [] {
+    c10::Dict<std::string, std::vector<int64_t>> report;
+    for (auto& [kernel, figures] : tilewright::simt::memory_report())
+      report.insert(kernel, figures);
+    return report;
+  });
   m.def("set_order(int seed) -> ()", [](int64_t seed) { tilewright::simt::set_order(int(seed)); });
 }

@@ -73,8 +73,10 @@ void commit_copies();
 void wait_copies(int groups_in_flight);
 
 // Memory of the block at `offset`, behind the gaps of the parts before it.
-void* shared_part(size_t offset, size_t bytes, int part);
-void check_aligned(const void* pointer, size_t bytes);
+void* shared_part(size_t offset, size_t bytes, size_t alignment, int part);
+// One access of `bytes` bytes of device memory, at a multiple of that.
+void load_pack(void* to, const void* from, size_t bytes);
+void store_pack(void* to, const void* from, size_t bytes);
 [[noreturn]] void trap(const Where& where);
 void fence();
 
@@ -88,6 +90,18 @@ struct LaunchShape {
 KernelRecord& kernel_record(const std::type_info& tag, const std::type_info& type);
 void launch(KernelRecord& record, const LaunchShape& shape, void (*thread)(const void* arguments),
             const void* arguments, size_t arguments_bytes);
+
+// What the host lends to checked launches (checker.h) ends with the innermost scope.
+class MemoryScope {
+ public:
+  MemoryScope();
+  ~MemoryScope();
+  MemoryScope(const MemoryScope&) = delete;
+  MemoryScope& operator=(const MemoryScope&) = delete;
+
+ private:
+  size_t lent_before_;
+};
 
 // 0: blocks and threads run in index order; else in an order that the seed permutes.
 void set_order(int seed);

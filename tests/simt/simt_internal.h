@@ -8,6 +8,7 @@
 #include <memory>
 #include <source_location>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "simt/simt.h"
@@ -67,9 +68,10 @@ struct AsyncCopies {
 struct Thread {
   enum State : uint8_t { kUnstarted, kRuns, kReady, kAtBlockBarrier, kAtWarpCall, kDone };
 
-  uint64_t index = 0;  // threadIdx
-  int number = 0;      // within the block
-  Fiber fiber{};       // where it waits
+  uint64_t index = 0;     // threadIdx
+  int number = 0;         // within the block
+  char* stack = nullptr;  // its top
+  Fiber fiber{};          // where it waits
   State state = kUnstarted;
   CallSite site;           // of the barrier or warp primitive it waits in
   unsigned mask = 0;       // of that warp primitive
@@ -100,19 +102,31 @@ struct BlockBarrier {
   CallSite site;
 };
 
+// What a kernel's accesses cost: requests of a warp, what they took and the least that their bytes
+// need, in sectors of 32 bytes (global memory) and wavefronts (shared memory).
+struct MemoryTraffic {
+  int64_t global_requests = 0, sectors = 0, fewest_sectors = 0;
+  int64_t shared_requests = 0, wavefronts = 0, fewest_wavefronts = 0;
+};
+
 struct KernelRecord {
   std::string name;
   std::atomic<int64_t> launches{0};
+  // Of the last traced launch, and the sum over all.
+  int64_t block_threads = 0, shared_bytes = 0;
+  MemoryTraffic traffic;
 };
 
 struct Launch {
-  const KernelRecord* kernel;
+  KernelRecord* kernel;
   LaunchShape shape;
   void (*thread)(const void* arguments);
   const void* arguments;
   size_t arguments_bytes;
   uint64_t seed;
 };
+
+class Checker;
 
 struct Engine {
   Engine();
@@ -126,11 +140,16 @@ struct Engine {
   void meet(const CallSite& site, unsigned mask, void* values, WarpWork work);
   bool in_shared(const void* pointer, size_t bytes) const;
   [[noreturn]] void fail(const std::string& what) const;
+  // As fail(), where nothing can be thrown: the thread stops where it is.
+  [[noreturn]] void abandon(const std::string& what);
+  std::string describe(const std::string& what) const;
+  const Thread& thread(int number) const { return threads[number]; }
 
   Thread* current = nullptr;  // null outside of kernels
   uint64_t block = 0, block_dim = 0, grid_dim = 0;
   const Launch* launch = nullptr;
-  char* shared = nullptr;  // of the block, gaps included
+  char* shared = nullptr;      // of the block, gaps included
+  Checker* checker = nullptr;  // while a launch is checked
 
  private:
   static void run_threads(boost::context::detail::transfer_t from);
@@ -163,6 +182,9 @@ Engine& engine_of_this_thread();
 
 uint64_t mix(uint64_t bits);  // a hash
 int64_t launch_count();
+// For each kernel that was traced: threads and shared bytes of a block, then the
+// fields of MemoryTraffic.
+std::vector<std::pair<std::string, std::vector<int64_t>>> memory_report();
 std::vector<std::string> launched_kernels();
 void reset_counts();
 

@@ -90,6 +90,6 @@ inline void __threadfence_system() { tilewright::simt::fence(); }
   tilewright::simt::trap(where);
 }
 template <class T>
-T __ldg(const T* pointer) {
+[[gnu::always_inline]] inline T __ldg(const T* pointer) {
   return *pointer;
 }

@@ -1,6 +1,6 @@
 // Tensor core instructions on the emulated device, in the fragment layouts of the PTX ISA: g is a
 // lane's group (lane / 4), t its place in the group (lane % 4).
-#include "simt/simt_internal.h"
+#include "simt/checker.h"
 
 namespace tilewright::simt {
 namespace {
@@ -124,6 +124,9 @@ void mma_m16n8k8(float* d, const uint32_t* a, const uint32_t* b, const Where& wh
 
 void load_matrix(uint32_t* registers, int count, bool transposed, const void* row,
                  const Where& where) {
+  if (int(lane_index()) < 8 * count) {
+    observe(row, 16, Access::kRead, __builtin_return_address(0));
+  }
   LoadMatrixValue mine{registers, count, transposed, static_cast<const char*>(row)};
   engine->meet({"load_matrix", where}, 0xffffffff, &mine, do_load_matrix);
 }

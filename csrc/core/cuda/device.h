@@ -78,16 +78,20 @@ struct alignas(sizeof(T) * N) Pack {
 template <int N, class T>
 TILEWRIGHT_DEVICE Pack<T, N> load_pack(const T* pointer) {
 #ifdef TILEWRIGHT_SIMT
-  simt::check_aligned(pointer, sizeof(Pack<T, N>));
-#endif
+  Pack<T, N> value;
+  simt::load_pack(&value, pointer, sizeof(value));
+  return value;
+#else
   return *reinterpret_cast<const Pack<T, N>*>(pointer);
+#endif
 }
 template <int N, class T>
 TILEWRIGHT_DEVICE void store_pack(T* pointer, const Pack<T, N>& value) {
 #ifdef TILEWRIGHT_SIMT
-  simt::check_aligned(pointer, sizeof(Pack<T, N>));
-#endif
+  simt::store_pack(pointer, &value, sizeof(value));
+#else
   *reinterpret_cast<Pack<T, N>*>(pointer) = value;
+#endif
 }
 
 // for (int64_t i : grid_stride(n)): the threads of a 1-D grid share the indices [0, n), each taking

@@ -32,6 +32,8 @@ class DeviceImpl {
  private:
   std::unique_ptr<torch::Library> library_;
 };
+// Tells checked launches that they may touch the tensor, while the guard lives.
+void lend(const at::Tensor& tensor, const void* data, bool writable);
 #endif
 bool deterministic_algorithms();
 }  // namespace runtime
@@ -46,6 +48,9 @@ class DeviceGuard {
 
  private:
   c10::DeviceGuard guard_;
+#ifdef TILEWRIGHT_SIMT
+  simt::MemoryScope scope_;
+#endif
 };
 
 // The type that device code has for torch's T: __half for c10::Half.
@@ -64,14 +69,23 @@ struct DeviceType<c10::BFloat16> {
 template <class T>
 using device_t = typename DeviceType<T>::type;
 
-// Pointers to a tensor's elements as device code sees them; T is torch's type.
+// Pointers to a tensor's elements as device code sees them; T is torch's type. A launch may touch
+// the tensors whose pointers stand in its arguments, and write to those of mutable_data().
 template <class T>
 const device_t<T>* const_data(const at::Tensor& tensor) {
-  return reinterpret_cast<const device_t<T>*>(tensor.const_data_ptr<T>());
+  const T* data = tensor.const_data_ptr<T>();
+#ifdef TILEWRIGHT_SIMT
+  runtime::lend(tensor, data, false);
+#endif
+  return reinterpret_cast<const device_t<T>*>(data);
 }
 template <class T>
 device_t<T>* mutable_data(const at::Tensor& tensor) {
-  return reinterpret_cast<device_t<T>*>(tensor.mutable_data_ptr<T>());
+  T* data = tensor.mutable_data_ptr<T>();
+#ifdef TILEWRIGHT_SIMT
+  runtime::lend(tensor, data, true);
+#endif
+  return reinterpret_cast<device_t<T>*>(data);
 }
 
 // torch.use_deterministic_algorithms(True)?

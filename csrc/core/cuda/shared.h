@@ -38,7 +38,7 @@ class SharedMemory {
     const size_t begin = offset_;
     offset_ += n * sizeof(T);
     if (measures_) return nullptr;
-    return static_cast<T*>(part(begin, n * sizeof(T)));
+    return static_cast<T*>(part(begin, n * sizeof(T), alignof(T)));
   }
 
   // What was taken so far, in bytes.
@@ -50,14 +50,16 @@ class SharedMemory {
 #ifdef TILEWRIGHT_SIMT
   // The emulated device adds the gaps, so a part's offset and the sum are those of a GPU.
   static unsigned char* block_base() { return nullptr; }
-  void* part(size_t offset, size_t bytes) { return simt::shared_part(offset, bytes, parts_++); }
+  void* part(size_t offset, size_t bytes, size_t alignment) {
+    return simt::shared_part(offset, bytes, alignment, parts_++);
+  }
   int parts_ = 0;
 #else
   static __device__ __forceinline__ unsigned char* block_base() {
     extern __shared__ __align__(128) unsigned char tilewright_shared_memory[];
     return tilewright_shared_memory;
   }
-  TILEWRIGHT_HD void* part(size_t offset, size_t) { return base_ + offset; }
+  TILEWRIGHT_HD void* part(size_t offset, size_t, size_t) { return base_ + offset; }
 #endif
 
   unsigned char* base_;

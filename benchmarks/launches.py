@@ -1,0 +1,97 @@
+"""A representative launch of every kernel, for the memory report of benchmarks/cuda_static.py.
+
+One function per operator, registered with the name that its rows get; small, since the emulated
+device runs them, but with more than one block, tile and warp. Needs TILEWRIGHT_DEVICE=simt.
+"""
+
+import torch
+
+import tilewright
+
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+LAUNCHES = {}
+
+
+def representative(name):
+    def register(function):
+        LAUNCHES[name] = function
+        return function
+
+    return register
+
+
+def random_boxes(count, size, generator):
+    """(count, 4), sides up to half of `size`, within it."""
+    centre, side = torch.rand(2, count, 2, generator=generator, dtype=torch.float64)
+    first = centre * size * 0.75
+    return torch.cat([first, first + side * size * 0.25 + 1], 1)
+
+
+def random_rois(count, images, size, generator):
+    images = torch.arange(count, dtype=torch.float64)[:, None] % images
+    return torch.cat([images, random_boxes(count, size, generator)], 1)
+
+
+def _pool_forward_backward(generator, layout, pool):
+    for dtype in DTYPES:
+        x = torch.randn(2, 40, 30, 46, generator=generator, dtype=torch.float64)
+        x = x.to(dtype).contiguous(memory_format=layout).requires_grad_()
+        rois = random_rois(24, 2, 100, generator).to(dtype)
+        pooled = pool(x, rois)
+        pooled.backward(torch.ones_like(pooled))
+
+
+def _roi_align(x, rois):
+    return torch.ops.tilewright.roi_align(x, rois, 0.25, 7, 7, 2)
+
+
+@representative("contiguous")
+def contiguous(generator):
+    _pool_forward_backward(generator, torch.contiguous_format, _roi_align)
+
+
+@representative("channels last")
+def channels_last(generator):
+    _pool_forward_backward(generator, torch.channels_last, _roi_align)
+
+
+@representative("boxes")
+def boxes(generator):
+    for dtype in (torch.float64, torch.float32):
+        candidates = random_boxes(400, 200, generator).to(dtype)
+        scores = torch.rand(400, generator=generator, dtype=torch.float64).to(dtype)
+        classes = torch.randint(0, 5, (400,), generator=generator)
+        tilewright.batched_nms(candidates, scores, classes, 0.5)
+
+
+FIELDS = (
+    "block_threads shared_bytes global_requests sectors fewest_sectors shared_requests wavefronts "
+    "fewest_wavefronts"
+).split()
+
+
+def trace():
+    """{full name of the kernel: {name of the launch: {field: figure}}}."""
+    device = torch.ops.tilewright_simt
+    checked = device.is_checked()
+    report = {}
+    for name, function in LAUNCHES.items():
+        device.set_checked(True)
+        device.set_tracing(True)
+        try:
+            function(torch.Generator().manual_seed(0))
+            figures = device.memory_report()
+        finally:
+            device.set_tracing(False)
+            device.set_checked(checked)
+        for kernel, values in figures.items():
+            row = dict(zip(FIELDS, values, strict=True))
+            row["sectors_per_request"] = _ratio(row["sectors"], row["global_requests"])
+            row["fewest_per_request"] = _ratio(row["fewest_sectors"], row["global_requests"])
+            row["wavefronts_over_fewest"] = _ratio(row["wavefronts"], row["fewest_wavefronts"])
+            report.setdefault(kernel, {})[name] = row
+    return report
+
+
+def _ratio(value, by):
+    return round(value / by, 3) if by else 0.0
