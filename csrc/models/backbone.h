@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "tilewright/core/check.h"
 #include "tilewright/core/export.h"
 
 namespace tilewright {
@@ -22,6 +23,13 @@ class TILEWRIGHT_API DetectionBackboneImpl : public torch::nn::Module {
   // Pixels per cell of the first maps, each twice the one before. Boxes are pooled from these maps
   // only; further maps serve proposals alone, like the last level of a feature pyramid.
   virtual std::vector<int64_t> roi_strides() const = 0;
+
+  // Writes batch norms into the convolutions before them, for inference.
+  virtual void fold_batch_norm() {
+    TILEWRIGHT_CHECK("DetectionBackbone", false,
+                     "this backbone does not say how its batch norm is folded: override "
+                     "fold_batch_norm");
+  }
 };
 
 }  // namespace tilewright

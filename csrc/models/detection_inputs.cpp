@@ -3,6 +3,7 @@
 #include "tilewright/models/detection_inputs.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/autocast_mode.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/stack.h>
@@ -52,9 +53,41 @@ PixelSize resized_size(PixelSize size, int64_t min_size, int64_t max_size) {
   return {scaled(size.height), scaled(size.width)};
 }
 
+bool holds_data(const at::Tensor& tensor) {
+  return !tensor.is_meta() &&
+         !tensor.unsafeGetTensorImpl()->key_set().has(c10::DispatchKey::Python);
+}
+
+void check_fits(const char* op, const std::string& name, const at::Tensor& image,
+                const at::Tensor& parameter) {
+  check_same_device(op, "the model", parameter, name.c_str(), image);
+  // Autocast converts among the others, but leaves float64 alone.
+  const bool converted = at::autocast::is_autocast_enabled(image.device().type()) &&
+                         image.scalar_type() != at::kDouble &&
+                         parameter.scalar_type() != at::kDouble;
+  TILEWRIGHT_CHECK(op, converted || image.scalar_type() == parameter.scalar_type(), name,
+                   " must have the dtype of the model, ", parameter.scalar_type(), ", got ",
+                   image.scalar_type());
+}
+
+// Pixels that were not divided by 255. Some are above 1 after augmentations: 2 is meant to be safe.
+void check_range(const char* op, const std::string& name, const at::Tensor& image) {
+  constexpr double kLimit = 2;
+  if (!image.is_cpu() || !holds_data(image)) return;
+  const double maximum = image.max().item<double>();
+  TILEWRIGHT_CHECK(op, !(maximum > kLimit), name, " must hold pixels in [0, 1], got a maximum of ",
+                   maximum, " (divide images in 0..255 by 255)");
+}
+
+bool meant_for_unit_range(at::ArrayRef<double> mean, at::ArrayRef<double> deviation) {
+  const auto inside = [](double value) { return value > 0 && value < 1; };
+  return std::all_of(mean.begin(), mean.end(), inside) &&
+         std::all_of(deviation.begin(), deviation.end(), inside);
+}
+
 std::vector<at::Tensor> resize_all(at::TensorList images, at::ArrayRef<double> mean,
                                    at::ArrayRef<double> deviation, int64_t min_size,
-                                   int64_t max_size) {
+                                   int64_t max_size, const std::optional<at::Tensor>& parameter) {
   constexpr auto kOp = "resize_images";
   TILEWRIGHT_CHECK(kOp, !mean.empty() && mean.size() == deviation.size(),
                    "mean and std must have one number per channel, got ", mean.size(), " and ",
@@ -74,6 +107,8 @@ std::vector<at::Tensor> resize_all(at::TensorList images, at::ArrayRef<double> m
                      name, " must have shape (", mean.size(), ", H, W) and not be empty, got ",
                      shape_of(image));
     check_floating(kOp, name.c_str(), image);
+    if (parameter) check_fits(kOp, name, image, *parameter);
+    if (meant_for_unit_range(mean, deviation)) check_range(kOp, name, image);
     const auto normalised = (image - per_channel(mean, image)) / per_channel(deviation, image);
     const auto given = size_of(image);
     const auto size = resized_size(given, min_size, max_size);
@@ -109,11 +144,6 @@ at::Tensor pad_all(at::TensorList images, int64_t size_divisible) {
         image, {0, width - image.sym_size(2), 0, height - image.sym_size(1)}));
   }
   return at::stack(padded);
-}
-
-bool holds_data(const at::Tensor& tensor) {
-  return !tensor.is_meta() &&
-         !tensor.unsafeGetTensorImpl()->key_set().has(c10::DispatchKey::Python);
 }
 
 void check_boxes_of_image(const char* op, size_t image, const at::Tensor& boxes) {
@@ -175,9 +205,10 @@ std::vector<at::Tensor> prepare(at::TensorList boxes, at::TensorList labels, at:
 
 std::vector<at::Tensor> resize_images(at::TensorList images, at::ArrayRef<double> mean,
                                       at::ArrayRef<double> deviation, int64_t min_size,
-                                      int64_t max_size) {
+                                      int64_t max_size,
+                                      const std::optional<at::Tensor>& parameter) {
   static const auto op = operator_handle<decltype(resize_images)>("tilewright::resize_images");
-  return op.call(images, mean, deviation, min_size, max_size);
+  return op.call(images, mean, deviation, min_size, max_size, parameter);
 }
 
 at::Tensor pad_images(at::TensorList images, int64_t size_divisible) {
@@ -197,8 +228,8 @@ std::vector<at::Tensor> prepare_targets(at::TensorList boxes, at::TensorList lab
 TORCH_LIBRARY_FRAGMENT(tilewright, m) {
   const std::vector<at::Tag> tags{at::Tag::pt2_compliant_tag};
   m.def(
-      "resize_images(Tensor[] images, float[] mean, float[] std, int min_size, int max_size) -> "
-      "Tensor[]",
+      "resize_images(Tensor[] images, float[] mean, float[] std, int min_size, int max_size, "
+      "Tensor? parameter=None) -> Tensor[]",
       tags);
   m.def("pad_images(Tensor[] images, int size_divisible=32) -> Tensor", tags);
   m.def(

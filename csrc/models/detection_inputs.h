@@ -3,6 +3,7 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <optional>
 #include <vector>
 
 #include "tilewright/core/export.h"
@@ -13,10 +14,13 @@ namespace tilewright {
 // `min_size`, or less where the longer side would exceed `max_size`; the ratio of sides is kept.
 //   images[i]: (C, H_i, W_i) floating, in [0, 1]; mean, deviation: C numbers (the schema calls it
 //   std). Returns one (C, h_i, w_i) per image.
-TILEWRIGHT_API std::vector<at::Tensor> resize_images(at::TensorList images,
-                                                     at::ArrayRef<double> mean,
-                                                     at::ArrayRef<double> deviation,
-                                                     int64_t min_size, int64_t max_size);
+//   parameter: one of the model that the images are for. They must be on its device and, unless
+//   autocast is on there, of its dtype.
+// Where mean and deviation lie in (0, 1), as those of images in [0, 1] do, an image with a pixel
+// above 2 is an error on the CPU: it was not divided by 255. On CUDA that is not looked at.
+TILEWRIGHT_API std::vector<at::Tensor> resize_images(
+    at::TensorList images, at::ArrayRef<double> mean, at::ArrayRef<double> deviation,
+    int64_t min_size, int64_t max_size, const std::optional<at::Tensor>& parameter = std::nullopt);
 
 // One batch (B, C, H, W) of images (C, h_i, w_i) that stand in the upper left corner, with zeros to
 // the right and below; H and W are the smallest multiples of `size_divisible` that hold all.

@@ -5,6 +5,7 @@
 #include "tilewright/detection/boxes.h"
 #include "tilewright/models/detection_inputs.h"
 #include "tilewright/models/feature_pyramid.h"
+#include "tilewright/models/resnet_backbone.h"
 
 namespace tilewright {
 namespace {
@@ -22,6 +23,20 @@ const std::shared_ptr<DetectionBackboneImpl>& checked(
     const std::shared_ptr<DetectionBackboneImpl>& backbone) {
   TILEWRIGHT_CHECK(kName, backbone != nullptr, "backbone must not be null");
   return backbone;
+}
+
+std::shared_ptr<DetectionBackboneImpl> default_backbone(const FasterRCNNOptions& options) {
+  const int64_t level = options.feature_level();
+  TILEWRIGHT_CHECK(kName, level >= 0 && level <= 4,
+                   "feature_level must be 0 (a pyramid) or a stage from 1 to 4, got ", level);
+  const auto resnet =
+      ResNetOptions(options.resnet_depth())
+          .stages(level == 0 ? 4 : level)
+          .norm(
+              BatchNormOptions().frozen(options.frozen_batch_norm()).eps(options.batch_norm_eps()))
+          .trainable_layers(options.trainable_backbone_layers());
+  if (level > 0) return std::make_shared<ResNetBackboneImpl>(resnet);
+  return std::make_shared<ResNetFpnBackboneImpl>(resnet, options.fpn_channels());
 }
 
 std::vector<ImageSize> sizes_of(const std::vector<torch::Tensor>& images) {
@@ -56,9 +71,7 @@ std::vector<DetectionTarget> carried_targets(
 }  // namespace
 
 FasterRCNNImpl::FasterRCNNImpl(const FasterRCNNOptions& options)
-    : FasterRCNNImpl(
-          std::make_shared<ResNetFpnBackboneImpl>(ResNetOptions(), options.fpn_channels()),
-          options) {}
+    : FasterRCNNImpl(default_backbone(checked(options)), options) {}
 
 FasterRCNNImpl::FasterRCNNImpl(const std::shared_ptr<DetectionBackboneImpl>& backbone,
                                const FasterRCNNOptions& options)
@@ -75,7 +88,7 @@ DetectionOutput FasterRCNNImpl::forward(
     const std::vector<torch::Tensor>& images,
     const std::optional<std::vector<DetectionTarget>>& targets) {
   const auto resized = resize_images(images, options_.image_mean(), options_.image_std(),
-                                     options_.min_size(), options_.max_size());
+                                     options_.min_size(), options_.max_size(), rpn_->weight());
   std::vector<DetectionTarget> carried;
   std::vector<torch::Tensor> gt_boxes;
   if (is_training()) {
@@ -96,6 +109,18 @@ DetectionOutput FasterRCNNImpl::forward(
                          {images[i].size(-2), images[i].size(-1)});
   }
   return out;
+}
+
+void FasterRCNNImpl::fold_batch_norm() {
+  TILEWRIGHT_CHECK(kName, !is_training(), "fold_batch_norm is for inference: call eval() first");
+  backbone_->fold_batch_norm();
+  folded_ = true;
+}
+
+void FasterRCNNImpl::train(bool on) {
+  TILEWRIGHT_CHECK(kName, !(on && folded_),
+                   "batch norm was folded into the convolutions: this model cannot train any more");
+  Module::train(on);
 }
 
 }  // namespace tilewright

@@ -25,15 +25,15 @@ namespace tilewright {
 //   auto detections = model(images).detections;
 class TILEWRIGHT_API FasterRCNNImpl : public torch::nn::Module {
  public:
-  // With a ResNet-18 and a feature pyramid, initialised for training from scratch.
+  // With the ResNet that the options describe, initialised for training from scratch.
   explicit FasterRCNNImpl(const FasterRCNNOptions& options);
 
   // With any backbone; options.anchor_sizes needs one entry per level of it.
   FasterRCNNImpl(const std::shared_ptr<DetectionBackboneImpl>& backbone,
                  const FasterRCNNOptions& options);
 
-  // images: (3, H_i, W_i) each, in [0, 1], of the dtype and device of the parameters; sizes may
-  // differ. targets: one per image, needed in training mode, ignored in evaluation mode. Training
+  // images: (3, H_i, W_i) each, in [0, 1], of the dtype (under autocast: of any) and device of the
+  // parameters; sizes may differ. targets: one per image, needed in training mode, ignored in evaluation mode. Training
   // mode returns the losses loss_classifier, loss_box_reg, loss_objectness and loss_rpn_box_reg;
   // evaluation mode returns detections in pixels of the images as given. Errors name the index of
   // the image. The anchors and boxes that enter the losses are drawn with torch::rand on the device
@@ -42,9 +42,17 @@ class TILEWRIGHT_API FasterRCNNImpl : public torch::nn::Module {
       const std::vector<torch::Tensor>& images,
       const std::optional<std::vector<DetectionTarget>>& targets = std::nullopt);
 
+  // For inference: writes every batch norm of the backbone into the convolution before it, and
+  // leaves of it a bias under the same name. The model must be in evaluation mode, and stays there:
+  // train() is an error afterwards.
+  void fold_batch_norm();
+
+  void train(bool on = true) override;
+
   const FasterRCNNOptions& options() const { return options_; }
 
  private:
+  bool folded_ = false;
   FasterRCNNOptions options_;
   std::shared_ptr<DetectionBackboneImpl> backbone_;
   RegionProposalNetwork rpn_;

@@ -23,8 +23,20 @@ struct TILEWRIGHT_API FasterRCNNOptions {
   TORCH_ARG(std::vector<double>, image_mean) = {0.485, 0.456, 0.406};
   TORCH_ARG(std::vector<double>, image_std) = {0.229, 0.224, 0.225};
 
-  // Layers. fpn_channels is used by the default backbone alone.
+  // The default backbone: a ResNet of 18, 34, 50 or 101 layers.
+  TORCH_ARG(int64_t, resnet_depth) = 18;
+  // Batch norm with fixed weights and statistics (torchvision's FrozenBatchNorm2d). What is added
+  // to the variance: 0 for torchvision's first COCO weights of a ResNet-50.
+  TORCH_ARG(bool, frozen_batch_norm) = false;
+  TORCH_ARG(double, batch_norm_eps) = 1e-5;
+  // How many of its stem and four stages learn, counted from the last.
+  TORCH_ARG(int64_t, trainable_backbone_layers) = 5;
+  // 0: a feature pyramid of fpn_channels over all stages. 1 to 4: the map of this stage alone, of
+  // stride 4, 8, 16 or 32; anchor_sizes is one list then.
+  TORCH_ARG(int64_t, feature_level) = 0;
   TORCH_ARG(int64_t, fpn_channels) = 256;
+
+  // Width of the box head.
   TORCH_ARG(int64_t, representation_size) = 1024;
 
   // Anchors: side lengths in pixels per level, and ratios height / width, the same at each level.

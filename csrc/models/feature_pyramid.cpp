@@ -38,9 +38,9 @@ std::vector<torch::Tensor> FeaturePyramidImpl::forward(const std::vector<torch::
   for (size_t i = maps.size(); i-- > 0;) {
     auto inner = inner_blocks_[i]->forward(maps[i]);
     if (coarser.defined()) {
-      inner = inner + F::interpolate(coarser, F::InterpolateFuncOptions()
-                                                  .size({{inner.size(2), inner.size(3)}})
-                                                  .mode(torch::kNearest));
+      inner.add_(F::interpolate(coarser, F::InterpolateFuncOptions()
+                                             .size({{inner.size(2), inner.size(3)}})
+                                             .mode(torch::kNearest)));
     }
     out[i] = layer_blocks_[i]->forward(inner);
     coarser = inner;

@@ -34,6 +34,7 @@ class TILEWRIGHT_API ResNetFpnBackboneImpl : public DetectionBackboneImpl {
   int64_t out_channels() const override { return out_channels_; }
   int64_t num_levels() const override { return 5; }
   std::vector<int64_t> roi_strides() const override { return {4, 8, 16, 32}; }
+  void fold_batch_norm() override { body_->fold_batch_norm(); }
 
  private:
   int64_t out_channels_;

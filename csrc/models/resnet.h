@@ -1,33 +1,47 @@
-// The residual network under the detectors: stem and four stages, without the classifier.
+// The residual network under the detectors: stem and stages, without the classifier.
 #pragma once
-#include <torch/nn/modules/batchnorm.h>
-#include <torch/nn/modules/container/sequential.h>
-#include <torch/nn/modules/conv.h>
+#include <torch/arg.h>
+#include <torch/nn/module.h>
 #include <torch/nn/pimpl.h>
 
-#include <array>
+#include <memory>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "tilewright/core/export.h"
+#include "tilewright/models/batch_norm.h"
 
 namespace tilewright {
 
-// Two 3x3 convolutions and a shortcut (He et al. 2015, arXiv:1512.03385, figure 2).
-class TILEWRIGHT_API BasicBlockImpl : public torch::nn::Module {
+// A residual block (He et al. 2015, arXiv:1512.03385, figure 5): two 3x3 convolutions, or as a
+// bottleneck 1x1, 3x3 (which strides) and 1x1 of four times the channels; and a shortcut.
+class TILEWRIGHT_API ResidualBlockImpl : public torch::nn::Module {
  public:
-  BasicBlockImpl(int64_t in_channels, int64_t channels, int64_t stride);
-  torch::Tensor forward(const torch::Tensor& x);  // (B, in, H, W) -> (B, channels, H / s, W / s)
+  ResidualBlockImpl(int64_t in_channels, int64_t channels, int64_t stride, bool bottleneck,
+                    const BatchNormOptions& norm);
+
+  torch::Tensor forward(const torch::Tensor& x);  // (B, in, H, W) -> (B, out, H / s, W / s)
+  void fold_batch_norm();
 
  private:
-  torch::nn::Conv2d conv1_, conv2_;
-  torch::nn::BatchNorm2d bn1_, bn2_;
-  torch::nn::Sequential downsample_{nullptr};  // only where the shortcut changes shape
+  std::vector<NormalizedConv> convs_;
+  std::shared_ptr<torch::nn::Module> downsample_;  // only where the shortcut changes shape
+  std::optional<NormalizedConv> shortcut_;         // its parts
 };
-TORCH_MODULE(BasicBlock);
+TORCH_MODULE(ResidualBlock);
 
 struct TILEWRIGHT_API ResNetOptions {
-  // Blocks per stage; the default is ResNet-18.
-  TORCH_ARG(std::vector<int64_t>, blocks) = {2, 2, 2, 2};
+  ResNetOptions(int64_t depth = 18) : depth_(depth) {}  // NOLINT(runtime/explicit)
+
+  // 18, 34, 50 or 101 layers; from 50 on the blocks are bottlenecks.
+  TORCH_ARG(int64_t, depth);
+  // How many of the four stages are built.
+  TORCH_ARG(int64_t, stages) = 4;
+  TORCH_ARG(BatchNormOptions, norm);
+  // How many of stem and four stages learn, counted from the last: 3 leaves stem and layer1 as they
+  // are, 0 leaves all.
+  TORCH_ARG(int64_t, trainable_layers) = 5;
 };
 
 // Parameters are named as in torchvision's ResNet and initialised like it (Kaiming normal, fan
@@ -36,15 +50,17 @@ class TILEWRIGHT_API ResNetImpl : public torch::nn::Module {
  public:
   explicit ResNetImpl(const ResNetOptions& options = {});
 
-  // (B, 3, H, W) -> the outputs of the four stages, at strides 4, 8, 16 and 32.
+  // (B, 3, H, W) -> the outputs of the stages, at strides 4, 8, 16 and 32.
   std::vector<torch::Tensor> forward(const torch::Tensor& images);
+
+  // Writes every batch norm into the convolution before it.
+  void fold_batch_norm();
 
   const std::vector<int64_t>& stage_channels() const { return stage_channels_; }
 
  private:
-  torch::nn::Conv2d conv1_;
-  torch::nn::BatchNorm2d bn1_;
-  std::vector<torch::nn::Sequential> stages_;
+  std::optional<NormalizedConv> stem_;
+  std::vector<std::vector<ResidualBlock>> stages_;
   std::vector<int64_t> stage_channels_;
 };
 TORCH_MODULE(ResNet);

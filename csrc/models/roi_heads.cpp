@@ -25,7 +25,7 @@ TwoMlpHeadImpl::TwoMlpHeadImpl(int64_t in_features, int64_t representation_size)
 }
 
 torch::Tensor TwoMlpHeadImpl::forward(const torch::Tensor& pooled) {
-  return fc7_(fc6_(pooled.flatten(1)).relu()).relu();
+  return fc7_(fc6_(pooled.flatten(1)).relu_()).relu_();
 }
 
 FastRcnnPredictorImpl::FastRcnnPredictorImpl(int64_t in_features, int64_t num_classes)

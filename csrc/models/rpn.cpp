@@ -45,7 +45,7 @@ int64_t anchors_per_cell(const FasterRCNNOptions& options, int64_t num_levels) {
 }  // namespace
 
 RpnHeadImpl::RpnHeadImpl(int64_t channels, int64_t num_anchors)
-    : conv_(convolution(channels, channels, 3), torch::nn::ReLU()),
+    : conv_(convolution(channels, channels, 3), torch::nn::ReLU(/*inplace=*/true)),
       cls_logits_(convolution(channels, num_anchors, 1)),
       bbox_pred_(convolution(channels, num_anchors * 4, 1)) {
   register_module("conv", torch::nn::ModuleList(conv_));  // "conv.0.0.weight", as in torchvision

@@ -24,6 +24,9 @@ class TILEWRIGHT_API RpnHeadImpl : public torch::nn::Module {
   };
   Output forward(const std::vector<torch::Tensor>& features);
 
+  // A weight of the layers, for its dtype and device.
+  const torch::Tensor& weight() const { return cls_logits_->weight; }
+
  private:
   torch::nn::Sequential conv_;
   torch::nn::Conv2d cls_logits_, bbox_pred_;
@@ -44,6 +47,8 @@ class TILEWRIGHT_API RegionProposalNetworkImpl : public torch::nn::Module {
   Output forward(const std::vector<torch::Tensor>& features,
                  const std::vector<ImageSize>& image_sizes, ImageSize batch,
                  const std::vector<torch::Tensor>& gt_boxes);
+
+  const torch::Tensor& weight() const { return head_->weight(); }
 
  private:
   NamedLosses losses(const torch::Tensor& objectness, const torch::Tensor& deltas,

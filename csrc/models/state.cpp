@@ -1,21 +1,19 @@
-// Collecting, checking and copying of named tensors, and torch archives as their files.
+// Collecting, checking and copying of named tensors.
 #include "tilewright/models/state.h"
 
-#include <torch/serialize/input-archive.h>
 #include <torch/serialize/output-archive.h>
 
-#include <filesystem>
-#include <sstream>
+#include <algorithm>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "tilewright/core/check.h"
+#include "tilewright/models/checkpoint.h"
 
 namespace tilewright {
 namespace {
 
-constexpr int kProblemsShown = 5;
+constexpr size_t kShownOfAKind = 10;
 
 void collect(const torch::nn::Module& module, const std::string& prefix, StateDict& out) {
   for (const auto& item : module.named_parameters(/*recurse=*/false)) {
@@ -29,23 +27,21 @@ void collect(const torch::nn::Module& module, const std::string& prefix, StateDi
   }
 }
 
-void collect(torch::serialize::InputArchive& archive, const std::string& prefix, StateDict& out) {
-  for (const auto& key : archive.keys()) {
-    torch::Tensor tensor;
-    torch::serialize::InputArchive child;
-    if (archive.try_read(key, tensor)) {
-      out.insert(prefix + key, tensor);
-    } else if (archive.try_read(key, child)) {
-      collect(child, prefix + key + ".", out);
-    }
-  }
-}
-
-// Batch norm's step counter, which checkpoints with frozen batch norm do not have.
-bool may_be_missing(const std::string& key) {
+// Batch norm's step counter, which frozen batch norm does not have.
+bool is_counter(const std::string& key) {
   constexpr std::string_view kCounter = "num_batches_tracked";
   return key.size() >= kCounter.size() &&
          key.compare(key.size() - kCounter.size(), kCounter.size(), kCounter) == 0;
+}
+
+// Problems of one kind, the first ones in words.
+void append(std::string& text, const std::vector<std::string>& problems) {
+  for (size_t i = 0; i < std::min(problems.size(), kShownOfAKind); ++i) {
+    text += (text.empty() ? "" : "; ") + problems[i];
+  }
+  if (problems.size() > kShownOfAKind) {
+    text += "; and " + std::to_string(problems.size() - kShownOfAKind) + " more like this";
+  }
 }
 
 }  // namespace
@@ -56,28 +52,35 @@ StateDict state_dict(const torch::nn::Module& module) {
   return out;
 }
 
-void load_state_dict(torch::nn::Module& module, const StateDict& state, const std::string& source) {
-  const auto own = state_dict(module);
-  int problems = 0;
-  std::ostringstream text;
-  const auto report = [&](const std::string& problem) {
-    if (problems++ < kProblemsShown) text << (problems > 1 ? "; " : "") << problem;
-  };
+void check_state_dict(const StateDict& own, const StateDict& state, const std::string& source,
+                      bool strict) {
+  std::vector<std::string> missing, unexpected, unfit;
   for (const auto& item : own) {
     const auto* given = state.find(item.key());
     if (given == nullptr) {
-      if (may_be_missing(item.key())) continue;
-      report("key " + item.key() + " is missing");
+      if (!is_counter(item.key())) missing.push_back("key " + item.key() + " is missing");
     } else if (given->sizes() != item.value().sizes()) {
-      report(item.key() + " must have shape " + shape_of(item.value()) + ", got " +
-             shape_of(*given));
+      unfit.push_back(item.key() + " must have shape " + shape_of(item.value()) + ", got " +
+                      shape_of(*given));
+    } else if (given->is_meta() && !item.value().is_meta()) {
+      unfit.push_back(item.key() + " must hold numbers, got a meta tensor");
     }
   }
   for (const auto& item : state) {
-    if (!own.contains(item.key())) report("key " + item.key() + " is not in the model");
+    if (!own.contains(item.key()) && !is_counter(item.key())) {
+      unexpected.push_back("key " + item.key() + " is not in the model");
+    }
   }
-  if (problems > kProblemsShown) text << "; and " << problems - kProblemsShown << " more";
-  TILEWRIGHT_CHECK("load_state_dict", problems == 0, source, ": ", text.str());
+  std::string text;
+  append(text, unfit);
+  if (strict) append(text, missing);
+  if (strict) append(text, unexpected);
+  TILEWRIGHT_CHECK("load_state_dict", text.empty(), source, ": ", text);
+}
+
+void load_state_dict(torch::nn::Module& module, const StateDict& state, const std::string& source) {
+  const auto own = state_dict(module);
+  check_state_dict(own, state, source);
   torch::NoGradGuard no_grad;
   for (const auto& item : own) {
     if (const auto* given = state.find(item.key())) item.value().copy_(*given);
@@ -96,17 +99,7 @@ void save_module(const torch::nn::Module& module, const std::string& path) {
 }
 
 void load_module(torch::nn::Module& module, const std::string& path) {
-  TILEWRIGHT_CHECK("load_module", std::filesystem::is_regular_file(path), "no file ", path);
-  torch::serialize::InputArchive archive;
-  try {
-    archive.load_from(path, torch::Device(torch::kCPU));
-  } catch (const c10::Error& error) {
-    TILEWRIGHT_CHECK("load_module", false, path,
-                     " is not a torch archive: ", error.what_without_backtrace());
-  }
-  StateDict state;
-  collect(archive, "", state);
-  load_state_dict(module, state, path);
+  load_state_dict(module, read_checkpoint(path, "load_module"), path);
 }
 
 }  // namespace tilewright

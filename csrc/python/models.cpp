@@ -2,7 +2,9 @@
 #include <torch/extension.h>
 
 #include "tilewright/core/check.h"
+#include "tilewright/models/checkpoint.h"
 #include "tilewright/models/faster_rcnn.h"
+#include "tilewright/models/layout.h"
 #include "tilewright/models/state.h"
 #include "tilewright/python/bind.h"
 
@@ -18,6 +20,11 @@ void visit_options(FasterRCNNOptions& options, Visit&& visit) {
   visit("max_size", options.max_size());
   visit("image_mean", options.image_mean());
   visit("image_std", options.image_std());
+  visit("resnet_depth", options.resnet_depth());
+  visit("frozen_batch_norm", options.frozen_batch_norm());
+  visit("batch_norm_eps", options.batch_norm_eps());
+  visit("trainable_backbone_layers", options.trainable_backbone_layers());
+  visit("feature_level", options.feature_level());
   visit("fpn_channels", options.fpn_channels());
   visit("representation_size", options.representation_size());
   visit("anchor_sizes", options.anchor_sizes());
@@ -112,7 +119,11 @@ py::tuple forward(FasterRCNNImpl& model, const std::vector<torch::Tensor>& image
 StateDict state_from(const py::dict& tensors) {
   StateDict state;
   for (const auto& [key, value] : tensors) {
-    state.insert(key.cast<std::string>(), value.cast<torch::Tensor>());
+    const auto name = py::str(key).cast<std::string>();
+    TORCH_CHECK_TYPE(THPVariable_Check(value.ptr()), "tilewright::load_state_dict: entry ", name,
+                     " must be a tensor, got ", std::string(py::str(py::type::of(value))),
+                     " (of a checkpoint with more than weights, take the dict of weights)");
+    state.insert(name, value.cast<torch::Tensor>());
   }
   return state;
 }
@@ -126,6 +137,13 @@ at::ScalarType dtype_from(const py::object& dtype) {
   TORCH_CHECK_TYPE(THPDtype_Check(dtype.ptr()), "dtype must be a torch.dtype, got ",
                    std::string(py::str(py::type::of(dtype))));
   return reinterpret_cast<THPDtype*>(dtype.ptr())->scalar_type;
+}
+
+at::MemoryFormat format_from(const py::object& format) {
+  TORCH_CHECK_TYPE(THPMemoryFormat_Check(format.ptr()),
+                   "memory_format must be a torch.memory_format, got ",
+                   std::string(py::str(py::type::of(format))));
+  return reinterpret_cast<THPMemoryFormat*>(format.ptr())->memory_format;
 }
 
 // Module::to would turn the integer buffers of batch norm into floating ones.
@@ -154,8 +172,19 @@ void bind_module_interface(py::class_<FasterRCNNImpl, std::shared_ptr<FasterRCNN
           "save", [](const Model& m, const std::string& path) { save_module(m, path); },
           py::arg("path"), "Writes a torch archive, which tilewright::load_module reads in C++.")
       .def(
-          "load", [](Model& m, const std::string& path) { load_module(m, path); }, py::arg("path"),
-          "Reads what save wrote.")
+          "load",
+          [](std::shared_ptr<Model> m, const py::object& path) {
+            // Python's reader knows one format more: an OrderedDict that torch.save wrote.
+            const auto tensors = py::module_::import("tilewright.models.checkpoint")
+                                     .attr("read_checkpoint")(path, "load_module")
+                                     .cast<py::dict>();
+            load_state_dict(*m, state_from(tensors), py::str(path));
+            return m;
+          },
+          py::arg("path"),
+          "Loads what save, torch.jit.save or torch.save(state_dict) wrote; an error names the "
+          "file "
+          "and the keys, and nothing was written then.")
       .def(
           "train",
           [](std::shared_ptr<Model> m, bool mode) {
@@ -172,17 +201,29 @@ void bind_module_interface(py::class_<FasterRCNNImpl, std::shared_ptr<FasterRCNN
       .def_property_readonly("training", [](const Model& m) { return m.is_training(); })
       .def(
           "to",
-          [](std::shared_ptr<Model> m, const py::object& device, const py::object& dtype) {
+          [](std::shared_ptr<Model> m, const py::object& device, const py::object& dtype,
+             const py::object& memory_format) {
             // As torch.nn.Module.to: a dtype may come first.
             const bool only_dtype = THPDtype_Check(device.ptr());
             if (!device.is_none() && !only_dtype) m->to(device_from(device));
             if (only_dtype) convert_floating(*m, dtype_from(device));
             if (!dtype.is_none()) convert_floating(*m, dtype_from(dtype));
+            if (!memory_format.is_none()) set_memory_format(*m, format_from(memory_format));
             return m;
           },
           py::arg("device") = py::none(), py::arg("dtype") = py::none(),
-          "Moves all parameters and buffers to `device` (a string will do), and converts the "
-          "floating ones to `dtype`; to(dtype) alone works too.");
+          py::arg("memory_format") = py::none(),
+          "Moves all parameters and buffers to `device` (a string will do), converts the floating "
+          "ones to `dtype`, and lays out weights as `memory_format`; to(dtype) alone works too.")
+      .def(
+          "fold_batch_norm",
+          [](std::shared_ptr<Model> m) {
+            m->fold_batch_norm();
+            return m;
+          },
+          "For inference, in evaluation mode: writes batch norms into the convolutions before "
+          "them. "
+          "The model cannot train afterwards.");
 }
 
 }  // namespace
@@ -190,7 +231,7 @@ void bind_module_interface(py::class_<FasterRCNNImpl, std::shared_ptr<FasterRCNN
 void bind_models(py::module_& m) {
   py::class_<FasterRCNNImpl, std::shared_ptr<FasterRCNNImpl>> model(
       m, "FasterRCNN",
-      "Faster R-CNN with a ResNet-18 and a feature pyramid, implemented in C++.\n\n"
+      "Faster R-CNN with a ResNet, implemented in C++.\n\n"
       "FasterRCNN(num_classes, **options): num_classes counts the background. The options are "
       "those of torchvision's FasterRCNN, described in tilewright/models/faster_rcnn_options.h; "
       "the attribute `options` shows their values.");
@@ -207,6 +248,20 @@ void bind_models(py::module_& m) {
       .def("__call__", &forward, py::arg("images"), py::arg("targets") = py::none())
       .def_property_readonly("options", &options_of);
   bind_module_interface(model);
+  m.def(
+      "read_checkpoint",
+      [](const std::string& path, const std::string& caller) {
+        return dict_of(read_checkpoint(path, caller.c_str()));
+      },
+      py::arg("path"), py::arg("caller"),
+      "The named tensors of a file of weights (tilewright/models/checkpoint.h).");
+  m.def(
+      "check_state_dict",
+      [](const py::dict& own, const py::dict& state, const std::string& source, bool strict) {
+        check_state_dict(state_from(own), state_from(state), source, strict);
+      },
+      py::arg("own"), py::arg("state"), py::arg("source"), py::arg("strict"),
+      "Raises where state does not fit own (tilewright/models/state.h).");
 }
 
 }  // namespace tilewright

@@ -5,7 +5,9 @@ that end in ``Cpp``) and as a thin Python module that can be scripted and export
 """
 
 from tilewright._C import FasterRCNN as FasterRCNNCpp
+from tilewright.models.checkpoint import read_checkpoint
 from tilewright.models.faster_rcnn import FasterRCNN
+from tilewright.models.resnet import ResNetBackbone
 from tilewright.models.resnet_fpn import ResNetFpnBackbone
 
-__all__ = ["FasterRCNN", "FasterRCNNCpp", "ResNetFpnBackbone"]
+__all__ = ["FasterRCNN", "FasterRCNNCpp", "ResNetBackbone", "ResNetFpnBackbone", "read_checkpoint"]

@@ -6,9 +6,23 @@ Weights travel between this module, the C++ one and torchvision's under the same
 import torch
 from torch import Tensor, nn
 
+from tilewright import _C
+from tilewright.models.checkpoint import read_checkpoint
+from tilewright.models.resnet import ResNetBackbone
 from tilewright.models.resnet_fpn import ResNetFpnBackbone
 from tilewright.models.roi_heads import RoIHeads
 from tilewright.models.rpn import RegionProposalNetwork
+
+
+def _default_backbone(feature_level: int, fpn_channels: int, **options) -> nn.Module:
+    if not 0 <= feature_level <= 4:
+        raise ValueError(
+            "tilewright::FasterRCNN: feature_level must be 0 (a pyramid) or a stage from 1 to 4, "
+            f"got {feature_level}"
+        )
+    if feature_level > 0:
+        return ResNetBackbone(stages=feature_level, **options)
+    return ResNetFpnBackbone(out_channels=fpn_channels, **options)
 
 
 class FasterRCNN(nn.Module):
@@ -19,7 +33,8 @@ class FasterRCNN(nn.Module):
     in evaluation mode an empty dict, and for each image a dict of boxes (D, 4) in pixels of the
     image as given, labels (D,) and scores (D,), best first.
 
-    Images are (3, H, W) tensors in [0, 1] and may differ in size. Targets, needed in training mode
+    Images are (3, H, W) tensors in [0, 1], of the dtype of the parameters (under autocast: of any),
+    and may differ in size. Targets, needed in training mode
     and ignored otherwise, are dicts of boxes (G, 4) with x2 > x1 and y2 > y1, and labels (G,) int64
     in [1, num_classes). The anchors and boxes that enter the losses are drawn with torch.rand, so
     torch.manual_seed repeats a step.
@@ -30,7 +45,16 @@ class FasterRCNN(nn.Module):
         max_size: longest length of the longer side.
         image_mean: subtracted from each channel.
         image_std: by which each channel is divided then.
-        fpn_channels: channels of the feature pyramid (default backbone only).
+        resnet_depth: layers of the default backbone: 18, 34, 50 or 101.
+        frozen_batch_norm: its batch norm has fixed weights and statistics, as torchvision's
+            FrozenBatchNorm2d.
+        batch_norm_eps: added to the variance; 0 for torchvision's first COCO weights of a
+            ResNet-50.
+        trainable_backbone_layers: how many of its stem and four stages learn, counted from the
+            last.
+        feature_level: 0 for a feature pyramid over all stages; 1 to 4 for the map of this stage
+            alone, of stride 4, 8, 16 or 32 (anchor_sizes is one list then).
+        fpn_channels: channels of the feature pyramid.
         representation_size: width of the box head.
         anchor_sizes: side lengths in pixels, one list per feature level.
         aspect_ratios: height / width of the anchors, at each level.
@@ -54,7 +78,7 @@ class FasterRCNN(nn.Module):
         bbox_reg_weights: weights of (dx, dy, dw, dh) in the box head's regression.
         backbone: a scriptable module from (B, 3, H, W) to a list of maps, finest first, with the
             attributes ``out_channels``, ``num_levels`` and ``roi_strides`` (see ResNetFpnBackbone).
-            Default: ResNet-18 with a feature pyramid, initialised for training from scratch.
+            Default: the ResNet that the options describe, initialised for training from scratch.
     """
 
     def __init__(
@@ -65,6 +89,11 @@ class FasterRCNN(nn.Module):
         max_size: int = 1333,
         image_mean: tuple[float, ...] = (0.485, 0.456, 0.406),
         image_std: tuple[float, ...] = (0.229, 0.224, 0.225),
+        resnet_depth: int = 18,
+        frozen_batch_norm: bool = False,
+        batch_norm_eps: float = 1e-5,
+        trainable_backbone_layers: int = 5,
+        feature_level: int = 0,
         fpn_channels: int = 256,
         representation_size: int = 1024,
         anchor_sizes: tuple[tuple[float, ...], ...] = ((32,), (64,), (128,), (256,), (512,)),
@@ -90,13 +119,21 @@ class FasterRCNN(nn.Module):
         backbone: nn.Module | None = None,
     ):
         super().__init__()
+        self.folded = False
         if num_classes < 2:
             raise ValueError(
                 "tilewright::FasterRCNN: num_classes counts the background and must be at least 2, "
                 f"got {num_classes}"
             )
         if backbone is None:
-            backbone = ResNetFpnBackbone(out_channels=fpn_channels)
+            backbone = _default_backbone(
+                feature_level,
+                fpn_channels,
+                depth=resnet_depth,
+                frozen_batch_norm=frozen_batch_norm,
+                batch_norm_eps=batch_norm_eps,
+                trainable_layers=trainable_backbone_layers,
+            )
         if len(anchor_sizes) != backbone.num_levels:
             raise ValueError(
                 "tilewright::FasterRCNN: anchor_sizes must have one list for each of the "
@@ -147,7 +184,12 @@ class FasterRCNN(nn.Module):
         self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None
     ) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
         resized = torch.ops.tilewright.resize_images(
-            images, self.image_mean, self.image_std, self.min_size, self.max_size
+            images,
+            self.image_mean,
+            self.image_std,
+            self.min_size,
+            self.max_size,
+            self.rpn.head.cls_logits.weight,
         )
         gt_boxes: list[Tensor] = []
         gt_labels: list[Tensor] = []
@@ -188,3 +230,40 @@ class FasterRCNN(nn.Module):
             boxes, labels, images, resized, self.num_classes
         )
         return boxes, labels
+
+    def fold_batch_norm(self) -> "FasterRCNN":
+        """For inference: writes batch norms into the convolutions before them.
+
+        Call it in evaluation mode, before scripting or exporting. Of each batch norm a bias stays,
+        under its name. The model cannot train afterwards.
+        """
+        if self.training:
+            raise RuntimeError(
+                "tilewright::FasterRCNN: fold_batch_norm is for inference: call eval() first"
+            )
+        self.backbone.fold_batch_norm()
+        self.folded = True
+        return self
+
+    def train(self, mode: bool = True) -> "FasterRCNN":
+        if mode and self.folded:
+            raise RuntimeError(
+                "tilewright::FasterRCNN: batch norm was folded into the convolutions: this model "
+                "cannot train any more"
+            )
+        return super().train(mode)
+
+    def load_state_dict(self, state_dict, strict: bool = True, assign: bool = False):
+        """As torch.nn.Module's, but checked as a whole before anything is written."""
+        return self._load(state_dict, "state dict", strict, assign)
+
+    def load(self, path) -> "FasterRCNN":
+        """Loads a file of weights: see read_checkpoint. Every key and shape must fit."""
+        self._load(read_checkpoint(path, "load_module"), str(path))
+        return self
+
+    def _load(self, state, source: str, strict: bool = True, assign: bool = False):
+        own = {name: value.detach() for name, value in self.state_dict().items()}
+        _C.check_state_dict(own, dict(state), source, strict)
+        # What the check lets pass beyond torch's: counters of batches that frozen batch norm lacks.
+        return super().load_state_dict(state, strict=False, assign=assign)

@@ -15,7 +15,7 @@ class TwoMlpHead(nn.Module):
         self.fc7 = nn.Linear(representation_size, representation_size)
 
     def forward(self, pooled: Tensor) -> Tensor:
-        return self.fc7(self.fc6(pooled.flatten(1)).relu()).relu()
+        return self.fc7(self.fc6(pooled.flatten(1)).relu_()).relu_()
 
 
 class FastRcnnPredictor(nn.Module):

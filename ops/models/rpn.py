@@ -12,7 +12,7 @@ class RpnHead(nn.Module):
     def __init__(self, channels: int, num_anchors: int):
         super().__init__()
         self.conv = nn.Sequential(
-            nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU())
+            nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(inplace=True))
         )
         self.cls_logits = nn.Conv2d(channels, num_anchors, 1)
         self.bbox_pred = nn.Conv2d(channels, num_anchors * 4, 1)
