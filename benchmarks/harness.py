@@ -1,6 +1,7 @@
-"""Times contenders against each other: interleaved in one process, medians and ratios, JSON and a
-plot."""
+"""Times contenders against each other: interleaved in one process, medians and ratios, memory, JSON
+and a plot. As a program, writes the recorded tables into README.md."""
 
+import ctypes
 import json
 import platform
 import statistics
@@ -12,6 +13,7 @@ import torch
 import tilewright
 
 RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parent.parent / "README.md"
 
 
 def machine():
@@ -51,13 +53,37 @@ def measure(contenders, seconds=3.0, most=25, device="cpu"):
     return times
 
 
+def resident(field):
+    """MB of this process: VmRSS now, VmHWM at most since the last reset."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) / 1024
+    return None
+
+
+def peak_memory(function):
+    """MB that a call takes beyond what was there before, its result included; None where the
+    system does not tell."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts anew
+        before = resident("VmRSS")
+        function()
+        return resident("VmHWM") - before
+    except (OSError, AttributeError, TypeError):
+        return None
+
+
 class Table:
     """Rows of "peer against ours", printed as they come, written as JSON and drawn at the end."""
 
     def __init__(self, name, peer):
         self.name, self.peer, self.rows = name, peer, []
         print(json.dumps(machine()))
-        print(f"{'work':58} {'threads':>7} {peer:>12} {'tilewright':>12} {'ratio':>7}")
+        print(
+            f"{'work':58} {'threads':>7} {peer:>18} {'tilewright':>12} {'ratio':>7}"
+            f" {'extra MB, peer / ours':>22}"
+        )
 
     def add(self, work, threads, contenders, device="cpu", **options):
         """contenders: {"peer": f, "ours": g}, or {"ours": g} where the peer has nothing like it."""
@@ -69,12 +95,16 @@ class Table:
         peer = statistics.median(times["peer"]) if "peer" in times else None
         row = {"work": work, "threads": threads, "ours_ms": ours, "peer_ms": peer}
         row |= {"ratio": peer / ours if peer else None, "repeats": len(times["ours"])}
+        if device == "cpu":
+            row |= {f"{name}_mb": peak_memory(function) for name, function in contenders.items()}
         self.rows.append(row)
         shown = (
-            f"{peer:10.2f}ms {ours:10.2f}ms {peer / ours:6.1f}x"
+            f"{peer:16.2f}ms {ours:10.2f}ms {peer / ours:6.1f}x"
             if peer
-            else f"{'-':>12} {ours:10.2f}ms"
+            else f"{'-':>18} {ours:10.2f}ms {'':7}"
         )
+        memory = [row.get(name) for name in ("peer_mb", "ours_mb")]
+        shown += " {:>12} / {:>7}".format(*("-" if m is None else f"{m:.1f}" for m in memory))
         print(f"{work:58} {threads:7} {shown}", flush=True)
 
     def save(self):
@@ -109,3 +139,44 @@ class Table:
         axes.margins(x=0.08)
         figure.tight_layout()
         figure.savefig(RESULTS / f"{self.name}.png", dpi=120)
+
+
+def markdown(name):
+    """The table of a results file: medians at the most threads, ratios at each count."""
+    data = json.loads((RESULTS / f"{name}.json").read_text())
+    works = {}
+    for row in data["rows"]:
+        works.setdefault(row["work"], {})[row["threads"]] = row
+    counts = sorted({row["threads"] for row in data["rows"]})
+    most = counts[-1]
+    lines = [
+        f"| work | {data['peer']}, {most} threads | tilewright, {most} threads | "
+        f"faster, {' / '.join(map(str, counts))} threads |",
+        "|---|---|---|---|",
+    ]
+    for work, rows in works.items():
+        row = rows[max(rows)]
+        peer = "" if row["peer_ms"] is None else f"{_digits(row['peer_ms'])} ms"
+        ratios = [f"{rows[c]['ratio']:.1f}x" for c in counts if c in rows and rows[c]["ratio"]]
+        lines.append(f"| {work} | {peer} | {_digits(row['ours_ms'])} ms | {' / '.join(ratios)} |")
+    return "\n".join(
+        [f"{data['machine']['cpu']}, {data['machine']['kernels']} kernels:", "", *lines]
+    )
+
+
+def _digits(value):
+    return f"{value:.0f}" if value >= 10 else f"{value:.2f}"
+
+
+def with_tables(text):
+    """`text` with what stands between `<!-- table NAME -->` and `<!-- end -->` made anew."""
+    parts = text.split("<!-- table ")
+    for i, part in enumerate(parts[1:], 1):
+        name, rest = part.split(" -->", 1)
+        after = rest.split("<!-- end -->", 1)[1]
+        parts[i] = f"{name} -->\n{markdown(name)}\n<!-- end -->{after}"
+    return "<!-- table ".join(parts)
+
+
+if __name__ == "__main__":
+    README.write_text(with_tables(README.read_text()))
