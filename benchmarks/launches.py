@@ -64,10 +64,17 @@ def boxes(generator):
         tilewright.batched_nms(candidates, scores, classes, 0.5)
 
 
+# Of tilewright_simt::memory_report.
 FIELDS = (
-    "block_threads shared_bytes global_requests sectors fewest_sectors shared_requests wavefronts "
-    "fewest_wavefronts"
-).split()
+    "block_threads",
+    "shared_bytes",
+    "global_requests",
+    "sectors",
+    "fewest_sectors",
+    "shared_requests",
+    "wavefronts",
+    "fewest_wavefronts",
+)
 
 
 def trace():

@@ -31,13 +31,13 @@ CLASSES = {
     "local": "LDL STL",
     "constant": "LDC ULDC LDCU",
     "matrix": "HMMA IMMA DMMA QGMMA HGMMA IGMMA BGMMA",
-    "float": "FADD FMUL FFMA FSETP FSEL FMNMX FCHK FSET FSWZADD FADD2 FFMA2 HADD2 HMUL2 HFMA2 HSETP2 "
-    "HMNMX2",
+    "float": "FADD FMUL FFMA FSETP FSEL FMNMX FCHK FSET FSWZADD FADD2 FFMA2 HADD2 HMUL2 HFMA2 "
+    "HSETP2 HMNMX2",
     "double": "DADD DMUL DFMA DSETP",
     "special": "MUFU",
     "convert": "F2F F2I I2F F2FP I2FP I2I FRND F2IP",
-    "control": "BRA BRX CALL RET EXIT BSSY BSYNC BREAK WARPSYNC BAR BMOV NOP YIELD DEPBAR LDGDEPBAR "
-    "MEMBAR ERRBAR CCTL JMP KILL PLOP3 VOTE VOTEU SHFL MATCH REDUX",
+    "control": "BRA BRX CALL RET EXIT BSSY BSYNC BREAK WARPSYNC BAR BMOV NOP YIELD DEPBAR "
+    "LDGDEPBAR MEMBAR ERRBAR CCTL JMP KILL PLOP3 VOTE VOTEU SHFL MATCH REDUX",
 }
 CLASS_OF = {name: kind for kind, names in CLASSES.items() for name in names.split()}
 
@@ -115,7 +115,8 @@ def mix(code):
     return Counter(CLASS_OF.get(name, "integer") for _, name, _ in code)
 
 
-def _code(listing):
+def instructions(listing):
+    """[(address, name, branch target or None)] of a function in nvdisasm's words."""
     code = []
     for line in re.findall(r"^ +/\*[0-9a-f]{4,}\*/ .*?;", listing, re.M):
         address, text = re.match(r" +/\*([0-9a-f]+)\*/ +(.*);", line).groups()
@@ -150,7 +151,7 @@ def analyse(library):
     for part in listing.split("Fatbin elf code:")[1:]:
         arch = re.search(r"arch = (sm_\w+)", part)[1]
         for body in part.split("Function : ")[1:]:
-            name, code = body.split("\n", 1)[0].strip(), _code(body)
+            name, code = body.split("\n", 1)[0].strip(), instructions(body)
             loops = inner_loops(code)
             widest = max(loops, key=len, default=[])
             result[name, arch] |= {

@@ -81,6 +81,8 @@ def pytest_collection_modifyitems(config, items):
 def pytest_report_header():
     order = os.environ.get("TILEWRIGHT_SIMT_ORDER", "0")
     machine = f"{MACHINE}, order {order}" if MACHINE == "simt" else MACHINE
+    if MACHINE == "simt" and torch.ops.tilewright_simt.is_checked():
+        machine += ", every access checked"
     return f"tilewright {tilewright.__version__} on {machine}, torch {torch.__version__}"
 
 

@@ -8,7 +8,7 @@
 // exited do not count. So is a warp primitive whose mask names lanes that never come.
 // __activemask() names only the caller, and a shuffle from an absent lane yields NaN. Launches keep
 // to the limits of sm_80. The order of blocks and threads is permuted by a seed
-// (TILEWRIGHT_SIMT_ORDER, or set_order).
+// (TILEWRIGHT_SIMT_ORDER, or set_order). On request every access is checked (checker.h).
 #pragma once
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
