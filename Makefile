@@ -20,7 +20,7 @@ endif
 CMAKE_DIR := build/cmake
 INSTALLED := build/.installed$(if $(VENV),,-here)
 
-.PHONY: build test demo bench compat lint format clean
+.PHONY: build test sanitize demo bench compat lint format clean
 
 build: $(ENVIRONMENT) $(INSTALLED)
 	@cmake --build $(CMAKE_DIR) --target install -- $(if $(wildcard $(CMAKE_DIR)/build.ninja),--quiet,--silent) \
@@ -49,6 +49,9 @@ endif
 
 test: build
 	$(RUN) tests/run.py
+
+sanitize: build
+	$(RUN) tests/sanitize.py
 
 demo: build
 	$(RUN) examples/train_detector.py $(if $(DATA),--data "$(DATA)") $(DEMO_ARGS)

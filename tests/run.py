@@ -1,10 +1,10 @@
 """Runs every test suite of the project, one after another, and sums them up in the last line.
 
-The Python tests run on the CPU, then those of kernels on the emulated CUDA device, and a subset of
-these under further orders of threads and blocks, and all of them once more while every access
-of device code is checked. With TILEWRIGHT_DEVICE=cuda they run on the GPU
-instead. What is not built here (no GoogleTest, no Boost.Context) is left out with a line; where CI
-is set, that is a failure.
+The C++ tests run twice, the second time under the sanitizers (sanitize.py). The Python tests run on
+the CPU, then those of kernels on the emulated CUDA device, a subset of these under further orders
+of threads and blocks, and all of them once more while every access of device code is checked. With
+TILEWRIGHT_DEVICE=cuda they run on the GPU instead. What is not built here (no GoogleTest, no
+Boost.Context) is left out with a line; where CI is set, that is a failure.
 """
 
 import os
@@ -14,6 +14,8 @@ import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+
+import sanitize
 
 ROOT = Path(__file__).parent.parent
 BUILD = ROOT / "build" / "cmake"
@@ -44,6 +46,10 @@ def suites():
     if os.environ.get("TILEWRIGHT_DEVICE") == "cuda":
         python("python-cuda", TILEWRIGHT_DEVICE="cuda")
         return found, left_out
+    sanitized = sanitize.suites(RESULTS)
+    found += sanitized
+    if not sanitized:
+        left_out.append("sanitized: GoogleTest or the sanitizers are missing")
     python("python-cpu", TILEWRIGHT_DEVICE="cpu")
     if (ROOT / "ops" / "lib" / "libtilewright_simt.so").exists():
         first, *others = ORDERS

@@ -4,12 +4,13 @@
 readers. What is wrong with the files is in their `problems`.
 """
 
-from .annotated import AnnotatedImages, Classes, without_ignored
+from .annotated import AnnotatedImages, without_ignored
 from .coco import CocoDataset
 from .digits import CLASS_NAMES, Digits, load_split
 from .folders import Split, open_folder
 from .images import ImageError, read_image
 from .problems import DataError, Problem, summarize
+from .records import Classes
 from .scenes import DigitScenes, collate
 from .voc import VocDataset
 

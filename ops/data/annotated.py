@@ -1,6 +1,6 @@
 """Annotated image files as a detector's data set: what the readers of COCO and VOC share.
 
-A reader turns its files into `Record`s; here they are checked against the images, and served.
+A reader turns its files into records; here they are checked against the images, and served.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 
 from .images import ImageError, image_size, read_image
 from .problems import DataError, Problem, summarize
+from .records import Annotation, Classes, Record
 
 SLACK = 1.0
 """Pixels by which a box may reach over the image's edge before that is a problem; it is clipped."""
@@ -28,59 +29,19 @@ CHECKS = ("headers", "pixels")
 
 
 @dataclass(frozen=True)
-class Classes:
-    """Class names, and the numbers that files give them.
-
-    Attributes:
-        names: name of every label; label 0 is "background".
-        categories: the file's category (COCO: its id, VOC: its name) of labels 1, 2, ...
-    """
-
-    names: tuple[str, ...]
-    categories: tuple[Any, ...]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_labels", {c: i for i, c in enumerate(self.categories, 1)})
-
-    def label(self, category: Any) -> int | None:
-        """The label of a file's category, None where it is unknown."""
-        return self._labels.get(category)
-
-    def category(self, label: int) -> Any:
-        """The file's category of a label in [1, len(names))."""
-        if not 1 <= label <= len(self.categories):
-            raise ValueError(
-                f"tilewright.data: label must be in [1, {len(self.categories)}], got {label}"
-            )
-        return self.categories[label - 1]
-
-
-@dataclass(frozen=True)
-class Annotation:
-    """One object as its file has it: `box` is x1, y1, x2, y2 in pixels, not yet checked."""
-
-    file: str
-    place: str
-    box: tuple[float, float, float, float]
-    label: int
-    area: float | None = None
-    crowd: bool = False
-    difficult: bool = False
-
-
-@dataclass(frozen=True)
-class Record:
-    """One image: its id in the data set, its file, the size that the annotation claims (0: none),
-    and where the annotation says so."""
+class _Item:
+    """A checked record: the image's own size, and arrays in place of a million small objects."""
 
     id: Any
     path: str
-    width: int = 0
-    height: int = 0
-    file: str = ""
-    place: str = ""
-    annotations: list[Annotation] = field(default_factory=list)
-    turn: bool = True
+    width: int
+    height: int
+    turn: bool
+    boxes: np.ndarray  # (G, 4) float32
+    labels: np.ndarray  # (G,) int64
+    area: np.ndarray  # (G,) float32
+    crowd: np.ndarray  # (G,) bool
+    difficult: np.ndarray  # (G,) bool
 
 
 class AnnotatedImages(Dataset):
@@ -113,18 +74,18 @@ class AnnotatedImages(Dataset):
         self.name = name
         self.classes = classes
         self.problems = list(problems)
-        self._records: list[Record] = []
+        self._items: list[_Item] = []
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             checked: Iterable[Any] = pool.map(lambda r: _check_image(r, check == "pixels"), records)
-            for record, found in (
-                checked if progress is None else progress(_Sized(checked, records))
-            ):
+            if progress is not None:
+                checked = progress(_Sized(checked, len(records)))
+            for item, found in checked:
                 self.problems += found
-                if record is not None:
-                    self._records.append(record)
+                if item is not None:
+                    self._items.append(item)
         if strict and self.problems:
             raise DataError(f"tilewright.data: {name}: {summarize(self.problems, 5)}")
-        if not self._records:
+        if not self._items:
             raise DataError(
                 f"tilewright.data: {name}: no image can be used; {summarize(self.problems, 5)}"
             )
@@ -136,10 +97,10 @@ class AnnotatedImages(Dataset):
 
     @property
     def image_ids(self) -> list[Any]:
-        return [record.id for record in self._records]
+        return [item.id for item in self._items]
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._items)
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Reads image `index`; ImageError, naming the file, where that fails after all."""
@@ -148,46 +109,45 @@ class AnnotatedImages(Dataset):
                 f"tilewright.data: index {index} is out of range for {len(self)} images"
             )
         index %= len(self)
-        record = self._records[index]
-        image = read_image(record.path, turn=record.turn)
-        if image.shape[1:] != (record.height, record.width):
+        item = self._items[index]
+        image = read_image(item.path, turn=item.turn)
+        if image.shape[1:] != (item.height, item.width):
             raise ImageError(
-                f"{record.path}: the image was {record.width} x {record.height} when the data set "
+                f"{item.path}: the image was {item.width} x {item.height} when the data set "
                 f"was opened, and is {image.shape[2]} x {image.shape[1]} now"
             )
         return image, self.target(index)
 
     def target(self, index: int) -> dict[str, Tensor]:
         """The target of item `index`, without reading its image."""
-        record = self._records[index]
-        rows = record.annotations
+        item = self._items[index]
         return {
-            "boxes": torch.tensor([row.box for row in rows], dtype=torch.float32).reshape(-1, 4),
-            "labels": torch.tensor([row.label for row in rows], dtype=torch.int64),
-            "area": torch.tensor([row.area for row in rows], dtype=torch.float32),
-            "iscrowd": torch.tensor([row.crowd for row in rows], dtype=torch.bool),
-            "difficult": torch.tensor([row.difficult for row in rows], dtype=torch.bool),
-            "image_id": torch.tensor(record.id if isinstance(record.id, int) else index),
+            "boxes": torch.tensor(item.boxes),
+            "labels": torch.tensor(item.labels),
+            "area": torch.tensor(item.area),
+            "iscrowd": torch.tensor(item.crowd),
+            "difficult": torch.tensor(item.difficult),
+            "image_id": torch.tensor(item.id if isinstance(item.id, int) else index),
         }
 
     def path(self, index: int) -> str:
         """The file of image `index`."""
-        return self._records[index].path
+        return self._items[index].path
 
     def size(self, index: int) -> tuple[int, int]:
         """Width and height of image `index`, without reading it."""
-        return self._records[index].width, self._records[index].height
+        return self._items[index].width, self._items[index].height
 
     def subset(self, indices: Iterable[int]) -> AnnotatedImages:
         """The same data set with only these images, in this order."""
         other = copy.copy(self)
-        other._records = [self._records[i] for i in indices]
+        other._items = [self._items[i] for i in indices]
         return other
 
     def report(self) -> str:
         """What is in the data set, and what is wrong with it, in a few lines."""
-        objects = sum(len(record.annotations) for record in self._records)
-        empty = sum(not record.annotations for record in self._records)
+        objects = sum(len(item.labels) for item in self._items)
+        empty = sum(not len(item.labels) for item in self._items)
         return (
             f"{self.name}: {_count(len(self), 'image')} ({empty} without objects), "
             f"{_count(objects, 'object')} of "
@@ -209,8 +169,8 @@ def _count(number: int, one: str, many: str = "") -> str:
 class _Sized:
     """An iterator that says how long it is, for progress bars."""
 
-    def __init__(self, iterator: Iterable[Any], of: Sequence[Any]) -> None:
-        self._iterator, self._length = iterator, len(of)
+    def __init__(self, iterator: Iterable[Any], length: int) -> None:
+        self._iterator, self._length = iterator, length
 
     def __len__(self) -> int:
         return self._length
@@ -219,8 +179,8 @@ class _Sized:
         return iter(self._iterator)
 
 
-def _check_image(record: Record, pixels: bool) -> tuple[Record | None, list[Problem]]:
-    """The record with the image's true size and its boxes checked, or None; and what is wrong."""
+def _check_image(record: Record, pixels: bool) -> tuple[_Item | None, list[Problem]]:
+    """The record checked against its image, or None; and what is wrong."""
     lost = f"image left out with {len(record.annotations)} annotations"
     try:
         width, height, sideways = image_size(record.path)
@@ -243,11 +203,23 @@ def _check_image(record: Record, pixels: bool) -> tuple[Record | None, list[Prob
         if problem is not None:
             problems.append(problem)
         if box is not None:
-            area = annotation.area
-            if area is None:
-                area = (box[2] - box[0]) * (box[3] - box[1])
-            kept.append(replace(annotation, box=box, area=area))
-    return replace(record, width=width, height=height, annotations=kept, turn=turn), problems
+            kept.append((annotation, box))
+    boxes = np.array([box for _, box in kept], dtype=np.float32).reshape(-1, 4)
+    own = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1).tolist()
+    area = [own[i] if row.area is None else row.area for i, (row, _) in enumerate(kept)]
+    item = _Item(
+        record.id,
+        record.path,
+        width,
+        height,
+        turn,
+        boxes,
+        np.array([row.label for row, _ in kept], dtype=np.int64),
+        np.array(area, dtype=np.float32),
+        np.array([row.crowd for row, _ in kept], dtype=bool),
+        np.array([row.difficult for row, _ in kept], dtype=bool),
+    )
+    return item, problems
 
 
 def _check_box(

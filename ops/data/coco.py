@@ -10,8 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
-from .annotated import AnnotatedImages, Annotation, Classes, Record
+from .annotated import AnnotatedImages
 from .problems import DataError, Problem
+from .records import Annotation, Classes, Record
 
 _LISTS = ("images", "annotations", "categories")
 _PROBED = 50  # images that are looked for when a folder is chosen

@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .annotated import AnnotatedImages, Annotation, Classes, Record
+from .annotated import AnnotatedImages
 from .problems import DataError, Problem
+from .records import Annotation, Classes, Record
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 """Endings of files that are taken for images, in the order of preference."""

@@ -1,0 +1,61 @@
+"""What the readers of annotations hand on: classes, and images with their objects, as files say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Class names, and the numbers that files give them.
+
+    Attributes:
+        names: name of every label; label 0 is "background".
+        categories: the file's category (COCO: its id, VOC: its name) of labels 1, 2, ...
+    """
+
+    names: tuple[str, ...]
+    categories: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_labels", {c: i for i, c in enumerate(self.categories, 1)})
+
+    def label(self, category: Any) -> int | None:
+        """The label of a file's category, None where it is unknown."""
+        return self._labels.get(category)
+
+    def category(self, label: int) -> Any:
+        """The file's category of a label in [1, len(names))."""
+        if not 1 <= label <= len(self.categories):
+            raise ValueError(
+                f"tilewright.data: label must be in [1, {len(self.categories)}], got {label}"
+            )
+        return self.categories[label - 1]
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One object as its file has it: `box` is x1, y1, x2, y2 in pixels, not yet checked."""
+
+    file: str
+    place: str
+    box: tuple[float, float, float, float]
+    label: int
+    area: float | None = None
+    crowd: bool = False
+    difficult: bool = False
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image: its id in the data set, its file, the size that the annotation claims (0: none),
+    and where the annotation says so."""
+
+    id: Any
+    path: str
+    width: int = 0
+    height: int = 0
+    file: str = ""
+    place: str = ""
+    annotations: list[Annotation] = field(default_factory=list)

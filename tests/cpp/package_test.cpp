@@ -1,0 +1,44 @@
+// An AOTInductor package that calls tilewright's operators, run in a program without Python. The package
+// is written by tests/python/test_aoti.py, which starts this program with TILEWRIGHT_PACKAGE set.
+#include <gtest/gtest.h>
+#include <torch/csrc/inductor/aoti_package/model_package_loader.h>
+#include <torch/torch.h>
+
+#include <cstdlib>
+#include <vector>
+
+#include "tilewright/detection/boxes.h"
+#include "tilewright/detection/multiscale_roi_align.h"
+#include "tilewright/detection/nms.h"
+
+namespace {
+
+// What the exported module computes, by C++ calls: pools the boxes that suppression keeps.
+std::vector<torch::Tensor> eager(const std::vector<torch::Tensor>& inputs) {
+  const auto &fine = inputs[0], &coarse = inputs[1], &boxes = inputs[2], &scores = inputs[3];
+  const auto keep = tilewright::nms(boxes, scores, 0.5);
+  const auto rois = tilewright::boxes_to_rois({boxes.index_select(0, keep)});
+  return {keep, tilewright::multiscale_roi_align({fine, coarse}, rois, {0.25, 0.125}, 7, 7).relu()};
+}
+
+TEST(Package, GivesWhatTheOperatorsGive) {
+  const char* path = std::getenv("TILEWRIGHT_PACKAGE");
+  if (path == nullptr) GTEST_SKIP() << "TILEWRIGHT_PACKAGE names no package";
+  torch::inductor::AOTIModelPackageLoader loader(path);
+  torch::manual_seed(0);
+  for (const int64_t count : {5, 64, 300}) {  // the package was traced with another number of boxes
+    const auto corner = torch::rand({count, 2}) * 200;
+    const auto boxes = torch::cat({corner, corner + 4 + torch::rand({count, 2}) * 250}, 1);
+    const std::vector<torch::Tensor> inputs{
+        torch::randn({1, 16, 64, 64}), torch::randn({1, 16, 32, 32}), boxes, torch::rand({count})};
+    c10::InferenceMode inference;
+    const auto outputs = loader.run(inputs);
+    const auto expected = eager(inputs);
+    ASSERT_EQ(outputs.size(), 2u);
+    EXPECT_TRUE(torch::equal(outputs[0], expected[0]));
+    EXPECT_TRUE(torch::allclose(outputs[1], expected[1], 1e-6, 1e-6));
+    EXPECT_GT(expected[0].numel(), 1);
+  }
+}
+
+}  // namespace
