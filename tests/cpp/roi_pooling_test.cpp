@@ -85,9 +85,9 @@ TEST(RoiPooling, TrainsAConvolution) {
     torch::nn::Linear linear(3 * 2 * 2, 1);
     std::vector<torch::Tensor> parameters = conv->parameters();
     for (const auto& p : linear->parameters()) parameters.push_back(p);
-    torch::optim::SGD optimizer(parameters, 0.1);
+    torch::optim::SGD optimizer(parameters, 0.02);
     double first = 0, last = 0;
-    for (int step = 0; step < 60; ++step) {
+    for (int step = 0; step < 100; ++step) {
       optimizer.zero_grad();
       const auto pooled = one.pool(conv->forward(images), rois);
       const auto loss = torch::mse_loss(linear->forward(pooled.flatten(1)), target);
