@@ -25,7 +25,7 @@ class PsRoiCpu {
     for_channels(begin, end, p_.channels_last ? kLanes<T> : kPsRoiPieceChannels,
                  [this](T* map, int64_t image, int64_t c0, int64_t channels) {
                    if (p_.channels_last) {
-                     pack(map + c0, channels);
+                     pack(map + c0, image, channels);
                      pool_planes(image, c0, channels, planes_.data());
                    } else {
                      pool_planes(image, c0, channels, map + c0 * pixels_);
@@ -62,11 +62,17 @@ class PsRoiCpu {
     }
   }
 
-  // from: the first of `channels` channels of (H, W, C), to planes_: (channels, H, W).
-  void pack(const T* from, int64_t channels) {
+  // from: the first of `channels` channels of (H, W, C), to planes_: (channels, H, W). Only the rows
+  // that boxes look at, where one plan holds them all.
+  void pack(const T* from, int64_t image, int64_t channels) {
     planes_.resize(channels * pixels_);
-    for (int64_t i = 0; i < pixels_; ++i, from += p_.channels) {
-      for (int64_t c = 0; c < channels; ++c) planes_[c * pixels_ + i] = Acc(from[c]);
+    const bool all = plan_.build(p_, image, 0) == p_.num_rois;
+    const int64_t begin = all ? plan_.first_row() : 0;
+    const int64_t end = all ? min_of(plan_.last_row() + p_.width, pixels_) : pixels_;
+    for (int64_t i = begin; i < end; ++i) {
+      for (int64_t c = 0; c < channels; ++c) {
+        planes_[c * pixels_ + i] = Acc(from[i * p_.channels + c]);
+      }
     }
   }
 

@@ -41,6 +41,8 @@ class PsRoiPlan {
     x_bins_.clear();
     rows_.clear();
     columns_.clear();
+    first_row_ = p.height * p.width;
+    last_row_ = 0;
     const Acc* rois = static_cast<const Acc*>(p.rois);
     for (next_ = first; next_ < p.num_rois && bytes() < kPlanBytes; ++next_) {
       const Acc* roi = rois + 5 * next_;
@@ -65,6 +67,9 @@ class PsRoiPlan {
   }
   const PsRow<Acc>* rows() const { return rows_.data(); }
   const PsColumns<Acc>* columns() const { return columns_.data(); }
+  // Offsets of the first and the last row that any box takes.
+  int64_t first_row() const { return first_row_; }
+  int64_t last_row() const { return last_row_; }
 
  private:
   static constexpr int64_t kPlanBytes = 1 << 20;
@@ -110,6 +115,8 @@ class PsRoiPlan {
       }
     }
     rows_.push_back({offset, weight});
+    first_row_ = min_of(first_row_, offset);
+    last_row_ = max_of(last_row_, offset);
   }
 
   void add_column(int64_t begin, int64_t x, Acc weight, int64_t width) {
@@ -128,6 +135,7 @@ class PsRoiPlan {
   }
 
   int64_t image_ = -1, first_ = -1, next_ = 0;
+  int64_t first_row_ = 0, last_row_ = 0;
   Buffer<int64_t> boxes_;
   Buffer<Bin> y_bins_, x_bins_;
   Buffer<PsRow<Acc>> rows_;

@@ -70,10 +70,17 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """On the emulated device and on a GPU only tests of kernels differ from the CPU's run."""
-    if MACHINE == "cpu":
+    """On the emulated device and on a GPU only tests of kernels differ from the CPU's run; tests of
+    gigabytes are run where `-m large` asks for them."""
+    large = "large" in (config.option.markexpr or "")
+    if MACHINE == "cpu" and large:
         return
-    kept = [item for item in items if item.get_closest_marker("kernels") is not None]
+    kept = [
+        item
+        for item in items
+        if (MACHINE == "cpu" or item.get_closest_marker("kernels") is not None)
+        and (large or item.get_closest_marker("large") is None)
+    ]
     config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
     items[:] = kept
 
