@@ -5,7 +5,7 @@ them can be used inside ``torch.jit.script``, ``torch.compile`` and ``torch.expo
 NaN, infinite and degenerate boxes are in docs/detection.md.
 """
 
-from typing import List, Union  # noqa: UP035  (TorchScript reads these)
+from typing import List, Tuple, Union  # noqa: UP035  (TorchScript reads these)
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ __all__ = [
     "roi_align",
     "roi_align_rotated",
     "roi_pool",
+    "soft_nms",
 ]
 
 
@@ -291,6 +292,35 @@ def batched_nms(
     return torch.ops.tilewright.batched_nms(boxes, scores, idxs, iou_threshold, max_output)
 
 
+def soft_nms(
+    boxes: Tensor,
+    scores: Tensor,
+    iou_threshold: float = 0.3,
+    sigma: float = 0.5,
+    min_score: float = 0.001,
+    method: str = "gaussian",
+) -> Tuple[Tensor, Tensor]:  # noqa: UP006
+    """Soft-NMS (Bodla et al. 2017, arXiv:1704.04503): overlapping boxes lose score.
+
+    The box of the highest score is taken, and the scores of all that remain are multiplied by a
+    factor of their intersection over union with it; and so on while the highest score is at least
+    ``min_score``.
+
+    Args:
+        boxes: (N, 4) of x1, y1, x2, y2.
+        scores: (N,).
+        iou_threshold: overlaps up to it cost nothing (not for "gaussian").
+        sigma: how steeply "gaussian" falls.
+        min_score: boxes of lower score are dropped.
+        method: "gaussian": exp(-iou^2 / sigma); "linear": 1 - iou; "hard": 0, which is nms.
+
+    Returns:
+        (M,) int64: indices of the taken boxes in the order of their taking, and (M,): their scores
+        by then, which are differentiable in scores and boxes, once.
+    """
+    return torch.ops.tilewright.soft_nms(boxes, scores, iou_threshold, sigma, min_score, method)
+
+
 def _fake_kept(boxes: Tensor) -> Tensor:
     """As many indices as the data will decide."""
     return boxes.new_empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.int64)
@@ -306,3 +336,10 @@ def _(boxes, scores, iou_threshold, max_output=-1):
 def _(boxes, scores, idxs, iou_threshold, max_output=-1):
     _C.check_nms("batched_nms", boxes, scores, idxs, iou_threshold, max_output)
     return _fake_kept(boxes)
+
+
+@torch.library.register_fake("tilewright::soft_nms")
+def _(boxes, scores, iou_threshold=0.3, sigma=0.5, min_score=0.001, method="gaussian"):
+    _C.check_soft_nms(boxes, scores, iou_threshold, sigma, min_score, method)
+    keep = _fake_kept(boxes)
+    return keep, scores.new_empty(keep.shape)
