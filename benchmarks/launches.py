@@ -32,27 +32,37 @@ def random_rois(count, images, size, generator):
     return torch.cat([images, random_boxes(count, size, generator)], 1)
 
 
-def _pool_forward_backward(generator, layout, pool):
+def _forward_backward(generator, layout, pools):
     for dtype in DTYPES:
         x = torch.randn(2, 40, 30, 46, generator=generator, dtype=torch.float64)
         x = x.to(dtype).contiguous(memory_format=layout).requires_grad_()
         rois = random_rois(24, 2, 100, generator).to(dtype)
-        pooled = pool(x, rois)
-        pooled.backward(torch.ones_like(pooled))
+        sum(pooled.sum() for pooled in pools(x, rois)).backward()
 
 
-def _roi_align(x, rois):
-    return torch.ops.tilewright.roi_align(x, rois, 0.25, 7, 7, 2)
+def _pools(x, rois):
+    """One of each; the position-sensitive ones have a channel per bin of 4 x 5."""
+    ops = torch.ops.tilewright
+    angle = torch.linspace(-3, 3, len(rois), dtype=rois.dtype)[:, None]
+    centre, size = (rois[:, 1:3] + rois[:, 3:]) / 2, rois[:, 3:] - rois[:, 1:3]
+    turned = torch.cat([rois[:, :1], centre, size, angle], 1)
+    return (
+        ops.roi_align(x, rois, 0.25, 7, 7, 2),
+        ops.roi_align_rotated(x, turned, 0.25, 7, 7, 2),
+        ops.roi_pool(x, rois, 0.25, 7, 7)[0],
+        ops.ps_roi_align(x, rois, 0.25, 4, 5, 2)[0],
+        ops.ps_roi_pool(x, rois, 0.25, 4, 5)[0],
+    )
 
 
 @representative("contiguous")
 def contiguous(generator):
-    _pool_forward_backward(generator, torch.contiguous_format, _roi_align)
+    _forward_backward(generator, torch.contiguous_format, _pools)
 
 
 @representative("channels last")
 def channels_last(generator):
-    _pool_forward_backward(generator, torch.channels_last, _roi_align)
+    _forward_backward(generator, torch.channels_last, _pools)
 
 
 @representative("boxes")
@@ -62,6 +72,8 @@ def boxes(generator):
         scores = torch.rand(400, generator=generator, dtype=torch.float64).to(dtype)
         classes = torch.randint(0, 5, (400,), generator=generator)
         tilewright.batched_nms(candidates, scores, classes, 0.5)
+        for method in ("gaussian", "linear", "hard"):
+            tilewright.soft_nms(candidates, scores, method=method)
 
 
 # Of tilewright_simt::memory_report.

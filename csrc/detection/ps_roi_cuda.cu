@@ -11,13 +11,13 @@ namespace {
 template <class T>
 PsRoiParams<device_t<T>> make_params(const PsRoiArgs& args, const at::Tensor& map,
                                      const at::Tensor& rois, const at::Tensor& pooled,
-                                     at::MemoryFormat layout) {
+                                     at::MemoryFormat layout, bool forward) {
   using Device = device_t<T>;
   using Acc = accumulate_t<Device>;
   PsRoiParams<Device> params{};
   params.rois = const_data<Acc>(rois);
-  params.map = const_cast<Device*>(const_data<T>(map));
-  params.pooled = const_cast<Device*>(const_data<T>(pooled));
+  params.map = data_of<T>(map, !forward);
+  params.pooled = data_of<T>(pooled, forward);
   params.num_rois = rois.size(0);
   params.batch = map.size(0);
   params.channels = map.size(1);
@@ -54,7 +54,7 @@ at::Tensor pool(const PsRoiArgs& args, const at::Tensor& input, const at::Tensor
   dispatch_floating(args.op, input.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     using Acc = accumulate_t<device_t<T>>;
-    const auto params = make_params<T>(args, map, rois, pooled, layout);
+    const auto params = make_params<T>(args, map, rois, pooled, layout, true);
     if (args.geometry.align) {
       launch_forward<PsRoiAlignRule<Acc>>(params);
     } else {
@@ -78,7 +78,7 @@ at::Tensor pool_backward(const PsRoiArgs& args, const at::Tensor& given_grad,
   dispatch_floating(args.op, grad.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     using Acc = accumulate_t<device_t<T>>;
-    const auto params = make_params<T>(args, map, rois, grad, layout);
+    const auto params = make_params<T>(args, map, rois, grad, layout, false);
     if (args.geometry.align) {
       launch_backward<PsRoiAlignRule<Acc>>(params);
     } else {

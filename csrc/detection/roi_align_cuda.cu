@@ -19,10 +19,7 @@ RoiAlignParams<device_t<T>> make_params(const RoiAlignArgs& args,
   using Acc = accumulate_t<Device>;
   RoiAlignParams<Device> params{};
   params.rois = const_data<Acc>(rois);
-  const auto data = [](const at::Tensor& tensor, bool written) {
-    return written ? mutable_data<T>(tensor) : const_cast<Device*>(const_data<T>(tensor));
-  };
-  params.pooled = data(pooled, forward);
+  params.pooled = data_of<T>(pooled, forward);
   params.num_rois = rois.size(0);
   params.batch = batch;
   params.channels = channels;
@@ -30,7 +27,7 @@ RoiAlignParams<device_t<T>> make_params(const RoiAlignArgs& args,
   params.pyramid = args.pyramid();
   params.channels_last = layout == at::MemoryFormat::ChannelsLast;
   for (size_t i = 0; i < maps.size(); ++i) {
-    params.levels[i] = {data(maps[i], !forward), maps[i].size(2), maps[i].size(3),
+    params.levels[i] = {data_of<T>(maps[i], !forward), maps[i].size(2), maps[i].size(3),
                         Acc(args.scales[i])};
   }
   return params;

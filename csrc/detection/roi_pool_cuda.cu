@@ -11,14 +11,15 @@ namespace {
 template <class T>
 RoiPoolParams<device_t<T>> make_params(const RoiPoolArgs& args, const at::Tensor& map,
                                        const at::Tensor& rois, const at::Tensor& pooled,
-                                       const at::Tensor& argmax, at::MemoryFormat layout) {
+                                       const at::Tensor& argmax, at::MemoryFormat layout,
+                                       bool forward) {
   using Device = device_t<T>;
   using Acc = accumulate_t<Device>;
   RoiPoolParams<Device> params{};
   params.rois = const_data<Acc>(rois);
-  params.map = const_cast<Device*>(const_data<T>(map));
-  params.pooled = const_cast<Device*>(const_data<T>(pooled));
-  params.argmax = const_cast<int*>(argmax.const_data_ptr<int>());
+  params.map = data_of<T>(map, !forward);
+  params.pooled = data_of<T>(pooled, forward);
+  params.argmax = data_of<int>(argmax, forward);
   params.num_rois = rois.size(0);
   params.batch = map.size(0);
   params.channels = map.size(1);
@@ -46,7 +47,7 @@ std::tuple<at::Tensor, at::Tensor> roi_pool_cuda(const at::Tensor& input,
     using T = typename decltype(tag)::type;
     launch<roi_pool_forward_kernel<device_t<T>>>(
         linear_config(std::get<0>(outputs).numel()),
-        make_params<T>(args, map, rois, std::get<0>(outputs), std::get<1>(outputs), layout));
+        make_params<T>(args, map, rois, std::get<0>(outputs), std::get<1>(outputs), layout, true));
   });
   return outputs;
 }
@@ -71,7 +72,7 @@ at::Tensor roi_pool_backward_cuda(const at::Tensor& given_grad, const at::Tensor
     LaunchConfig config = linear_config(blocks * kTileThreads, kTileThreads);
     config.shared_bytes = shared_bytes<RoiTileParts<PoolBox<accumulate_t<device_t<T>>>>>();
     launch<roi_pool_backward_kernel<device_t<T>>>(
-        config, make_params<T>(args, map, rois, grad, argmax, layout));
+        config, make_params<T>(args, map, rois, grad, argmax, layout, false));
   });
   return map;
 }

@@ -88,6 +88,13 @@ device_t<T>* mutable_data(const at::Tensor& tensor) {
   return reinterpret_cast<device_t<T>*>(data);
 }
 
+// Of a tensor that one direction of an operator writes and the other only reads, where both have
+// one struct of parameters.
+template <class T>
+device_t<T>* data_of(const at::Tensor& tensor, bool written) {
+  return written ? mutable_data<T>(tensor) : const_cast<device_t<T>*>(const_data<T>(tensor));
+}
+
 // torch.use_deterministic_algorithms(True)?
 inline bool deterministic() { return runtime::deterministic_algorithms(); }
 
