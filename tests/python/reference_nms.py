@@ -1,7 +1,5 @@
 """Slow, obvious references for the kinds of NMS, in fp64, one pair at a time."""
 
-import math
-
 import torch
 
 

@@ -1,4 +1,5 @@
-"""soft_nms: against a pair-at-a-time reference in fp64, gradients, odd boxes, exports, bad input."""
+"""soft_nms: against a reference of single pairs in fp64, gradients, odd boxes, exports, bad
+input."""
 
 import math
 
