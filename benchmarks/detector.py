@@ -7,7 +7,6 @@ Both are checked to agree before they are timed. python benchmarks/detector.py
 import torch
 import torchvision
 from harness import Table
-from torch import nn
 
 from tilewright.models import FasterRCNN, FasterRCNNCpp
 

@@ -14,8 +14,8 @@ def read_checkpoint(path: str | os.PathLike, caller: str = "read_checkpoint") ->
     """The named tensors, on the CPU, of a file of weights.
 
     Such a file comes from ``torch.save(model.state_dict(), path)``, ``torch.jit.save``, or the C++
-    models' ``save``. No code of the file is run. Other files raise a RuntimeError that names them and
-    the ``caller``.
+    models' ``save``. No code of the file is run. Other files raise a RuntimeError that names them
+    and the ``caller``.
     """
     path = os.fspath(path)
     if not _is_pickled(path):
