@@ -82,20 +82,11 @@ def bench_inference(table, threads, frozen=False):
             )
             if kind is FasterRCNNCpp or frozen:
                 continue
+            both = {"peer": lambda m=theirs: m(images), "ours": lambda m=ours: m(images)}
             theirs.to(memory_format=torch.channels_last)
-            table.add(
-                name + ", both channels last",
-                threads,
-                {"peer": lambda m=theirs: m(images), "ours": lambda m=ours: m(images)},
-                seconds=20,
-            )
+            table.add(name + ", both channels last", threads, both, seconds=20)
             with torch.autocast("cpu", torch.bfloat16):
-                table.add(
-                    name + ", bf16 autocast (torchvision cannot)",
-                    threads,
-                    {"ours": lambda m=ours: m(images)},
-                    seconds=10,
-                )
+                table.add(name + ", both channels last, bf16 autocast", threads, both, seconds=10)
 
 
 def targets_of(images):

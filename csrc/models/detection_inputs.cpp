@@ -61,10 +61,10 @@ bool holds_data(const at::Tensor& tensor) {
 void check_fits(const char* op, const std::string& name, const at::Tensor& image,
                 const at::Tensor& parameter) {
   check_same_device(op, "the model", parameter, name.c_str(), image);
-  // Autocast converts among the others, but leaves float64 alone.
-  const bool converted = at::autocast::is_autocast_enabled(image.device().type()) &&
-                         image.scalar_type() != at::kDouble &&
-                         parameter.scalar_type() != at::kDouble;
+  const auto device = image.device().type();
+  const bool converted = parameter.scalar_type() != at::kDouble &&
+                         at::autocast::is_autocast_enabled(device) &&
+                         image.scalar_type() == at::autocast::get_autocast_dtype(device);
   TILEWRIGHT_CHECK(op, converted || image.scalar_type() == parameter.scalar_type(), name,
                    " must have the dtype of the model, ", parameter.scalar_type(), ", got ",
                    image.scalar_type());

@@ -14,8 +14,8 @@ namespace tilewright {
 // `min_size`, or less where the longer side would exceed `max_size`; the ratio of sides is kept.
 //   images[i]: (C, H_i, W_i) floating, in [0, 1]; mean, deviation: C numbers (the schema calls it
 //   std). Returns one (C, h_i, w_i) per image.
-//   parameter: one of the model that the images are for. They must be on its device and, unless
-//   autocast is on there, of its dtype.
+//   parameter: one of the model that the images are for. They must be on its device and of its
+//   dtype, or under autocast of that one's.
 // Where mean and deviation lie in (0, 1), as those of images in [0, 1] do, an image with a pixel
 // above 2 is an error on the CPU: it was not divided by 255. On CUDA that is not looked at.
 TILEWRIGHT_API std::vector<at::Tensor> resize_images(

@@ -32,12 +32,13 @@ class TILEWRIGHT_API FasterRCNNImpl : public torch::nn::Module {
   FasterRCNNImpl(const std::shared_ptr<DetectionBackboneImpl>& backbone,
                  const FasterRCNNOptions& options);
 
-  // images: (3, H_i, W_i) each, in [0, 1], of the dtype (under autocast: of any) and device of the
-  // parameters; sizes may differ. targets: one per image, needed in training mode, ignored in evaluation mode. Training
-  // mode returns the losses loss_classifier, loss_box_reg, loss_objectness and loss_rpn_box_reg;
-  // evaluation mode returns detections in pixels of the images as given. Errors name the index of
-  // the image. The anchors and boxes that enter the losses are drawn with torch::rand on the device
-  // of the labels, so torch::manual_seed repeats a step.
+  // images: (3, H_i, W_i) each, in [0, 1], of the dtype (or autocast's) and device of the
+  // parameters; sizes may differ. targets: one per image, needed in training mode, ignored in
+  // evaluation mode. Training mode returns the losses loss_classifier, loss_box_reg,
+  // loss_objectness and loss_rpn_box_reg; evaluation mode returns detections in pixels of the
+  // images as given. Errors name the index of the image. The anchors and boxes that enter the
+  // losses are drawn with torch::rand on the device of the labels, so torch::manual_seed repeats a
+  // step.
   DetectionOutput forward(
       const std::vector<torch::Tensor>& images,
       const std::optional<std::vector<DetectionTarget>>& targets = std::nullopt);

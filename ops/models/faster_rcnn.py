@@ -33,7 +33,7 @@ class FasterRCNN(nn.Module):
     in evaluation mode an empty dict, and for each image a dict of boxes (D, 4) in pixels of the
     image as given, labels (D,) and scores (D,), best first.
 
-    Images are (3, H, W) tensors in [0, 1], of the dtype of the parameters (under autocast: of any),
+    Images are (3, H, W) tensors in [0, 1], of the dtype of the parameters (or of autocast's),
     and may differ in size. Targets, needed in training mode
     and ignored otherwise, are dicts of boxes (G, 4) with x2 > x1 and y2 > y1, and labels (G,) int64
     in [1, num_classes). The anchors and boxes that enter the losses are drawn with torch.rand, so
@@ -240,6 +240,11 @@ class FasterRCNN(nn.Module):
         if self.training:
             raise RuntimeError(
                 "tilewright::FasterRCNN: fold_batch_norm is for inference: call eval() first"
+            )
+        if not hasattr(self.backbone, "fold_batch_norm"):
+            raise RuntimeError(
+                "tilewright::FasterRCNN: this backbone does not say how its batch norm is folded: "
+                "it has no method fold_batch_norm"
             )
         self.backbone.fold_batch_norm()
         self.folded = True

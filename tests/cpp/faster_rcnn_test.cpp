@@ -3,12 +3,10 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
-#include <unistd.h>
-
 #include <cstdio>
-#include <filesystem>
-#include <functional>
 
+#include "small_detector.h"
+#include "support.h"
 #include "tilewright/models/faster_rcnn.h"
 #include "tilewright/models/feature_pyramid.h"
 #include "tilewright/models/state.h"
@@ -18,56 +16,6 @@ namespace {
 using tilewright::DetectionTarget;
 using tilewright::FasterRCNN;
 using tilewright::FasterRCNNOptions;
-
-FasterRCNNOptions small_options() {
-  return FasterRCNNOptions(3)
-      .min_size(64)
-      .max_size(96)
-      .fpn_channels(32)
-      .representation_size(64)
-      .anchor_sizes({{8}, {16}, {32}, {64}, {128}})
-      .rpn_pre_nms_top_n_train(200)
-      .rpn_post_nms_top_n_train(60)
-      .rpn_batch_size_per_image(64)
-      .box_batch_size_per_image(32);
-}
-
-// A bright square and a dark one on grey.
-struct Scene {
-  std::vector<torch::Tensor> images;
-  std::vector<DetectionTarget> targets;
-};
-
-Scene scene() {
-  auto image = torch::full({3, 64, 64}, 0.5);
-  using torch::indexing::Slice;
-  image.index_put_({Slice(), Slice(8, 30), Slice(10, 32)}, 1.0);
-  image.index_put_({Slice(), Slice(36, 60), Slice(34, 58)}, 0.0);
-  return {{image},
-          {{torch::tensor({{10.f, 8.f, 32.f, 30.f}, {34.f, 36.f, 58.f, 60.f}}),
-            torch::tensor({1, 2})}}};
-}
-
-std::string message_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const c10::Error& error) {
-    return error.what_without_backtrace();
-  }
-  return "no error";
-}
-
-#define EXPECT_MESSAGE(action, part)                             \
-  do {                                                           \
-    const std::string message = message_of([&] { action; });     \
-    EXPECT_NE(message.find(part), std::string::npos) << message; \
-  } while (false)
-
-std::string temporary(const std::string& name) {
-  return (std::filesystem::temp_directory_path() /
-          ("tilewright_" + std::to_string(::getpid()) + "_" + name))
-      .string();
-}
 
 TEST(FasterRCNN, LearnsAScene) {
   torch::manual_seed(0);
@@ -135,6 +83,8 @@ TEST(FasterRCNN, TakesAnotherBackbone) {
   model(images, targets).total_loss().backward();
   EXPECT_TRUE(
       model->named_parameters()["backbone.layer.weight"].grad().isfinite().all().item<bool>());
+  model->eval();
+  EXPECT_MESSAGE(model->fold_batch_norm(), "override fold_batch_norm");
 }
 
 TEST(FasterRCNN, IsSavedAndLoaded) {

@@ -145,3 +145,6 @@ def test_other_backbone(device):
     losses, _ = run(model, True, images, targets)
     assert all(loss.isfinite() for loss in losses.values())
     assert len(run(model, False, images, targets)[1]) == 2
+    model = FasterRCNN(4, **{**SMALL, "anchor_sizes": ((16, 32, 64),)}, backbone=Single()).eval()
+    with pytest.raises(RuntimeError, match="it has no method fold_batch_norm"):
+        model.fold_batch_norm()

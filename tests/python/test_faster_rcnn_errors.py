@@ -85,6 +85,14 @@ def test_bad_options_are_named():
             face(3, anchor_sizes=[[8], [16]])
         with pytest.raises((ValueError, RuntimeError), match="as many sizes at each level"):
             face(3, anchor_sizes=[[8], [16], [32], [64], [128, 256]])
+        with pytest.raises((ValueError, RuntimeError), match="one list for each of the 1 levels"):
+            face(3, feature_level=3)
+        with pytest.raises((ValueError, RuntimeError), match=r"feature_level must be 0 .*, got 5"):
+            face(3, feature_level=5)
+        with pytest.raises((ValueError, RuntimeError), match="18, 34, 50 or 101, got 19"):
+            face(3, resnet_depth=19)
+        with pytest.raises((ValueError, RuntimeError), match=r"must lie in \[0, 5\], got 6"):
+            face(3, trainable_backbone_layers=6)
         with pytest.raises(TypeError, match="bogus"):
             face(3, bogus=1)
     with pytest.raises(TypeError, match="min_size has the wrong type"):

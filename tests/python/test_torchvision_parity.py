@@ -103,8 +103,10 @@ SETTINGS = {
 }
 
 
-@pytest.mark.kernels
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize(
+    "setting",
+    [pytest.param("fasterrcnn_resnet50_fpn", marks=pytest.mark.kernels), "frozen", "one_map"],
+)
 def test_detects_what_torchvision_detects(device, setting, tmp_path):
     """With torchvision's weights from a file, for images of two sizes in a batch."""
     torch.manual_seed(3)
@@ -132,23 +134,25 @@ def test_detects_what_torchvision_detects(device, setting, tmp_path):
 
 @pytest.mark.kernels
 def test_frozen_batch_norm_trains_as_torchvisions(device):
-    """Losses and gradients; the batch norm goes through the weights here, over the maps there."""
+    """Losses and gradients; the batch norm goes through the weights here, over the maps there. In
+    float64: in float32 a rounding may move the kink of a ReLU across a value."""
     options = {**SMALL, "frozen_batch_norm": True, "trainable_backbone_layers": 3}
-    theirs = randomise(torchvision_model(device, **options))
-    model = FasterRCNN(4, **options).to(device)
+    theirs = randomise(torchvision_model(device, **options)).to(torch.float64)
+    model = FasterRCNN(4, **options).to(device, torch.float64)
     model.load_state_dict(theirs.state_dict())
-    twin = cpp_model(model, device, **options)
-    images, targets = images_and_targets(device)
+    twin = cpp_model(model, device, torch.float64, **options)
+    images, targets = images_and_targets(device, torch.float64)
     expected = run(theirs, True, images, targets)
     sum(expected.values()).backward()
     gradients = {name: p.grad for name, p in theirs.named_parameters()}
     for each in (model, twin):
-        losses = run(each, True, images, targets)
-        assert_equal_outputs(losses, (expected, []), exact=False)
-        sum(losses[0].values()).backward()
+        losses, _ = run(each, True, images, targets)
+        for name, loss in expected.items():  # its loss_objectness is in float32 always
+            assert_close(losses[name], loss.double(), rtol=1e-6, atol=1e-6)
+        sum(losses.values()).backward()
         for name, parameter in dict(each.named_parameters()).items():
             if gradients[name] is None:
                 assert parameter.grad is None, name
             else:
                 scale = gradients[name].abs().max().item()
-                assert_close(parameter.grad, gradients[name], rtol=0, atol=1e-3 * scale + 1e-6)
+                assert_close(parameter.grad, gradients[name], rtol=0, atol=1e-5 * scale + 1e-9)

@@ -1,0 +1,36 @@
+// Detectors that a test trains in a second, and a scene for them.
+#pragma once
+#include <torch/torch.h>
+
+#include <vector>
+
+#include "tilewright/models/faster_rcnn.h"
+
+inline tilewright::FasterRCNNOptions small_options() {
+  return tilewright::FasterRCNNOptions(3)
+      .min_size(64)
+      .max_size(96)
+      .fpn_channels(32)
+      .representation_size(64)
+      .anchor_sizes({{8}, {16}, {32}, {64}, {128}})
+      .rpn_pre_nms_top_n_train(200)
+      .rpn_post_nms_top_n_train(60)
+      .rpn_batch_size_per_image(64)
+      .box_batch_size_per_image(32);
+}
+
+struct Scene {
+  std::vector<torch::Tensor> images;
+  std::vector<tilewright::DetectionTarget> targets;
+};
+
+// A bright square and a dark one on grey.
+inline Scene scene() {
+  auto image = torch::full({3, 64, 64}, 0.5);
+  using torch::indexing::Slice;
+  image.index_put_({Slice(), Slice(8, 30), Slice(10, 32)}, 1.0);
+  image.index_put_({Slice(), Slice(36, 60), Slice(34, 58)}, 0.0);
+  return {{image},
+          {{torch::tensor({{10.f, 8.f, 32.f, 30.f}, {34.f, 36.f, 58.f, 60.f}}),
+            torch::tensor({1, 2})}}};
+}
