@@ -105,7 +105,7 @@ def test_a_coco_folder_goes_through_every_stage(tmp_path):
     (data / "test" / "0.png").unlink()
     other = demo(data, output, "--resume")
     assert other.returncode == 1
-    assert "was trained with other settings (data " in other.stderr
+    assert "was trained with other settings (held_out 6, data " in other.stderr
 
 
 def test_a_single_image_of_a_single_class(tmp_path, capsys):
