@@ -19,8 +19,11 @@ __all__ = [
     "PSRoIPool",
     "RoIPool",
     "batched_nms",
+    "batched_nms_rotated",
+    "box_iou_rotated",
     "multiscale_roi_align",
     "nms",
+    "nms_rotated",
     "ps_roi_align",
     "ps_roi_pool",
     "roi_align",
@@ -321,21 +324,64 @@ def soft_nms(
     return torch.ops.tilewright.soft_nms(boxes, scores, iou_threshold, sigma, min_score, method)
 
 
+def nms_rotated(boxes: Tensor, scores: Tensor, iou_threshold: float, max_output: int = -1) -> Tensor:
+    """:func:`nms` of rotated boxes.
+
+    Args:
+        boxes: (N, 5) of cx, cy, w, h, angle; the angle in radians, counter-clockwise as seen on the
+            screen. Detectron2's boxes have theirs in degrees, with the same sign: convert them by
+            ``torch.deg2rad(boxes[:, 4])``. mmcv's are clockwise by default: negate theirs.
+        scores: (N,).
+        iou_threshold: as for :func:`nms`; overlaps are those of the rotated boxes.
+        max_output: stop after so many boxes; -1: all.
+
+    Returns:
+        (M,) int64: indices of the kept boxes by descending score.
+    """
+    return torch.ops.tilewright.nms_rotated(boxes, scores, iou_threshold, max_output)
+
+
+def batched_nms_rotated(
+    boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float, max_output: int = -1
+) -> Tensor:
+    """:func:`nms_rotated` within each class: ``idxs`` (N,), integer, is the class of each box."""
+    return torch.ops.tilewright.batched_nms_rotated(boxes, scores, idxs, iou_threshold, max_output)
+
+
+def box_iou_rotated(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    """Intersection over union of every pair of rotated boxes.
+
+    Args:
+        boxes1: (..., N, 5) of cx, cy, w, h, angle, as for :func:`nms_rotated`.
+        boxes2: (..., M, 5).
+
+    Returns:
+        (..., N, M), float32 (float64 for float64), differentiable in both.
+    """
+    return torch.ops.tilewright.box_iou_rotated(boxes1, boxes2)
+
+
 def _fake_kept(boxes: Tensor) -> Tensor:
     """As many indices as the data will decide."""
     return boxes.new_empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.int64)
 
 
-@torch.library.register_fake("tilewright::nms")
-def _(boxes, scores, iou_threshold, max_output=-1):
-    _C.check_nms("nms", boxes, scores, None, iou_threshold, max_output)
-    return _fake_kept(boxes)
+def _register_nms_fakes(suffix: str, columns: int) -> None:
+    @torch.library.register_fake(f"tilewright::nms{suffix}")
+    def _(boxes, scores, iou_threshold, max_output=-1):
+        name = f"nms{suffix}"
+        _C.check_nms(name, boxes, scores, None, iou_threshold, max_output, columns)
+        return _fake_kept(boxes)
+
+    @torch.library.register_fake(f"tilewright::batched_nms{suffix}")
+    def _(boxes, scores, idxs, iou_threshold, max_output=-1):
+        name = f"batched_nms{suffix}"
+        _C.check_nms(name, boxes, scores, idxs, iou_threshold, max_output, columns)
+        return _fake_kept(boxes)
 
 
-@torch.library.register_fake("tilewright::batched_nms")
-def _(boxes, scores, idxs, iou_threshold, max_output=-1):
-    _C.check_nms("batched_nms", boxes, scores, idxs, iou_threshold, max_output)
-    return _fake_kept(boxes)
+_register_nms_fakes("", 4)
+_register_nms_fakes("_rotated", 5)
 
 
 @torch.library.register_fake("tilewright::soft_nms")

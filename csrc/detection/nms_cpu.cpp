@@ -56,10 +56,9 @@ at::Tensor at_least_float(const at::Tensor& tensor) {
   return tensor.to(tensor.scalar_type() == at::kDouble ? at::kDouble : at::kFloat).contiguous();
 }
 
-at::Tensor keep_boxes(const char* op, const at::Tensor& boxes, const at::Tensor& scores,
+at::Tensor keep_boxes(const at::Tensor& boxes, const at::Tensor& scores,
                       const std::optional<at::Tensor>& idxs, double iou_threshold,
                       int64_t max_output) {
-  check_nms(op, boxes, scores, idxs, iou_threshold, max_output);
   const at::Tensor b = at_least_float(boxes), s = at_least_float(scores);
   std::optional<at::Tensor> classes;
   if (idxs.has_value()) classes = idxs->to(at::kLong).contiguous();

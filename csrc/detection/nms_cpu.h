@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "tilewright/core/cpu/isa.h"
+#include "tilewright/detection/rotated_math.h"
 
 namespace tilewright {
 
@@ -19,6 +20,7 @@ template <class T>
 struct NmsIndex {
   T* boxes[kNmsArrays];  // a bucket after another, with room for every box; places not in use are 0,
                          // and so is a register's width of them behind the last bucket
+  int64_t* origin;       // of rotated boxes: which candidate is in a place, -1 for none
   int32_t* buckets;      // (2^bits, 2): where a bucket begins, and the end of what it holds
   uint64_t* occupied;    // a bit per bucket that holds a box
   int32_t* bucket_of;    // (count,): the bucket of each candidate
@@ -39,7 +41,11 @@ struct NmsCpuParams {
   T* boxes[kNmsArrays];
   int64_t count;
   T threshold;
-  bool* keep;  // (count,)
+  // Rotated boxes: `boxes` are the upright ones around them, `shapes` they themselves, and `origin`
+  // tells which candidate a kept box was. Null for upright ones.
+  const RotatedBox<T>* shapes;  // (count,)
+  int64_t* origin;              // (count,)
+  bool* keep;                   // (count,)
   int64_t max_output;
   const NmsIndex<T>* index;  // of the kept boxes, or null
 };
@@ -67,6 +73,7 @@ struct NmsCpuKernels {
 };
 TILEWRIGHT_CPU_KERNEL(nms_kernels_float, NmsCpuKernels<float>())
 TILEWRIGHT_CPU_KERNEL(nms_kernels_double, NmsCpuKernels<double>())
+TILEWRIGHT_CPU_KERNEL(nms_rotated_kernels, NmsCpuKernels<double>())
 
 // Fills out[a][begin, end) with the boxes of rows order[begin, end).
 TILEWRIGHT_CPU_KERNEL(nms_load_float, void(const float* rows, const int64_t* order, double threshold,
@@ -74,5 +81,9 @@ TILEWRIGHT_CPU_KERNEL(nms_load_float, void(const float* rows, const int64_t* ord
 TILEWRIGHT_CPU_KERNEL(nms_load_double, void(const double* rows, const int64_t* order,
                                             double threshold, int64_t begin, int64_t end,
                                             double* const* out))
+// The same for rotated boxes of five columns, and their shapes.
+TILEWRIGHT_CPU_KERNEL(nms_load_rotated, void(const double* rows, const int64_t* order,
+                                             double threshold, int64_t begin, int64_t end,
+                                             double* const* out, RotatedBox<double>* shapes))
 
 }  // namespace tilewright

@@ -10,9 +10,28 @@ namespace tilewright::inline TILEWRIGHT_MACHINE {
 constexpr int kNmsTile = 64;  // boxes per word of the matrix
 constexpr int kNmsReduceThreads = 512;
 
+// An upright box: its coordinates as they are, and its area.
 template <class T>
+struct UprightShape {
+  using Coordinate = T;
+  NmsBox<T> box;
+
+  static TILEWRIGHT_DEVICE UprightShape load(const T* row) {
+    const Pack<T, 2> low = load_pack<2>(row), high = load_pack<2>(row + 2);
+    return {{low[0], low[1], high[0], high[1], box_area_of(low[0], low[1], high[0], high[1])}};
+  }
+  TILEWRIGHT_DEVICE bool exceeds(const UprightShape& other, T threshold) const {
+    const T intersection = intersection_of(box, other.box);
+    return intersection > T(0) && iou_of(box, other.box, intersection) > threshold;
+  }
+};
+
+// Shape is UprightShape<T> or RotatedShape (nms_rotated_kernel.cuh).
+template <class Shape>
 struct NmsParams {
-  const T* boxes;          // (5, count): x1, y1, x2, y2, area; by descending score within a class
+  using T = typename Shape::Coordinate;
+  const T* boxes;  // (count, Shape's columns), by descending score within a class
+  int64_t columns;
   const int64_t* classes;  // (count,), or null: one class
   int64_t count, words;    // words = ceil(count / 64)
   T threshold;
@@ -23,46 +42,38 @@ struct NmsParams {
   bool* keep;         // (count,)
 };
 
-template <class T>
+template <class Shape>
 struct NmsTileParts {
-  NmsBox<T>* boxes;
+  Shape* shapes;
   int64_t* classes;
   TILEWRIGHT_HD explicit NmsTileParts(SharedMemory& shared)
-      : boxes(shared.take<NmsBox<T>>(kNmsTile)), classes(shared.take<int64_t>(kNmsTile)) {}
+      : shapes(shared.take<Shape>(kNmsTile)), classes(shared.take<int64_t>(kNmsTile)) {}
 };
 
-template <class T>
-TILEWRIGHT_DEVICE NmsBox<T> load_box(const NmsParams<T>& p, int64_t i) {
-  return {p.boxes[i], p.boxes[p.count + i], p.boxes[2 * p.count + i], p.boxes[3 * p.count + i],
-          p.boxes[4 * p.count + i]};
-}
-
 // Block (x, y): boxes of column tile x against those of the chunk's row tile y; a thread per row.
-template <class T>
-__global__ void nms_mask_kernel(NmsParams<T> p) {
+template <class Shape>
+__global__ void nms_mask_kernel(NmsParams<Shape> p) {
   const int64_t row_tile = p.first_row / kNmsTile + blockIdx.y;
   const int64_t column_tile = p.first_row / kNmsTile + blockIdx.x;
   if (column_tile < row_tile) return;  // the whole block
   SharedMemory shared;
-  const NmsTileParts<T> parts(shared);
+  const NmsTileParts<Shape> parts(shared);
   const int64_t first_column = column_tile * kNmsTile;
   const int columns = int(min_of<int64_t>(kNmsTile, p.count - first_column));
   if (threadIdx.x < columns) {
-    parts.boxes[threadIdx.x] = load_box(p, first_column + threadIdx.x);
-    parts.classes[threadIdx.x] = p.classes ? p.classes[first_column + threadIdx.x] : 0;
+    const int64_t column = first_column + threadIdx.x;
+    parts.shapes[threadIdx.x] = Shape::load(p.boxes + column * p.columns);
+    parts.classes[threadIdx.x] = p.classes ? p.classes[column] : 0;
   }
   __syncthreads();
   const int64_t row = row_tile * kNmsTile + threadIdx.x;
   if (row >= p.count) return;
-  const NmsBox<T> box = load_box(p, row);
+  const Shape shape = Shape::load(p.boxes + row * p.columns);
   const int64_t group = p.classes ? p.classes[row] : 0;
   uint64_t bits = 0;
   for (int j = 0; j < columns; ++j) {
     if (first_column + j <= row || parts.classes[j] != group) continue;
-    const T intersection = intersection_of(box, parts.boxes[j]);
-    if (intersection > T(0) && iou_of(box, parts.boxes[j], intersection) > p.threshold) {
-      bits |= uint64_t(1) << j;
-    }
+    if (shape.exceeds(parts.shapes[j], p.threshold)) bits |= uint64_t(1) << j;
   }
   p.mask[(row - p.first_row) * p.words + column_tile] = bits;
 }
@@ -74,8 +85,8 @@ struct NmsReduceParts {
 
 // One block. Settles the chunk's rows tile by tile: the first thread within the tile, all threads
 // for the tiles to its right.
-template <class T>
-__global__ void nms_reduce_kernel(NmsParams<T> p) {
+template <class Shape>
+__global__ void nms_reduce_kernel(NmsParams<Shape> p) {
   SharedMemory shared;
   const NmsReduceParts parts(shared);
   for (int64_t first = 0; first < p.rows; first += kNmsTile) {

@@ -8,8 +8,9 @@
 namespace tilewright {
 
 void check_nms(const char* op, const at::Tensor& boxes, const at::Tensor& scores,
-               const std::optional<at::Tensor>& idxs, double iou_threshold, int64_t max_output) {
-  check_shape(op, "boxes", boxes, "(N, 4)", 2, 4);
+               const std::optional<at::Tensor>& idxs, double iou_threshold, int64_t max_output,
+               int64_t columns) {
+  check_shape(op, "boxes", boxes, columns == 5 ? "(N, 5)" : "(N, 4)", 2, columns);
   check_floating(op, "boxes", boxes);
   check_shape(op, "scores", scores, "(N,)", 1);
   check_floating(op, "scores", scores);
@@ -51,18 +52,7 @@ NmsSorted nms_sort(const at::Tensor& boxes, const at::Tensor& scores,
     order = order.index_select(0, by_class);
   }
   sorted.order = order;
-  const at::Tensor corners = wide.index_select(0, order).t();  // (4, n)
-  const at::Tensor area = (corners[2] - corners[0]) * (corners[3] - corners[1]);
-  sorted.boxes = at::cat({corners, area.unsqueeze(0)}).contiguous();
-  const int64_t n = order.numel();
-  sorted.group_begins = {0};
-  if (idxs.has_value() && boxes.is_cpu()) {
-    const int64_t* classes = sorted.classes.const_data_ptr<int64_t>();
-    for (int64_t i = 1; i < n; ++i) {
-      if (classes[i] != classes[i - 1]) sorted.group_begins.push_back(i);
-    }
-  }
-  if (n > 0) sorted.group_begins.push_back(n);
+  sorted.boxes = wide.index_select(0, order);
   return sorted;
 }
 

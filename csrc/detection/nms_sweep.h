@@ -31,11 +31,11 @@ TILEWRIGHT_HD Vec<T> nms_excess(T* const* boxes, int64_t k, int64_t count, const
   return width * height - (load(kNmsBound) + query.bound);
 }
 
-// Boxes [begin, end) of the arrays, which are `limit` long. exact(boxes, k, count, whole): whether
-// one of boxes [k, k + count), a register's width at most, exceeds the threshold; `whole` tells
+// Boxes [begin, end) of the arrays, which are `limit` long. exact(boxes, origin, k, count, whole):
+// whether one of boxes [k, k + count), a register's width at most, exceeds the threshold; `whole` tells
 // whether a whole register may be read.
 template <class T, class Exact>
-bool nms_suppressed(T* const* boxes, int64_t begin, int64_t end, int64_t limit,
+bool nms_suppressed(T* const* boxes, const int64_t* origin, int64_t begin, int64_t end, int64_t limit,
                     const NmsQuery<T>& query, const Exact& exact) {
   constexpr int64_t kStep = kLanes<T>, kUnroll = 4;
   const Vec<T> zero(T(0));
@@ -47,14 +47,14 @@ bool nms_suppressed(T* const* boxes, int64_t begin, int64_t end, int64_t limit,
     }
     if (!any_lane(most > zero)) continue;
     for (int64_t u = 0; u < kUnroll; ++u) {
-      if (exact(boxes, k + u * kStep, kStep, true)) return true;
+      if (exact(boxes, origin, k + u * kStep, kStep, true)) return true;
     }
   }
   for (; k < end; k += kStep) {
     const bool whole = k + kStep <= limit;
     const int64_t count = min_of(kStep, end - k);
     const Vec<T> excess = nms_excess(boxes, k, whole ? kStep : count, query);
-    if (any_lane(excess > zero) && exact(boxes, k, count, whole)) return true;
+    if (any_lane(excess > zero) && exact(boxes, origin, k, count, whole)) return true;
   }
   return false;
 }
@@ -67,7 +67,7 @@ bool nms_suppressed_in_bucket(const NmsIndex<T>& index, int32_t bucket, const Nm
   const int64_t begin = index.buckets[2 * bucket], end = index.buckets[2 * bucket + 1];
   for (int64_t k = begin; k < end; k += kLanes<T>) {
     if (any_lane(nms_excess(index.boxes, k, kLanes<T>, query) > zero) &&
-        exact(index.boxes, k, kLanes<T>, true)) {
+        exact(index.boxes, index.origin, k, kLanes<T>, true)) {
       return true;
     }
   }
@@ -79,7 +79,7 @@ template <class T, class Exact>
 bool nms_suppressed_by_index(const NmsCpuParams<T>& p, int64_t moved, int64_t i,
                              const NmsQuery<T>& query, const Exact& exact) {
   const NmsIndex<T>& index = *p.index;
-  const auto all = [&] { return nms_suppressed(p.boxes, 0, moved, p.count, query, exact); };
+  const auto all = [&] { return nms_suppressed(p.boxes, p.origin, 0, moved, p.count, query, exact); };
   if (p.boxes[kNmsBound][i] < T(0)) return all();
   const int32_t own = index.bucket_of[i];
   if (nms_suppressed_in_bucket(index, own, query, exact)) return true;

@@ -40,6 +40,10 @@ class Index {
     occupied_.reset(new uint64_t[size_t(buckets / 64)]());
     bucket_of_ = uninitialized<int32_t>(params.count);
     for (int a = 0; a < kNmsArrays; ++a) index_.boxes[a] = places_.get() + a * places;
+    if (params.origin != nullptr) {
+      origin_.assign(size_t(places), -1);
+      index_.origin = origin_.data();
+    }
     index_.buckets = buckets_.get();
     index_.occupied = occupied_.get();
     index_.bucket_of = bucket_of_.get();
@@ -61,6 +65,7 @@ class Index {
   std::unique_ptr<T[]> places_;
   std::unique_ptr<int32_t[]> buckets_, bucket_of_;
   std::unique_ptr<uint64_t[]> occupied_;
+  std::vector<int64_t> origin_;
 };
 
 template <class T>
@@ -70,6 +75,10 @@ void walk_group(const NmsWalk<T>& walk, int64_t begin, int64_t end, bool paralle
   params.count = end - begin;
   params.threshold = walk.threshold;
   params.keep = walk.keep + begin;
+  if (walk.shapes != nullptr) {
+    params.shapes = walk.shapes + begin;
+    params.origin = walk.origin + begin;
+  }
   params.max_output = walk.max_output;
   NmsProgress progress;
   std::unique_ptr<Index<T>> index;

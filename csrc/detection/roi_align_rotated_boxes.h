@@ -125,10 +125,9 @@ class RotatedBoxes {
       for (int64_t j = x_first; j < x_last; ++j) {
         const Acc along_x = grid.x.coordinate(pw, j);
         AxisSample<Acc> y, x;
-        if (!sample_axis(grid.map_y(along_y, along_x), box.height, y) ||
-            !sample_axis(grid.map_x(along_y, along_x), box.width, x)) {
-          continue;
-        }
+        Acc at_x, at_y;
+        rotated_point(grid.box, along_x, along_y, at_x, at_y);
+        if (!sample_axis(at_y, box.height, y) || !sample_axis(at_x, box.width, x)) continue;
         list_row(rows, y.low, y.weight_low * grid.inverse_count, x, first, last);
         list_row(rows, y.high, y.weight_high * grid.inverse_count, x, first, last);
       }

@@ -34,11 +34,10 @@ __global__ void roi_align_rotated_forward_kernel(RoiAlignParams<T> p) {
         const Acc along_y = box.y.coordinate(ph, i);
         for (int64_t j = x_first; j < x_last; ++j) {
           const Acc along_x = box.x.coordinate(pw, j);
+          Acc at_x, at_y;
+          rotated_point(box.box, along_x, along_y, at_x, at_y);
           AxisSample<Acc> y, x;
-          if (!sample_axis(box.map_y(along_y, along_x), level.height, y) ||
-              !sample_axis(box.map_x(along_y, along_x), level.width, x)) {
-            continue;
-          }
+          if (!sample_axis(at_y, level.height, y) || !sample_axis(at_x, level.width, x)) continue;
           const T* low = map + y.low * level.width * pixel_stride;
           const T* high = map + y.high * level.width * pixel_stride;
           const int64_t left = x.low * pixel_stride, right = x.high * pixel_stride;
@@ -79,8 +78,9 @@ TILEWRIGHT_DEVICE void gather_rotated_box(const RoiAlignParams<T>& p,
         const Acc along_y = box.y.coordinate(ph, i);
         for (int64_t j = j_first; j < j_last; ++j) {
           const Acc along_x = box.x.coordinate(pw, j);
-          weight += pixel_share(box.map_y(along_y, along_x), y, level.height) *
-                    pixel_share(box.map_x(along_y, along_x), x, level.width);
+          Acc at_x, at_y;
+          rotated_point(box.box, along_x, along_y, at_x, at_y);
+          weight += pixel_share(at_y, y, level.height) * pixel_share(at_x, x, level.width);
         }
       }
       weight *= box.inverse_count;

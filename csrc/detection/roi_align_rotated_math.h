@@ -14,47 +14,39 @@ struct AlongBox {
 
 template <class T>
 struct RotatedRoiBox {
-  T centre_y, centre_x;  // in pixels of the feature map
-  RoiAxis<T> y, x;       // along the box's own axes, from its centre
-  Rotation<T> rotation;
-  T inverse_count;  // 1 / samples per bin
-  bool finite;      // a box with a NaN or infinite number has no samples
-
-  // Where a sample lies on the map, from where it lies along the box's axes.
-  TILEWRIGHT_HD T map_y(T along_y, T along_x) const {
-    return centre_y + rotation.y(along_x, along_y);
-  }
-  TILEWRIGHT_HD T map_x(T along_y, T along_x) const {
-    return centre_x + rotation.x(along_x, along_y);
-  }
+  RotatedBox<T> box;  // in pixels of the feature map
+  RoiAxis<T> y, x;    // along the box's own axes, from its centre
+  T inverse_count;    // 1 / samples per bin
+  bool finite;        // a box with a NaN or infinite number has no samples
 
   // How far rounding can have moved a point of the box or of the map.
   TILEWRIGHT_HD T rounding() const {
     constexpr T kUlps = T(16) * std::numeric_limits<T>::epsilon();
-    return kUlps *
-           (std::abs(centre_y) + std::abs(centre_x) + std::abs(y.start) + std::abs(x.start));
+    return kUlps * (std::abs(box.cx) + std::abs(box.cy) + std::abs(y.start) + std::abs(x.start));
   }
 
   // From where samples can touch the pixels [y0, y1] x [x0, x1], and some beside them: a box of any
   // size has to be walked only there.
   TILEWRIGHT_HD AlongBox<T> near(T y0, T y1, T x0, T x1) const {
-    const T dy = (y0 + y1) / T(2) - centre_y, dx = (x0 + x1) / T(2) - centre_x;
+    T along_x, along_y;
+    unrotated_point(box, (x0 + x1) / T(2), (y0 + y1) / T(2), along_x, along_y);
     const T half_y = (y1 - y0) / T(2) + T(1), half_x = (x1 - x0) / T(2) + T(1);
-    const T sine = std::abs(rotation.sine), cosine = std::abs(rotation.cosine);
+    const T sine = std::abs(box.sin), cosine = std::abs(box.cos);
     const T reach_y = half_y * cosine + half_x * sine + rounding();
     const T reach_x = half_x * cosine + half_y * sine + rounding();
-    const T along_y = rotation.inverse().y(dx, dy), along_x = rotation.inverse().x(dx, dy);
     return {along_y - reach_y, along_y + reach_y, along_x - reach_x, along_x + reach_x};
   }
 
   // The pixels [low, high) on each axis of the map that its samples can touch, and some beside them.
   TILEWRIGHT_HD void rows(int64_t height, int64_t& low, int64_t& high) const {
-    pixel_range(centre_y, std::abs(x.start * rotation.sine) + std::abs(y.start * rotation.cosine),
-                height, low, high);
+    T half_width, half_height;
+    rotated_extent(box, half_width, half_height);
+    pixel_range(box.cy, half_height, height, low, high);
   }
   TILEWRIGHT_HD void columns(int64_t width, int64_t& low, int64_t& high) const {
-    pixel_range(centre_x, std::abs(x.start * rotation.cosine) + std::abs(y.start * rotation.sine),
-                width, low, high);
+    T half_width, half_height;
+    rotated_extent(box, half_width, half_height);
+    pixel_range(box.cx, half_width, width, low, high);
   }
 
  private:
@@ -78,19 +70,18 @@ TILEWRIGHT_HD RotatedRoiBox<T> make_rotated_roi_box(const T* roi, T scale,
     width = max_of(width, T(1));
     height = max_of(height, T(1));
   }
-  RotatedRoiBox<T> box;
-  box.centre_x = roi[1] * scale - offset;
-  box.centre_y = roi[2] * scale - offset;
-  box.x = make_roi_axis(-width / T(2), width, geometry.pooled_width, geometry.sampling_ratio);
-  box.y = make_roi_axis(-height / T(2), height, geometry.pooled_height, geometry.sampling_ratio);
-  box.rotation = make_rotation(roi[5]);
+  RotatedRoiBox<T> grid;
+  grid.box =
+      make_rotated_box(roi[1] * scale - offset, roi[2] * scale - offset, width, height, roi[5]);
+  grid.x = make_roi_axis(-width / T(2), width, geometry.pooled_width, geometry.sampling_ratio);
+  grid.y = make_roi_axis(-height / T(2), height, geometry.pooled_height, geometry.sampling_ratio);
   // Of the numbers as given: clamping hides a NaN. Of what was made of them: scaling can overflow.
-  box.finite = is_finite(roi[3]) && is_finite(roi[4]) && is_finite(roi[5]) &&
-               is_finite(box.centre_x) && is_finite(box.centre_y) &&
-               is_finite(box.x.start + box.x.bin) && is_finite(box.y.start + box.y.bin);
-  const T count = T(box.y.grid) * T(box.x.grid);
-  box.inverse_count = T(1) / max_of(count, T(1));
-  return box;
+  grid.finite = is_finite(roi[3]) && is_finite(roi[4]) && is_finite(roi[5]) &&
+                is_finite(grid.box.cx) && is_finite(grid.box.cy) &&
+                is_finite(grid.x.start + grid.x.bin) && is_finite(grid.y.start + grid.y.bin);
+  const T count = T(grid.y.grid) * T(grid.x.grid);
+  grid.inverse_count = T(1) / max_of(count, T(1));
+  return grid;
 }
 
 }  // namespace tilewright::inline TILEWRIGHT_MACHINE

@@ -44,3 +44,64 @@ def soft_nms(boxes, scores, iou_threshold=0.3, sigma=0.5, min_score=0.001, metho
         torch.tensor(keep, dtype=torch.int64),
         torch.stack(kept_scores) if keep else torch.zeros(0, dtype=torch.float64),
     )
+
+
+def rotated_corners(box):
+    """The corners of (cx, cy, w, h, angle), counter-clockwise on the screen for positive sides."""
+    cx, cy, w, h, angle = box
+    c, s = math.cos(angle), math.sin(angle)
+    offsets = [(-w / 2, -h / 2), (-w / 2, h / 2), (w / 2, h / 2), (w / 2, -h / 2)]
+    return [(cx + dx * c + dy * s, cy - dx * s + dy * c) for dx, dy in offsets]
+
+
+def clip(polygon, a, b):
+    """The part of a convex polygon to the left of the line from a to b (Sutherland and Hodgman)."""
+
+    def side(p):
+        return (b[0] - a[0]) * (p[1] - a[1]) - (b[1] - a[1]) * (p[0] - a[0])
+
+    kept = []
+    for p, q in zip(polygon, polygon[1:] + polygon[:1], strict=True):
+        if side(p) <= 0:
+            kept.append(p)
+        if side(p) * side(q) < 0:
+            t = side(p) / (side(p) - side(q))
+            kept.append((p[0] + t * (q[0] - p[0]), p[1] + t * (q[1] - p[1])))
+    return kept
+
+
+def area(polygon):
+    pairs = zip(polygon, polygon[1:] + polygon[:1], strict=True)
+    return abs(sum(p[0] * q[1] - p[1] * q[0] for p, q in pairs)) / 2
+
+
+def rotated_overlap(a, b):
+    """Intersection over union of two (cx, cy, w, h, angle) lists."""
+    if not all(map(math.isfinite, [*a, *b])) or min(a[2], a[3], b[2], b[3]) <= 0:
+        return 0.0
+    shift = [a[0], a[1], 0, 0, 0]  # relative to a, where numbers have their digits
+    a, b = ([x - y for x, y in zip(box, shift, strict=True)] for box in (a, b))
+    polygon, corners = rotated_corners(a), rotated_corners(b)
+    for p, q in zip(corners, corners[1:] + corners[:1], strict=True):
+        polygon = clip(polygon, p, q) if polygon else polygon
+    shared = area(polygon) if len(polygon) > 2 else 0.0
+    return shared / (a[2] * a[3] + b[2] * b[3] - shared)
+
+
+def nms_rotated(boxes, scores, iou_threshold, max_output=-1, idxs=None):
+    """Greedy, one pair at a time."""
+    rows, values = boxes.double().tolist(), scores.double().tolist()
+    groups = [0] * len(rows) if idxs is None else idxs.tolist()
+    usable = [
+        i
+        for i in range(len(rows))
+        if all(map(math.isfinite, rows[i])) and not math.isnan(values[i])
+    ]
+    kept = []
+    for i in sorted(usable, key=lambda i: -values[i]):
+        if all(
+            groups[i] != groups[k] or rotated_overlap(rows[k], rows[i]) <= iou_threshold
+            for k in kept
+        ):
+            kept.append(i)
+    return torch.tensor(kept if max_output < 0 else kept[:max_output], dtype=torch.int64)

@@ -1,0 +1,20 @@
+// NMS of rotated boxes on CUDA.
+#include "tilewright/detection/nms_cuda.h"
+#include "tilewright/detection/nms_rotated_kernel.cuh"
+
+namespace tilewright {
+namespace {
+
+at::Tensor keep_boxes(const at::Tensor& boxes, const at::Tensor& scores,
+                      const std::optional<at::Tensor>& idxs, double iou_threshold,
+                      int64_t max_output) {
+  const DeviceGuard guard(boxes);
+  const NmsSorted sorted = nms_sort(boxes.to(at::kDouble), scores, idxs);
+  return nms_kept(sorted, nms_keep<RotatedShape>(sorted, iou_threshold), max_output);
+}
+
+}  // namespace
+
+TILEWRIGHT_DEVICE_IMPL(m) { NmsKernels<keep_boxes, /*kRotated=*/true>::add_to(m); }
+
+}  // namespace tilewright
