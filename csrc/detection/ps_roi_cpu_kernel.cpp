@@ -114,64 +114,69 @@ class PsRoiCpu {
     } while (next < p_.num_rois);
   }
 
-  // A register of columns; a map narrower than that has fewer.
-  template <class S>
-  Vec<T> load_columns(const S* from) const {
-    return p_.width >= kLanes<T> ? load_lanes(from) : load_lanes(from, p_.width);
+  // Calls body(load, store) with what moves a register of columns; a map narrower than that has fewer.
+  template <class Body>
+  void with_columns(const Body& body) {
+    const int64_t count = p_.width;
+    if (count >= kLanes<T>) {
+      body([](const auto* from) { return load_lanes(from); },
+           [](const Vec<T>& lanes, Acc* to) { lanes.store(to); });
+    } else {
+      body([count](const auto* from) { return load_lanes(from, count); },
+           [count](const Vec<T>& lanes, Acc* to) { lanes.store(to, int(count)); });
+    }
   }
 
   using Bin = typename PsRoiPlan<Acc>::Bin;
 
   template <class S>
   void pool_planes(int64_t image, int64_t c0, int64_t channels, const S* planes) {
-    const Vec<T> zero(0);
-    const auto open = [](const S*) {};
-    for_bins(image, c0, channels, planes, open,
-             [&](T& pooled, const Bin& y, const Bin& x, const S* plane) {
-               Vec<T> sum(0);
-               for (int64_t j = x.begin; j < x.end; ++j) {
-                 const PsColumns<Acc>& columns = plan_.columns()[j];
-                 Vec<T> line(0);
-                 for (int64_t i = y.begin; i < y.end; ++i) {
-                   const PsRow<Acc>& row = plan_.rows()[i];
-                   line = at::vec::fmadd(Vec<T>(row.weight),
-                                         load_columns(plane + row.offset + columns.first), line);
-                 }
-                 const Vec<T> weights = Vec<T>::loadu(columns.weights);
-                 sum = at::vec::fmadd(Vec<T>::blendv(line, zero, weights == zero), weights, sum);
-               }
-               pooled = T(total(sum) / (y.count * x.count));
-             });
+    with_columns([&](auto load, auto) {
+      const auto open = [](const S*) {};
+      const auto visit = [&](T& pooled, const Bin& y, const Bin& x, const S* plane) {
+        const Vec<T> zero(0);
+        Vec<T> sum(0);
+        for (const auto* columns = plan_.columns() + x.begin; columns != plan_.columns() + x.end;
+             ++columns) {
+          const S* from = plane + columns->first;
+          Vec<T> line(0);
+          for (const auto* row = plan_.rows() + y.begin; row != plan_.rows() + y.end; ++row) {
+            line = at::vec::fmadd(Vec<T>(row->weight), load(from + row->offset), line);
+          }
+          const Vec<T> weights = Vec<T>::loadu(columns->weights);
+          sum = at::vec::fmadd(Vec<T>::blendv(line, zero, weights == zero), weights, sum);
+        }
+        pooled = T(total(sum) / (y.count * x.count));
+      };
+      for_bins(image, c0, channels, planes, open, visit);
+    });
   }
 
   static Acc total(const Vec<T>& lanes) {
-    Acc parts[kLanes<T>];
-    lanes.store(parts);
-    for (int64_t step = kLanes<T> / 2; step > 0; step /= 2) {
-      for (int64_t i = 0; i < step; ++i) parts[i] += parts[i + step];
-    }
-    return parts[0];
+    return at::vec::vec_reduce_all<Acc>([](const Vec<T>& a, const Vec<T>& b) { return a + b; },
+                                        lanes);
   }
 
   void spread_planes(int64_t image, int64_t c0, int64_t channels, Acc* planes) {
-    const Vec<T> zero(0);
-    const auto clear = [this](Acc* plane) { std::memset(plane, 0, size_t(pixels_) * sizeof(Acc)); };
-    const int64_t count = min_of(kLanes<T>, p_.width);
-    for_bins(image, c0, channels, planes, clear,
-             [&](T& pooled, const Bin& y, const Bin& x, Acc* plane) {
-               const Vec<T> grad(Acc(pooled) / (y.count * x.count));
-               for (int64_t j = x.begin; j < x.end; ++j) {
-                 const PsColumns<Acc>& columns = plan_.columns()[j];
-                 const Vec<T> weights = Vec<T>::loadu(columns.weights);
-                 const Vec<T> line = Vec<T>::blendv(grad * weights, zero, weights == zero);
-                 for (int64_t i = y.begin; i < y.end; ++i) {
-                   const PsRow<Acc>& row = plan_.rows()[i];
-                   Acc* to = plane + row.offset + columns.first;
-                   store_lanes<Acc>(at::vec::fmadd(Vec<T>(row.weight), line, load_columns(to)), to,
-                                    count);
-                 }
-               }
-             });
+    with_columns([&](auto load, auto store) {
+      const auto clear = [this](Acc* plane) {
+        std::memset(plane, 0, size_t(pixels_) * sizeof(Acc));
+      };
+      const auto visit = [&](T& pooled, const Bin& y, const Bin& x, Acc* plane) {
+        const Vec<T> zero(0), grad(Acc(pooled) / (y.count * x.count));
+        for (const auto* columns = plan_.columns() + x.begin; columns != plan_.columns() + x.end;
+             ++columns) {
+          const Vec<T> weights = Vec<T>::loadu(columns->weights);
+          const Vec<T> line = Vec<T>::blendv(grad * weights, zero, weights == zero);
+          Acc* to = plane + columns->first;
+          for (const auto* row = plan_.rows() + y.begin; row != plan_.rows() + y.end; ++row) {
+            store(at::vec::fmadd(Vec<T>(row->weight), line, load(to + row->offset)),
+                  to + row->offset);
+          }
+        }
+      };
+      for_bins(image, c0, channels, planes, clear, visit);
+    });
   }
 
   const PsRoiCpuParams& p_;

@@ -128,10 +128,11 @@ class PsRoiPlan {
         return;
       }
     }
-    PsColumns<Acc> columns{};
+    columns_.resize(columns_.size() + 1);
+    PsColumns<Acc>& columns = columns_[columns_.size() - 1];
     columns.first = max_of<int64_t>(min_of(x, width - kLane), 0);
+    for (Acc& lane : columns.weights) lane = Acc(0);
     columns.weights[x - columns.first] = weight;
-    columns_.push_back(columns);
   }
 
   int64_t image_ = -1, first_ = -1, next_ = 0;

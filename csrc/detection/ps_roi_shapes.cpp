@@ -73,11 +73,18 @@ at::Tensor channel_mapping(const PsRoiArgs& args, const at::Tensor& input, const
   const auto sizes = output_sizes(args, input, rois);
   const auto options = input.options().dtype(at::kInt);
   at::Tensor mapping = at::empty_symint(sizes, options);
-  if (!mapping.is_meta()) {
-    mapping.copy_(at::arange(input.size(1), options)
-                      .view({input.size(1) / args.geometry.bins(), args.geometry.pooled_height,
-                             args.geometry.pooled_width}));
+  if (mapping.is_meta()) return mapping;
+  const int64_t channels = input.size(1);
+  if (mapping.is_cpu()) {  // a few operators fewer: they would take longer than a few small boxes
+    int32_t* to = mapping.mutable_data_ptr<int32_t>();
+    for (int64_t k = 0; k < rois.size(0); ++k) {
+      for (int64_t c = 0; c < channels; ++c) *to++ = int32_t(c);
+    }
+    return mapping;
   }
+  mapping.copy_(at::arange(channels, options)
+                    .view({channels / args.geometry.bins(), args.geometry.pooled_height,
+                           args.geometry.pooled_width}));
   return mapping;
 }
 

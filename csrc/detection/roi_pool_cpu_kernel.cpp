@@ -7,24 +7,16 @@
 #include "tilewright/core/cpu/vec.h"
 #include "tilewright/core/dispatch.h"
 #include "tilewright/detection/roi_pool_cpu.h"
-#include "tilewright/detection/roi_pool_math.h"
+#include "tilewright/detection/roi_pool_rows.h"
 #include "tilewright/detection/roi_pool_scan.h"
 
 namespace tilewright {
 inline namespace TILEWRIGHT_MACHINE {
 namespace {
 
-// Boxes of a piece of the forward pass over contiguous maps: enough to be worth packing for.
-constexpr int64_t kBoxRun = 512;
 // Aim for the sums that a thread holds in the backward pass; one channel (channels last: one register
 // of channels) of a large map takes more.
 constexpr int64_t kTileBytes = 1 << 20;
-
-// A row of bins of one box: pixel rows [first, last).
-struct BinRow {
-  int64_t box, ph;  // box: index into the run
-  int64_t first, last;
-};
 
 template <class T>
 class RoiPoolCpu {
@@ -84,18 +76,13 @@ class RoiPoolCpu {
   }
 
  private:
-  int64_t box_runs() const { return ceil_div(p_.num_rois, kBoxRun); }
+  int64_t box_runs() const { return ceil_div(p_.num_rois, kPoolBoxRun); }
   int64_t channel_runs(int64_t channels) const { return ceil_div(p_.channels, channels); }
   // Of the backward pass.
   int64_t piece_channels() const {
     const int64_t lanes = p_.channels_last ? kLanes<T> : 1;
     const int64_t fitting = kTileBytes / (max_of<int64_t>(pixels_, 1) * int64_t(sizeof(Acc)));
     return max_of(lanes, min_of<int64_t>(fitting, 32) / lanes * lanes);
-  }
-
-  PoolBox<Acc> box_of(int64_t k) const {
-    return make_pool_box(rois_ + 5 * k, Acc(p_.spatial_scale), p_.pooled_height, p_.pooled_width,
-                         true);
   }
 
   void clear(int64_t from, int64_t count) const {
@@ -106,7 +93,7 @@ class RoiPoolCpu {
 
   void forward_channels_last(int64_t k) {
     const int64_t image = roi_batch(rois_[5 * k], p_.batch), row_stride = p_.width * p_.channels;
-    const PoolBox<Acc> box = box_of(k);
+    const PoolBox<Acc> box = pool_box_of<Acc>(p_, k);
     int64_t to = k * bins_ * p_.channels;
     if (image < 0 || !box.finite) return clear(to, bins_ * p_.channels);
     const T* map = static_cast<const T*>(p_.map) + image * p_.height * row_stride;
@@ -147,92 +134,44 @@ class RoiPoolCpu {
 
   void forward_planes(int64_t image, int64_t run, int64_t c0) {
     const int64_t channels = min_of(kLanes<T>, p_.channels - c0);
-    gather_bin_rows(image, run);
-    for (const int64_t k : empty_) {
+    bin_rows_.gather(p_, image, run);
+    for (const int64_t k : bin_rows_.empty()) {
       clear((k * p_.channels + c0) * bins_, channels * bins_);
     }
-    window_.resize(window_rows_ * columns() * kLanes<T>);
+    window_.resize(bin_rows_.tallest() * columns() * kLanes<T>);
     if (channels < kLanes<T>) window_.assign(window_.size(), Acc(0));
     const T* map = static_cast<const T*>(p_.map) + (image * p_.channels + c0) * pixels_;
     int64_t packed = 0;  // rows below it are in the window, or were
-    for (const BinRow& row : rows_) {
+    for (const PoolBinRow& row : bin_rows_.rows()) {
       for (packed = max_of(packed, row.first); packed < row.last; ++packed) {
         pack_row(map + packed * p_.width, channels, window_row(packed));
       }
-      pool_row(row, (run * kBoxRun + row.box) * p_.channels + c0, channels);
+      pool_row(row, (run * kPoolBoxRun + row.box) * p_.channels + c0, channels);
     }
   }
 
-  int64_t columns() const { return max_of<int64_t>(last_column_ - first_column_, 0); }
-  Acc* window_row(int64_t y) { return window_.data() + y % window_rows_ * columns() * kLanes<T>; }
-
-  // The rows of bins of a run of boxes that lie in an image, in the order of their first pixel.
-  void gather_bin_rows(int64_t image, int64_t run) {
-    if (image == gathered_image_ && run == gathered_run_) return;
-    gathered_image_ = image;
-    gathered_run_ = run;
-    rows_.clear();
-    boxes_.clear();
-    empty_.clear();
-    window_rows_ = 1;
-    first_column_ = p_.width;
-    last_column_ = 0;
-    const int64_t end = min_of((run + 1) * kBoxRun, p_.num_rois);
-    for (int64_t k = run * kBoxRun; k < end; ++k) {
-      const PoolBox<Acc> box = box_of(k);
-      boxes_.push_back(box);
-      if (roi_batch(rois_[5 * k], p_.batch) != image) continue;
-      int64_t x0, x1, unused;
-      box.x.pixels(0, p_.width, x0, unused);
-      box.x.pixels(p_.pooled_width - 1, p_.width, unused, x1);
-      if (!box.finite) {
-        empty_.push_back(k);
-        continue;
-      }
-      if (x0 < x1) {
-        first_column_ = min_of(first_column_, x0);
-        last_column_ = max_of(last_column_, x1);
-      }
-      for (int64_t ph = 0; ph < p_.pooled_height; ++ph) {
-        BinRow row{k - run * kBoxRun, ph};
-        box.y.pixels(ph, p_.height, row.first, row.last);
-        window_rows_ = max_of(window_rows_, row.last - row.first);
-        rows_.push_back(row);
-      }
-    }
-    sort_rows();
+  int64_t columns() const {
+    return max_of<int64_t>(bin_rows_.last_column() - bin_rows_.first_column(), 0);
   }
-
-  // Radix sort by `first`.
-  void sort_rows() {
-    constexpr int kBits = 11;
-    constexpr int64_t kDigits = 1 << kBits;
-    for (int shift = 0; p_.height >> shift > 0; shift += kBits) {
-      int64_t starts[kDigits + 1] = {};
-      for (const BinRow& row : rows_) ++starts[(row.first >> shift & (kDigits - 1)) + 1];
-      for (int64_t i = 0; i < kDigits; ++i) starts[i + 1] += starts[i];
-      sorted_.resize(rows_.size());
-      for (const BinRow& row : rows_) sorted_[starts[row.first >> shift & (kDigits - 1)]++] = row;
-      rows_.swap(sorted_);
-    }
+  Acc* window_row(int64_t y) {
+    return window_.data() + y % bin_rows_.tallest() * columns() * kLanes<T>;
   }
 
   // from: a row of the first of `channels` planes; to: (columns, kLanes).
   void pack_row(const T* from, int64_t channels, Acc* to) const {
     for (int64_t c = 0; c < channels; ++c, from += pixels_) {
-      for (int64_t x = first_column_; x < last_column_; ++x) {
-        to[(x - first_column_) * kLanes<T> + c] = Acc(from[x]);
-      }
+      const T* pixel = from + bin_rows_.first_column();
+      for (int64_t i = 0; i < columns(); ++i) to[i * kLanes<T> + c] = Acc(pixel[i]);
     }
   }
 
   // One row of a box's bins. `channel`: k * channels + c0.
-  void pool_row(const BinRow& row, int64_t channel, int64_t channels) {
-    const PoolAxis<Acc>& axis = boxes_[row.box].x;
+  void pool_row(const PoolBinRow& row, int64_t channel, int64_t channels) {
+    const PoolAxis<Acc>& axis = bin_rows_.box(row).x;
     const int64_t base = channel * bins_ + row.ph * p_.pooled_width;
     packed_lines_.clear();
     for (int64_t y = row.first; y < row.last; ++y) {
-      packed_lines_.push_back(window_row(y) - first_column_ * kLanes<T>);
+      packed_lines_.push_back(window_row(y) - bin_rows_.first_column() * kLanes<T>);
     }
     for (int64_t pw = 0; pw < p_.pooled_width; ++pw) {
       T* pooled = static_cast<T*>(p_.pooled) + base + pw;
@@ -292,12 +231,8 @@ class RoiPoolCpu {
   const Acc* rois_;
   Buffer<const T*> lines_;
   Buffer<const Acc*> packed_lines_;
-  Buffer<BinRow> rows_, sorted_;
-  Buffer<PoolBox<Acc>> boxes_;
-  Buffer<int64_t> empty_;
+  PoolBinRows<Acc> bin_rows_;
   Buffer<Acc> window_, sums_;
-  int64_t gathered_image_ = -1, gathered_run_ = -1;
-  int64_t window_rows_ = 1, first_column_ = 0, last_column_ = 0;
 };
 
 }  // namespace

@@ -45,6 +45,7 @@ def roi_pool(input, rois, spatial_scale, height, width):
     output = torch.zeros(len(rois), channels, height, width, dtype=torch.float64)
     argmax = torch.full(output.shape, -1, dtype=torch.int32)
     boxes, number = _rows(rois)
+    pixels = input.tolist()
     taken = []
     for k, (image, x1, y1, x2, y2, finite) in enumerate(boxes):
         if not finite:
@@ -57,7 +58,7 @@ def roi_pool(input, rois, spatial_scale, height, width):
                     best = None
                     for y in range(y0, y_end):
                         for x in range(x0, x_end):
-                            value = input[image, c, y, x].item()
+                            value = pixels[image][c][y][x]
                             if best is None or value > best[0] or beats_as_nan(value, best[0]):
                                 best = (value, y, x)
                     if best is not None:

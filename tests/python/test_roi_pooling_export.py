@@ -1,9 +1,14 @@
 """roi_pool, ps_roi_align and ps_roi_pool as others call them: TorchScript, torch.export,
-torch.compile, autocast, modules, opcheck."""
+torch.compile, autocast, modules, opcheck, instruction sets."""
+
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from checks import compile_and_run, export_and_run, opcheck, script_round_trip
+from test_house import ISAS, _python_path
 from test_roi_align import layout, random_rois
 from test_roi_pooling import every_op, run
 
@@ -122,3 +127,37 @@ def test_modules(device):
         assert "spatial_scale=0.5" in repr(module)
         theirs = getattr(vision, name)(*arguments)(x.cpu(), rois.cpu())
         torch.testing.assert_close(theirs, expected.cpu(), atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_every_instruction_set_runs(isa):
+    if ISAS.index(isa) > ISAS.index(tilewright._C.cpu_instruction_set()):
+        pytest.skip(f"this machine has no {isa}")
+    script = """
+import test_roi_pooling as tests, test_roi_pooling_bad_input as odd, torch, tilewright
+print(tilewright._C.cpu_instruction_set())
+cpu = torch.device("cpu")
+for name, extra in tests.CASES:
+    for dtype in tests.DTYPES:
+        for last in (False, True):
+            torch.manual_seed(0)
+            tests.test_forward_and_backward(cpu, dtype, name, extra, last)
+    tests.test_wide_boxes_and_narrow_maps(cpu, name, extra)
+for dtype in tests.DTYPES:
+    tests.test_argmax_is_the_first_greatest_pixel(cpu, dtype)
+odd.test_roi_pool_nan_pixels_win(cpu, torch.float32)
+"""
+    run_of_isa = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parent,
+        env={
+            "TILEWRIGHT_ISA": isa,
+            "TILEWRIGHT_DEVICE": "cpu",
+            "PYTHONPATH": _python_path(),
+            "OMP_NUM_THREADS": "1",  # threads of small operators mostly wait for each other
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert run_of_isa.returncode == 0, run_of_isa.stderr
+    assert run_of_isa.stdout.split() == [isa]

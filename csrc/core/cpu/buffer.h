@@ -55,7 +55,9 @@ class Buffer {
 
  private:
   void grow(int64_t wanted) {
-    const int64_t capacity = wanted > 2 * capacity_ ? wanted : 2 * capacity_;
+    constexpr int64_t kFirst = 64;  // small inputs should not pay for growing
+    const int64_t doubled = capacity_ > 0 ? 2 * capacity_ : kFirst;
+    const int64_t capacity = wanted > doubled ? wanted : doubled;
     void* data = std::realloc(static_cast<void*>(data_), size_t(capacity) * sizeof(T));
     if (data == nullptr) throw std::bad_alloc();
     data_ = static_cast<T*>(data);
