@@ -1,46 +1,27 @@
-"""The pooling ops and NMS against torchvision.ops: same inputs, same results, one process.
+"""The room's table: pooling, NMS and whole detectors against torchvision, same inputs, same
+results, one process.
 
-Both sides are checked to agree before they are timed. python benchmarks/detection.py [--quick]
+Both sides are checked to agree before they are timed. roi_pools.py, nms.py and detector.py hold more
+rows of their own. python benchmarks/detection.py [--quick]
 """
 
 import argparse
-import os
 
+import detector
+import nms
+import roi_pools
 import torch
 import torchvision
 from harness import Table
+from inputs import DEVICE, agree, backward, boxes, rois_of
 
 import tilewright
-
-DEVICE = "cuda" if os.environ.get("TILEWRIGHT_DEVICE") == "cuda" else "cpu"
-
-
-def boxes(count, height, width):
-    """Boxes in image coordinates whose sides are uniform up to half the image."""
-    centre = torch.rand(count, 2) * torch.tensor([width, height])
-    side = torch.rand(count, 2) * torch.tensor([width, height]) / 2
-    return torch.cat([centre - side / 2, centre + side / 2], 1).to(DEVICE)
-
-
-def backward(function, x, grad):
-    """The function with its gradient."""
-    leaf = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
-
-    def run():
-        leaf.grad = None
-        function(leaf).backward(grad)
-
-    return run
-
-
-def agree(ours, theirs, tolerance=2e-4):
-    torch.testing.assert_close(ours.contiguous(), theirs.contiguous(), rtol=0, atol=tolerance)
 
 
 def bench_roi_align(table, threads):
     x = torch.randn(1, 256, 200, 304, device=DEVICE)
     last = x.contiguous(memory_format=torch.channels_last)
-    rois = torch.cat([torch.zeros(512, 1, device=DEVICE), boxes(512, 800, 1216)], 1)
+    rois = rois_of(512, 800, 1216)
     for title, bins, ratio in [("7x7", 7, 2), ("7x7, adaptive", 7, -1), ("14x14", 14, 2)]:
 
         def ours(x, bins=bins, ratio=ratio):
@@ -75,7 +56,7 @@ def bench_roi_align(table, threads):
         {"ours": lambda: tilewright.roi_align(half, rois, 7, 0.25, 2)},
         DEVICE,
     )
-    few = torch.cat([torch.zeros(10, 1, device=DEVICE), boxes(10, 100, 100)], 1)
+    few = rois_of(10, 100, 100)
     small = torch.randn(1, 64, 25, 25, device=DEVICE)
     table.add(
         "roi_align 7x7 forward, 10 boxes, 64x25x25",
@@ -109,32 +90,6 @@ def bench_multiscale(table, threads):
     )
 
 
-def bench_nms(table, threads, quick):
-    for count in (1000, 10_000) if quick else (1000, 10_000, 100_000):
-        b, s = boxes(count, 800, 1216), torch.randperm(count, device=DEVICE).float()
-        c = torch.randint(0, 80, (count,), device=DEVICE)
-        ours, theirs = tilewright.nms(b, s, 0.5), torchvision.ops.nms(b, s, 0.5)
-        assert torch.equal(ours, theirs)
-        table.add(
-            f"nms, {count} boxes",
-            threads,
-            {
-                "peer": lambda b=b, s=s: torchvision.ops.nms(b, s, 0.5),
-                "ours": lambda b=b, s=s: tilewright.nms(b, s, 0.5),
-            },
-            DEVICE,
-        )
-        table.add(
-            f"batched_nms, {count} boxes, 80 classes",
-            threads,
-            {
-                "peer": lambda b=b, s=s, c=c: torchvision.ops.batched_nms(b, s, c, 0.5),
-                "ours": lambda b=b, s=s, c=c: tilewright.batched_nms(b, s, c, 0.5),
-            },
-            DEVICE,
-        )
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="without the longest rows")
@@ -144,7 +99,12 @@ def main():
     for threads in (1, 2) if DEVICE == "cpu" else (1,):
         bench_roi_align(table, threads)
         bench_multiscale(table, threads)
-        bench_nms(table, threads, quick)
+        for name in roi_pools.OPS:
+            roi_pools.bench(table, threads, name)
+        nms.bench(table, threads, quick)
+        if not quick and DEVICE == "cpu":
+            detector.bench_inference(table, threads)
+            detector.bench_training(table, threads)
     table.save()
 
 

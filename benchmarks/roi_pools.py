@@ -8,17 +8,13 @@ maps of 200 x 304 with 256 channels (roi_pool) or 490 (the position-sensitive on
 
 import torch
 import torchvision
-from detection import DEVICE, agree, backward, boxes
 from harness import Table
+from inputs import DEVICE, agree, backward, rois_of
 
 import tilewright
 
 OPS = {"roi_pool": (256, ()), "ps_roi_pool": (490, ()), "ps_roi_align": (490, (2,))}
 SMALL = {"roi_pool": 64, "ps_roi_pool": 98, "ps_roi_align": 98}
-
-
-def rois_of(count, height, width):
-    return torch.cat([torch.zeros(count, 1, device=DEVICE), boxes(count, height, width)], 1)
 
 
 def pools(name, rois, scale, extra):
