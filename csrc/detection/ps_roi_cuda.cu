@@ -36,10 +36,7 @@ void launch_forward(const PsRoiParams<T>& params) {
 
 template <class Rule, class T>
 void launch_backward(const PsRoiParams<T>& params) {
-  const int64_t bins = params.geometry.bins();
-  const int64_t blocks = ceil_div(params.height, kTileHeight) * ceil_div(params.width, kTileWidth) *
-                         ceil_div(params.channels / bins, kTileChannels) * bins * params.batch;
-  LaunchConfig config = linear_config(blocks * kTileThreads, kTileThreads);
+  LaunchConfig config = linear_config(params.tiled_map().blocks() * kTileThreads, kTileThreads);
   config.shared_bytes = shared_bytes<RoiTileParts<typename Rule::Box>>();
   launch<ps_roi_backward_kernel<Rule, T>>(config, params);
 }

@@ -22,6 +22,9 @@ struct PsRoiParams {
     const int64_t bins = geometry.bins();
     return k * channels + (channels_last ? bin * (channels / bins) + c : c * bins + bin);
   }
+  TILEWRIGHT_HD TiledMap<T> tiled_map() const {
+    return {map, batch, channels, height, width, channels_last, geometry.bins()};
+  }
 };
 
 template <class Rule, class T>
@@ -52,57 +55,34 @@ __global__ void ps_roi_forward_kernel(PsRoiParams<T> p) {
   }
 }
 
-// A block owns a tile of pixels of up to kTileChannels channels that belong to one bin.
+// A block's channels belong to one bin.
 template <class Rule, class T>
 __global__ void ps_roi_backward_kernel(PsRoiParams<T> p) {
   using Acc = accumulate_t<T>;
   using Box = typename Rule::Box;
-  SharedMemory shared;
-  const RoiTileParts<Box> parts(shared);
-  const int64_t bins = p.geometry.bins(), outputs = p.channels / bins;
-  const int64_t tiles_x = ceil_div(p.width, kTileWidth), tiles_y = ceil_div(p.height, kTileHeight);
-  const int64_t runs = ceil_div(outputs, kTileChannels);
-  const int64_t work = tiles_x * tiles_y * runs * bins * p.batch;
-  for (int64_t item = blockIdx.x; item < work; item += gridDim.x) {
-    const int64_t x0 = item % tiles_x * kTileWidth, y0 = item / tiles_x % tiles_y * kTileHeight;
-    const int64_t rest = item / (tiles_x * tiles_y);
-    const int64_t c0 = rest % runs * kTileChannels, bin = rest / runs % bins;
-    const int64_t image = rest / (runs * bins);
-    const int64_t ph = bin / p.geometry.pooled_width, pw = bin % p.geometry.pooled_width;
-    const int64_t x = x0 + threadIdx.x % kTileWidth, y = y0 + threadIdx.x / kTileWidth;
-    const bool inside = x < p.width && y < p.height;
-    const int count = int(min_of<int64_t>(kTileChannels, outputs - c0));
-    Acc sums[kTileChannels] = {};
-    for (int64_t first = 0; first < p.num_rois; first += kTileThreads) {
-      const int64_t k = first + threadIdx.x;
-      Box box{};
-      bool meets = false;
-      if (k < p.num_rois && roi_batch(p.rois[5 * k], p.batch) == image) {
+  const auto ph_of = [&](const Tile& tile) { return tile.group / p.geometry.pooled_width; };
+  const auto pw_of = [&](const Tile& tile) { return tile.group % p.geometry.pooled_width; };
+  gather_tiles<Box>(
+      p.tiled_map(), p.num_rois,
+      [&](int64_t k, const Tile& tile, Box& box) {
+        if (roi_batch(p.rois[5 * k], p.batch) != tile.image) return false;
         box = Rule::box(p.rois + 5 * k, p.spatial_scale, p.geometry);
-        meets = box.finite && Rule::meets(box.y, ph, p.height, y0, y0 + kTileHeight - 1) &&
-                Rule::meets(box.x, pw, p.width, x0, x0 + kTileWidth - 1);
-      }
-      const int total = compact(parts, meets, box, k);
-      for (int i = 0; inside && i < total; ++i) {
-        const Acc weight_y = Rule::pixel_weight(parts.boxes[i].y, ph, y, p.height);
-        if (weight_y == Acc(0)) continue;
-        const Acc weight = weight_y * Rule::pixel_weight(parts.boxes[i].x, pw, x, p.width);
-        if (weight == Acc(0)) continue;
-        for (int j = 0; j < count; ++j) {
-          const int64_t from = p.pooled_index(parts.indices[i], c0 + j, bin);
+        return box.finite &&
+               Rule::meets(box.y, ph_of(tile), p.height, tile.y0, tile.y0 + kTileHeight - 1) &&
+               Rule::meets(box.x, pw_of(tile), p.width, tile.x0, tile.x0 + kTileWidth - 1);
+      },
+      [&](const Box& box, int64_t k, const Tile& tile, int64_t y, int64_t x, Acc* sums) {
+        const Acc weight_y = Rule::pixel_weight(box.y, ph_of(tile), y, p.height);
+        if (weight_y == Acc(0)) return;
+        const Acc weight = weight_y * Rule::pixel_weight(box.x, pw_of(tile), x, p.width);
+        if (weight == Acc(0)) return;
+#pragma unroll  // with a loop of `count` turns the sums would lie in local memory
+        for (int j = 0; j < kTileChannels; ++j) {
+          if (j >= tile.count) continue;
+          const int64_t from = p.pooled_index(k, tile.c0 + j, tile.group);
           sums[j] += weight * to_accumulate(ldg(p.pooled + from));
         }
-      }
-    }
-    if (!inside) continue;
-    const int64_t pixels = p.height * p.width, pixel = y * p.width + x;
-    for (int j = 0; j < count; ++j) {
-      const int64_t c = (c0 + j) * bins + bin;
-      const int64_t to = p.channels_last ? (image * pixels + pixel) * p.channels + c
-                                         : (image * p.channels + c) * pixels + pixel;
-      p.map[to] = from_accumulate<T>(sums[j]);
-    }
-  }
+      });
 }
 
 }  // namespace tilewright::inline TILEWRIGHT_MACHINE

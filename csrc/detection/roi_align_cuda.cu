@@ -75,10 +75,8 @@ std::vector<at::Tensor> pool_backward(const RoiAlignArgs& args, const at::Tensor
     using T = typename decltype(tag)::type;
     const auto params = make_params<T>(args, maps, rois, grad, layout, batch, channels, false);
     for (size_t i = 0; i < maps.size(); ++i) {
-      const int64_t blocks = ceil_div(maps[i].size(2), kTileHeight) *
-                             ceil_div(maps[i].size(3), kTileWidth) *
-                             ceil_div(channels, kTileChannels) * batch;
-      LaunchConfig config = linear_config(blocks * kTileThreads, kTileThreads);
+      LaunchConfig config =
+          linear_config(params.tiled_map(int64_t(i)).blocks() * kTileThreads, kTileThreads);
       using Acc = accumulate_t<device_t<T>>;
       if (args.rotated) {
         config.shared_bytes = shared_bytes<RoiTileParts<RotatedRoiBox<Acc>>>();

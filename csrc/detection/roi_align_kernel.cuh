@@ -23,6 +23,10 @@ struct RoiAlignParams {
   PyramidRule pyramid;
   bool channels_last;
   RoiAlignLevel<T> levels[kMaxPyramidLevels];
+
+  TILEWRIGHT_HD TiledMap<T> tiled_map(int64_t i) const {
+    return {levels[i].data, batch, channels, levels[i].height, levels[i].width, channels_last};
+  }
 };
 
 // A pixel of weight 0 is not part of a sample, even where it is infinite or NaN.
@@ -110,67 +114,26 @@ TILEWRIGHT_DEVICE void gather_box(const RoiAlignParams<T>& p, const RoiAlignLeve
   }
 }
 
-// The tiles of the backward pass. meets(k, image, y0, x0, box) makes box k and tells whether it can
-// touch the tile of `image` at (y0, x0); gather(box, k, y, x, c0, count, sums) adds its gradient at a
-// pixel to the sums of channels [c0, c0 + count).
-template <class Box, class T, class Meets, class Gather>
-TILEWRIGHT_DEVICE void gather_tiles(const RoiAlignParams<T>& p, const RoiAlignLevel<T>& level,
-                                    Meets meets, Gather gather) {
-  using Acc = accumulate_t<T>;
-  SharedMemory shared;
-  const RoiTileParts<Box> parts(shared);
-  const int64_t tiles_x = ceil_div(level.width, kTileWidth);
-  const int64_t tiles_y = ceil_div(level.height, kTileHeight);
-  const int64_t pieces = ceil_div(p.channels, kTileChannels);
-  const int64_t work = tiles_x * tiles_y * pieces * p.batch;
-  for (int64_t item = blockIdx.x; item < work; item += gridDim.x) {
-    const int64_t x0 = item % tiles_x * kTileWidth, y0 = item / tiles_x % tiles_y * kTileHeight;
-    const int64_t c0 = item / (tiles_x * tiles_y) % pieces * kTileChannels;
-    const int64_t image = item / (tiles_x * tiles_y * pieces);
-    const int64_t x = x0 + threadIdx.x % kTileWidth, y = y0 + threadIdx.x / kTileWidth;
-    const bool inside = x < level.width && y < level.height;
-    const int count = int(min_of<int64_t>(kTileChannels, p.channels - c0));
-    Acc sums[kTileChannels] = {};
-    for (int64_t first = 0; first < p.num_rois; first += kTileThreads) {
-      const int64_t k = first + threadIdx.x;
-      Box box{};
-      const bool candidate = k < p.num_rois && meets(k, image, y0, x0, box);
-      const int total = compact(parts, candidate, box, k);
-      for (int i = 0; inside && i < total; ++i) {
-        gather(parts.boxes[i], parts.indices[i], y, x, c0, count, sums);
-      }
-    }
-    if (!inside) continue;
-    const int64_t pixels = level.height * level.width, pixel = y * level.width + x;
-#pragma unroll
-    for (int j = 0; j < kTileChannels; ++j) {
-      if (j >= count) break;
-      const int64_t c = c0 + j;
-      const int64_t to = p.channels_last ? (image * pixels + pixel) * p.channels + c
-                                         : (image * p.channels + c) * pixels + pixel;
-      level.data[to] = from_accumulate<T>(sums[j]);
-    }
-  }
-}
-
 template <class T>
 __global__ void roi_align_backward_kernel(RoiAlignParams<T> p, int64_t level_index) {
   using Box = RoiAlignBox<accumulate_t<T>>;
   const RoiAlignLevel<T>& level = p.levels[level_index];
   gather_tiles<Box>(
-      p, level,
-      [&](int64_t k, int64_t image, int64_t y0, int64_t x0, Box& box) {
+      p.tiled_map(level_index), p.num_rois,
+      [&](int64_t k, const Tile& tile, Box& box) {
         const accumulate_t<T>* roi = p.rois + 5 * k;
-        if (roi_batch(roi[0], p.batch) != image || roi_level(roi, p.pyramid) != level_index) {
+        if (roi_batch(roi[0], p.batch) != tile.image || roi_level(roi, p.pyramid) != level_index) {
           return false;
         }
         box = make_roi_box(roi, level.spatial_scale, p.geometry);
         return box.finite &&
-               axis_meets(box.y, p.geometry.pooled_height, y0, y0 + kTileHeight - 1) &&
-               axis_meets(box.x, p.geometry.pooled_width, x0, x0 + kTileWidth - 1);
+               axis_meets(box.y, p.geometry.pooled_height, tile.y0, tile.y0 + kTileHeight - 1) &&
+               axis_meets(box.x, p.geometry.pooled_width, tile.x0, tile.x0 + kTileWidth - 1);
       },
-      [&](const Box& box, int64_t k, int64_t y, int64_t x, int64_t c0, int count,
-          accumulate_t<T>* sums) { gather_box(p, level, box, k, y, x, c0, count, sums); });
+      [&](const Box& box, int64_t k, const Tile& tile, int64_t y, int64_t x,
+          accumulate_t<T>* sums) {
+        gather_box(p, level, box, k, y, x, tile.c0, tile.count, sums);
+      });
 }
 
 }  // namespace tilewright::inline TILEWRIGHT_MACHINE

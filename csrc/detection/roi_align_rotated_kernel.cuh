@@ -99,19 +99,22 @@ __global__ void roi_align_rotated_backward_kernel(RoiAlignParams<T> p) {
   using Box = RotatedRoiBox<accumulate_t<T>>;
   const RoiAlignLevel<T>& level = p.levels[0];
   gather_tiles<Box>(
-      p, level,
-      [&](int64_t k, int64_t image, int64_t y0, int64_t x0, Box& box) {
+      p.tiled_map(0), p.num_rois,
+      [&](int64_t k, const Tile& tile, Box& box) {
         const accumulate_t<T>* roi = p.rois + 6 * k;
-        if (roi_batch(roi[0], p.batch) != image) return false;
+        if (roi_batch(roi[0], p.batch) != tile.image) return false;
         box = make_rotated_roi_box(roi, level.spatial_scale, p.geometry);
         if (!box.finite) return false;
         int64_t low, high, left, right;
         box.rows(level.height, low, high);
         box.columns(level.width, left, right);
-        return low < y0 + kTileHeight && high > y0 && left < x0 + kTileWidth && right > x0;
+        return low < tile.y0 + kTileHeight && high > tile.y0 && left < tile.x0 + kTileWidth &&
+               right > tile.x0;
       },
-      [&](const Box& box, int64_t k, int64_t y, int64_t x, int64_t c0, int count,
-          accumulate_t<T>* sums) { gather_rotated_box(p, box, k, y, x, c0, count, sums); });
+      [&](const Box& box, int64_t k, const Tile& tile, int64_t y, int64_t x,
+          accumulate_t<T>* sums) {
+        gather_rotated_box(p, box, k, y, x, tile.c0, tile.count, sums);
+      });
 }
 
 }  // namespace tilewright::inline TILEWRIGHT_MACHINE

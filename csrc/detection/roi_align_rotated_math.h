@@ -19,12 +19,6 @@ struct RotatedRoiBox {
   T inverse_count;    // 1 / samples per bin
   bool finite;        // a box with a NaN or infinite number has no samples
 
-  // How far rounding can have moved a point of the box or of the map.
-  TILEWRIGHT_HD T rounding() const {
-    constexpr T kUlps = T(16) * std::numeric_limits<T>::epsilon();
-    return kUlps * (std::abs(box.cx) + std::abs(box.cy) + std::abs(y.start) + std::abs(x.start));
-  }
-
   // From where samples can touch the pixels [y0, y1] x [x0, x1], and some beside them: a box of any
   // size has to be walked only there.
   TILEWRIGHT_HD AlongBox<T> near(T y0, T y1, T x0, T x1) const {
@@ -32,8 +26,13 @@ struct RotatedRoiBox {
     unrotated_point(box, (x0 + x1) / T(2), (y0 + y1) / T(2), along_x, along_y);
     const T half_y = (y1 - y0) / T(2) + T(1), half_x = (x1 - x0) / T(2) + T(1);
     const T sine = std::abs(box.sin), cosine = std::abs(box.cos);
-    const T reach_y = half_y * cosine + half_x * sine + rounding();
-    const T reach_x = half_x * cosine + half_y * sine + rounding();
+    // How far rounding can have moved points along each axis of the box.
+    const T moved_y = std::abs(box.cy) * cosine + std::abs(box.cx) * sine + std::abs(y.start) +
+                      std::abs(x.start) * sine * cosine;
+    const T moved_x = std::abs(box.cx) * cosine + std::abs(box.cy) * sine + std::abs(x.start) +
+                      std::abs(y.start) * sine * cosine;
+    const T reach_y = half_y * cosine + half_x * sine + kUlps * moved_y;
+    const T reach_x = half_x * cosine + half_y * sine + kUlps * moved_x;
     return {along_y - reach_y, along_y + reach_y, along_x - reach_x, along_x + reach_x};
   }
 
@@ -50,9 +49,12 @@ struct RotatedRoiBox {
   }
 
  private:
+  static constexpr T kUlps = T(16) * std::numeric_limits<T>::epsilon();
+
   TILEWRIGHT_HD void pixel_range(T centre, T reach, int64_t size, int64_t& low,
                                  int64_t& high) const {
-    reach += T(1) + rounding();
+    reach += T(1) +
+             kUlps * (std::abs(box.cx) + std::abs(box.cy) + std::abs(y.start) + std::abs(x.start));
     const T from = centre - reach, to = centre + reach + T(1);
     low = from > T(0) ? (from < T(size) ? int64_t(from) : size) : 0;
     high = to < T(size) ? (to > T(0) ? int64_t(to) + 1 : 0) : size;

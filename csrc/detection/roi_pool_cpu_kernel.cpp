@@ -4,6 +4,7 @@
 // the rows of all boxes' bins are visited from the top of the map to its bottom, and a window of
 // packed rows moves with them, so each pixel is packed once and the window stays in the cache.
 #include "tilewright/core/cpu/buffer.h"
+#include "tilewright/core/cpu/transpose.h"
 #include "tilewright/core/cpu/vec.h"
 #include "tilewright/core/dispatch.h"
 #include "tilewright/detection/roi_pool_cpu.h"
@@ -139,12 +140,12 @@ class RoiPoolCpu {
       clear((k * p_.channels + c0) * bins_, channels * bins_);
     }
     window_.resize(bin_rows_.tallest() * columns() * kLanes<T>);
-    if (channels < kLanes<T>) window_.assign(window_.size(), Acc(0));
     const T* map = static_cast<const T*>(p_.map) + (image * p_.channels + c0) * pixels_;
     int64_t packed = 0;  // rows below it are in the window, or were
     for (const PoolBinRow& row : bin_rows_.rows()) {
       for (packed = max_of(packed, row.first); packed < row.last; ++packed) {
-        pack_row(map + packed * p_.width, channels, window_row(packed));
+        planes_to_tile(map + packed * p_.width + bin_rows_.first_column(), pixels_, columns(),
+                       channels, window_row(packed), kLanes<T>);
       }
       pool_row(row, (run * kPoolBoxRun + row.box) * p_.channels + c0, channels);
     }
@@ -157,20 +158,12 @@ class RoiPoolCpu {
     return window_.data() + y % bin_rows_.tallest() * columns() * kLanes<T>;
   }
 
-  // from: a row of the first of `channels` planes; to: (columns, kLanes).
-  void pack_row(const T* from, int64_t channels, Acc* to) const {
-    for (int64_t c = 0; c < channels; ++c, from += pixels_) {
-      const T* pixel = from + bin_rows_.first_column();
-      for (int64_t i = 0; i < columns(); ++i) to[i * kLanes<T> + c] = Acc(pixel[i]);
-    }
-  }
-
   // One row of a box's bins. `channel`: k * channels + c0.
   void pool_row(const PoolBinRow& row, int64_t channel, int64_t channels) {
     const PoolAxis<Acc>& axis = bin_rows_.box(row).x;
     const int64_t base = channel * bins_ + row.ph * p_.pooled_width;
     packed_lines_.clear();
-    for (int64_t y = row.first; y < row.last; ++y) {
+    for (int64_t y = row.first; columns() > 0 && y < row.last; ++y) {
       packed_lines_.push_back(window_row(y) - bin_rows_.first_column() * kLanes<T>);
     }
     for (int64_t pw = 0; pw < p_.pooled_width; ++pw) {

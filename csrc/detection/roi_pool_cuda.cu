@@ -65,14 +65,12 @@ at::Tensor roi_pool_backward_cuda(const at::Tensor& given_grad, const at::Tensor
   const at::Tensor grad = given_grad.contiguous(layout), argmax = given_argmax.contiguous(layout);
   at::Tensor map = roi_pool_grad_input(grad, batch, channels, height, width);
   if (grad.numel() == 0) return map.zero_();
-  const int64_t blocks = ceil_div(map.size(2), kTileHeight) * ceil_div(map.size(3), kTileWidth) *
-                         ceil_div(map.size(1), kTileChannels) * map.size(0);
   dispatch_floating("roi_pool", grad.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
-    LaunchConfig config = linear_config(blocks * kTileThreads, kTileThreads);
+    const auto params = make_params<T>(args, map, rois, grad, argmax, layout, false);
+    LaunchConfig config = linear_config(params.tiled_map().blocks() * kTileThreads, kTileThreads);
     config.shared_bytes = shared_bytes<RoiTileParts<PoolBox<accumulate_t<device_t<T>>>>>();
-    launch<roi_pool_backward_kernel<device_t<T>>>(
-        config, make_params<T>(args, map, rois, grad, argmax, layout, false));
+    launch<roi_pool_backward_kernel<device_t<T>>>(config, params);
   });
   return map;
 }

@@ -21,6 +21,9 @@ struct RoiPoolParams {
   TILEWRIGHT_DEVICE PoolBox<accumulate_t<T>> box(int64_t k) const {
     return make_pool_box(rois + 5 * k, spatial_scale, pooled_height, pooled_width, true);
   }
+  TILEWRIGHT_HD TiledMap<T> tiled_map() const {
+    return {map, batch, channels, height, width, channels_last};
+  }
 };
 
 template <class T>
@@ -86,8 +89,9 @@ TILEWRIGHT_DEVICE void gather_box(const RoiPoolParams<T>& p, const PoolBox<accum
       box.x.pixels(pw, p.width, first, last);
       if (x < first || x >= last) continue;
       const int64_t at = from + (ph * p.pooled_width + pw) * bin_stride;
-      for (int j = 0; j < count; ++j) {
-        if (ldg(p.argmax + at + j * channel_stride) != pixel) continue;
+#pragma unroll  // with a loop of `count` turns the sums would lie in local memory
+      for (int j = 0; j < kTileChannels; ++j) {
+        if (j >= count || ldg(p.argmax + at + j * channel_stride) != pixel) continue;
         sums[j] += to_accumulate(ldg(p.pooled + at + j * channel_stride));
       }
     }
@@ -96,44 +100,18 @@ TILEWRIGHT_DEVICE void gather_box(const RoiPoolParams<T>& p, const PoolBox<accum
 
 template <class T>
 __global__ void roi_pool_backward_kernel(RoiPoolParams<T> p) {
-  using Acc = accumulate_t<T>;
-  SharedMemory shared;
-  const RoiTileParts<PoolBox<Acc>> parts(shared);
-  const int64_t tiles_x = ceil_div(p.width, kTileWidth), tiles_y = ceil_div(p.height, kTileHeight);
-  const int64_t pieces = ceil_div(p.channels, kTileChannels);
-  const int64_t work = tiles_x * tiles_y * pieces * p.batch;
-  for (int64_t item = blockIdx.x; item < work; item += gridDim.x) {
-    const int64_t x0 = item % tiles_x * kTileWidth, y0 = item / tiles_x % tiles_y * kTileHeight;
-    const int64_t c0 = item / (tiles_x * tiles_y) % pieces * kTileChannels;
-    const int64_t image = item / (tiles_x * tiles_y * pieces);
-    const int64_t x = x0 + threadIdx.x % kTileWidth, y = y0 + threadIdx.x / kTileWidth;
-    const bool inside = x < p.width && y < p.height;
-    const int count = int(min_of<int64_t>(kTileChannels, p.channels - c0));
-    Acc sums[kTileChannels] = {};
-    for (int64_t first = 0; first < p.num_rois; first += kTileThreads) {
-      const int64_t k = first + threadIdx.x;
-      PoolBox<Acc> box{};
-      bool meets = false;
-      if (k < p.num_rois && roi_batch(p.rois[5 * k], p.batch) == image) {
+  using Box = PoolBox<accumulate_t<T>>;
+  gather_tiles<Box>(
+      p.tiled_map(), p.num_rois,
+      [&](int64_t k, const Tile& tile, Box& box) {
+        if (roi_batch(p.rois[5 * k], p.batch) != tile.image) return false;
         box = p.box(k);
-        meets = box.finite &&
-                axis_meets(box.y, p.pooled_height, p.height, y0, y0 + kTileHeight - 1) &&
-                axis_meets(box.x, p.pooled_width, p.width, x0, x0 + kTileWidth - 1);
-      }
-      const int total = compact(parts, meets, box, k);
-      for (int i = 0; inside && i < total; ++i) {
-        gather_box(p, parts.boxes[i], parts.indices[i], y, x, c0, count, sums);
-      }
-    }
-    if (!inside) continue;
-    const int64_t pixels = p.height * p.width, pixel = y * p.width + x;
-    for (int j = 0; j < count; ++j) {
-      const int64_t c = c0 + j;
-      const int64_t to = p.channels_last ? (image * pixels + pixel) * p.channels + c
-                                         : (image * p.channels + c) * pixels + pixel;
-      p.map[to] = from_accumulate<T>(sums[j]);
-    }
-  }
+        return box.finite &&
+               axis_meets(box.y, p.pooled_height, p.height, tile.y0, tile.y0 + kTileHeight - 1) &&
+               axis_meets(box.x, p.pooled_width, p.width, tile.x0, tile.x0 + kTileWidth - 1);
+      },
+      [&](const Box& box, int64_t k, const Tile& tile, int64_t y, int64_t x,
+          accumulate_t<T>* sums) { gather_box(p, box, k, y, x, tile.c0, tile.count, sums); });
 }
 
 }  // namespace tilewright::inline TILEWRIGHT_MACHINE
