@@ -51,7 +51,9 @@ class Index {
     index_.divisor = walk.reach.divisor;
     // Classes about as wide as the ratio of sides that can meet: there are three to look into.
     constexpr int kOctave = 52;  // bits of a float64 below its exponent
-    index_.class_shift = index_.overlap >= 0.5 ? kOctave : index_.overlap >= 0.25 ? kOctave + 1 : kOctave + 2;
+    index_.class_shift = index_.overlap >= 0.5    ? kOctave
+                         : index_.overlap >= 0.25 ? kOctave + 1
+                                                  : kOctave + 2;
     index_.cells_per_side = index_.overlap >= 0.85 ? 2 : index_.overlap >= 0.7 ? 1 : 0;
     at::parallel_for(0, params.count, kGrainBoxes, [&](int64_t begin, int64_t end) {
       walk.kernels.find_buckets(params, index_, progress, begin, end);

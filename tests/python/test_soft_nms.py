@@ -1,4 +1,4 @@
-"""soft_nms: against a pair-at-a-time reference in fp64, gradients, odd boxes, exports, bad input."""
+"""soft_nms: against a pair-at-a-time reference in fp64, gradients, odd boxes, bad calls."""
 
 import math
 
@@ -105,9 +105,7 @@ def test_boxes_that_are_no_boxes(device, method):
         ]
     )
     scores = torch.tensor([0.9, 1, 1, 0.8, 0.7, 0.6, nan, 0.5, -0.5])
-    keep, out = tilewright.soft_nms(
-        boxes.to(device), scores.to(device), 0.3, 0.5, 0.0, method
-    )
+    keep, out = tilewright.soft_nms(boxes.to(device), scores.to(device), 0.3, 0.5, 0.0, method)
     # 1 and 2 would come first and lower the rest; 6 has no score, that of 8 is too low.
     assert keep.tolist() == [0, 3, 4, 5] + ([] if method == "hard" else [7])
     assert torch.equal(out.cpu()[:4], scores[[0, 3, 4, 5]])
