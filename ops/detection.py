@@ -324,7 +324,9 @@ def soft_nms(
     return torch.ops.tilewright.soft_nms(boxes, scores, iou_threshold, sigma, min_score, method)
 
 
-def nms_rotated(boxes: Tensor, scores: Tensor, iou_threshold: float, max_output: int = -1) -> Tensor:
+def nms_rotated(
+    boxes: Tensor, scores: Tensor, iou_threshold: float, max_output: int = -1
+) -> Tensor:
     """:func:`nms` of rotated boxes.
 
     Args:

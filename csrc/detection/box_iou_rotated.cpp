@@ -31,8 +31,8 @@ namespace {
 
 RotatedBox<at::Tensor> rotated_boxes(const at::Tensor& boxes, int64_t pair_dim) {
   const auto wide = boxes.to(at::kDouble);
-  const auto usable = wide.isfinite().all(-1).logical_and(
-      (wide.narrow(-1, 2, 2) > 0).all(-1));  // (..., N)
+  const auto usable =
+      wide.isfinite().all(-1).logical_and((wide.narrow(-1, 2, 2) > 0).all(-1));  // (..., N)
   const auto values =
       wide.masked_fill(usable.logical_not().unsqueeze(-1), 0).unsqueeze(pair_dim - 1).unbind(-1);
   return {values[0], values[1], values[2], values[3], values[4].cos(), values[4].sin()};
@@ -52,8 +52,7 @@ at::Tensor overlap_of_pairs(const at::Tensor& boxes1, const at::Tensor& boxes2) 
   const auto intersection = rotated_intersection(a, b);
   const auto union_area = a.w * a.h + b.w * b.h - intersection;
   const auto empty = (union_area > 0).logical_and(union_area.isfinite()).logical_not();
-  const auto overlap =
-      (intersection / union_area.masked_fill(empty, 1)).masked_fill(empty, 0);
+  const auto overlap = (intersection / union_area.masked_fill(empty, 1)).masked_fill(empty, 0);
   const bool in_double = boxes1.scalar_type() == at::kDouble || boxes2.scalar_type() == at::kDouble;
   return in_double ? overlap : overlap.to(at::kFloat);
 }
@@ -66,8 +65,7 @@ at::Tensor box_iou_rotated(const at::Tensor& boxes1, const at::Tensor& boxes2) {
 }
 
 TORCH_LIBRARY_FRAGMENT(tilewright, m) {
-  m.def("box_iou_rotated(Tensor boxes1, Tensor boxes2) -> Tensor",
-        {at::Tag::pt2_compliant_tag});
+  m.def("box_iou_rotated(Tensor boxes1, Tensor boxes2) -> Tensor", {at::Tag::pt2_compliant_tag});
 }
 
 TORCH_LIBRARY_IMPL(tilewright, CompositeImplicitAutograd, m) {

@@ -18,12 +18,13 @@ enum NmsArray { kNmsX1, kNmsY1, kNmsX2, kNmsY2, kNmsBound };
 // of a grid of that size. All memory is the caller's.
 template <class T>
 struct NmsIndex {
-  T* boxes[kNmsArrays];  // a bucket after another, with room for every box; places not in use are 0,
-                         // and so is a register's width of them behind the last bucket
-  int64_t* origin;       // of rotated boxes: which candidate is in a place, -1 for none
-  int32_t* buckets;      // (2^bits, 2): where a bucket begins, and the end of what it holds
-  uint64_t* occupied;    // a bit per bucket that holds a box
-  int32_t* bucket_of;    // (count,): the bucket of each candidate
+  T* boxes
+      [kNmsArrays];    // a bucket after another, with room for every box; places not in use are 0,
+                       // and so is a register's width of them behind the last bucket
+  int64_t* origin;     // of rotated boxes: which candidate is in a place, -1 for none
+  int32_t* buckets;    // (2^bits, 2): where a bucket begins, and the end of what it holds
+  uint64_t* occupied;  // a bit per bucket that holds a box
+  int32_t* bucket_of;  // (count,): the bucket of each candidate
   int bits;
   // Boxes that reach the threshold with each other overlap, along each axis, by `overlap` of the
   // longer side at least, and one of length w begins at most (w - overlap * w') / divisor before one
@@ -76,11 +77,12 @@ TILEWRIGHT_CPU_KERNEL(nms_kernels_double, NmsCpuKernels<double>())
 TILEWRIGHT_CPU_KERNEL(nms_rotated_kernels, NmsCpuKernels<double>())
 
 // Fills out[a][begin, end) with the boxes of rows order[begin, end).
-TILEWRIGHT_CPU_KERNEL(nms_load_float, void(const float* rows, const int64_t* order, double threshold,
-                                           int64_t begin, int64_t end, float* const* out))
-TILEWRIGHT_CPU_KERNEL(nms_load_double, void(const double* rows, const int64_t* order,
-                                            double threshold, int64_t begin, int64_t end,
-                                            double* const* out))
+TILEWRIGHT_CPU_KERNEL(nms_load_float,
+                      void(const float* rows, const int64_t* order, double threshold, int64_t begin,
+                           int64_t end, float* const* out))
+TILEWRIGHT_CPU_KERNEL(nms_load_double,
+                      void(const double* rows, const int64_t* order, double threshold,
+                           int64_t begin, int64_t end, double* const* out))
 // The same for rotated boxes of five columns, and their shapes.
 TILEWRIGHT_CPU_KERNEL(nms_load_rotated, void(const double* rows, const int64_t* order,
                                              double threshold, int64_t begin, int64_t end,

@@ -63,7 +63,7 @@ class Exceeds {
     load(rows, order, threshold, begin, end, out);                                                \
   }                                                                                               \
   NmsCpuKernels<T> TILEWRIGHT_ON_MACHINE(nms_kernels_##T)() {                                     \
-    return nms_walk_kernels<T, Exceeds<T>>();                                 \
+    return nms_walk_kernels<T, Exceeds<T>>();                                                     \
   }
 TILEWRIGHT_NMS_KERNELS(float)
 TILEWRIGHT_NMS_KERNELS(double)

@@ -39,8 +39,8 @@ at::Tensor nms_keep(const NmsSorted& sorted, double iou_threshold) {
     params.first_row = first;
     params.rows = std::min(chunk, params.count - first);
     LaunchConfig config;
-    config.grid = dim3(unsigned(params.words - first / kNmsTile),
-                       unsigned(ceil_div(params.rows, kNmsTile)));
+    config.grid =
+        dim3(unsigned(params.words - first / kNmsTile), unsigned(ceil_div(params.rows, kNmsTile)));
     config.block = kNmsTile;
     config.shared_bytes = shared_bytes<NmsTileParts<Shape>>();
     launch<nms_mask_kernel<Shape>>(config, params);

@@ -61,7 +61,9 @@ TORCH_LIBRARY_FRAGMENT(tilewright, m) {
       tags);
 }
 
-TORCH_LIBRARY_IMPL(tilewright, Autograd, m) { Below<at::AutoDispatchBelowADInplaceOrView>::add_to(m); }
+TORCH_LIBRARY_IMPL(tilewright, Autograd, m) {
+  Below<at::AutoDispatchBelowADInplaceOrView>::add_to(m);
+}
 TORCH_LIBRARY_IMPL(tilewright, AutocastCPU, m) {
   Below<WithoutKey<c10::DispatchKey::AutocastCPU>>::add_to(m);
 }

@@ -15,9 +15,11 @@ class Exceeds {
  public:
   Exceeds(const NmsCpuParams<double>& p, const NmsQuery<double>&, int64_t i) : p_(p), i_(i) {}
 
-  bool operator()(double* const*, const int64_t* origin, int64_t k, int64_t count, bool) const {
+  bool operator()(double* const* boxes, const int64_t* origin, int64_t k, int64_t count,
+                  bool) const {
     for (int64_t j = k; j < k + count; ++j) {
-      if (origin[j] >= 0 && rotated_exceeds(p_.shapes[origin[j]], p_.shapes[i_], p_.threshold)) {
+      if (passes(boxes, j) && origin[j] >= 0 &&
+          rotated_exceeds(p_.shapes[origin[j]], p_.shapes[i_], p_.threshold)) {
         return true;
       }
     }
@@ -25,6 +27,16 @@ class Exceeds {
   }
 
  private:
+  // The filter again, for the one lane.
+  bool passes(double* const* boxes, int64_t j) const {
+    const auto side = [&](NmsArray low, NmsArray high) {
+      return min_of(boxes[high][j], p_.boxes[high][i_]) - max_of(boxes[low][j], p_.boxes[low][i_]);
+    };
+    const double width = side(kNmsX1, kNmsX2), height = side(kNmsY1, kNmsY2);
+    const double bound = boxes[kNmsBound][j] + p_.boxes[kNmsBound][i_];
+    return width > 0 && height > 0 && width * height > bound;
+  }
+
   const NmsCpuParams<double>& p_;
   int64_t i_;
 };

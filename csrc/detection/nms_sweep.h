@@ -23,10 +23,11 @@ struct NmsQuery {
 // Above 0 where a pair can exceed the threshold. A height below 0 is no matter: the product is then
 // 0 or negative, or NaN, which is not above 0 either.
 template <class T>
-TILEWRIGHT_HD Vec<T> nms_excess(T* const* boxes, int64_t k, int64_t count, const NmsQuery<T>& query) {
+TILEWRIGHT_HD Vec<T> nms_excess(T* const* boxes, int64_t k, int64_t count,
+                                const NmsQuery<T>& query) {
   const auto load = [&](NmsArray array) { return load_lanes(boxes[array] + k, count); };
-  const Vec<T> width = max_of(
-      min_of(load(kNmsX2), query.x2) - max_of(load(kNmsX1), query.x1), Vec<T>(T(0)));
+  const Vec<T> width =
+      max_of(min_of(load(kNmsX2), query.x2) - max_of(load(kNmsX1), query.x1), Vec<T>(T(0)));
   const Vec<T> height = min_of(load(kNmsY2), query.y2) - max_of(load(kNmsY1), query.y1);
   return width * height - (load(kNmsBound) + query.bound);
 }
@@ -35,8 +36,8 @@ TILEWRIGHT_HD Vec<T> nms_excess(T* const* boxes, int64_t k, int64_t count, const
 // whether one of boxes [k, k + count), a register's width at most, exceeds the threshold; `whole` tells
 // whether a whole register may be read.
 template <class T, class Exact>
-bool nms_suppressed(T* const* boxes, const int64_t* origin, int64_t begin, int64_t end, int64_t limit,
-                    const NmsQuery<T>& query, const Exact& exact) {
+bool nms_suppressed(T* const* boxes, const int64_t* origin, int64_t begin, int64_t end,
+                    int64_t limit, const NmsQuery<T>& query, const Exact& exact) {
   constexpr int64_t kStep = kLanes<T>, kUnroll = 4;
   const Vec<T> zero(T(0));
   int64_t k = begin;
@@ -79,7 +80,9 @@ template <class T, class Exact>
 bool nms_suppressed_by_index(const NmsCpuParams<T>& p, int64_t moved, int64_t i,
                              const NmsQuery<T>& query, const Exact& exact) {
   const NmsIndex<T>& index = *p.index;
-  const auto all = [&] { return nms_suppressed(p.boxes, p.origin, 0, moved, p.count, query, exact); };
+  const auto all = [&] {
+    return nms_suppressed(p.boxes, p.origin, 0, moved, p.count, query, exact);
+  };
   if (p.boxes[kNmsBound][i] < T(0)) return all();
   const int32_t own = index.bucket_of[i];
   if (nms_suppressed_in_bucket(index, own, query, exact)) return true;

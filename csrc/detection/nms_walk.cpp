@@ -15,10 +15,13 @@ namespace {
 
 // A class of so many boxes is worth all threads; smaller ones are spread over them.
 constexpr int64_t kBigGroup = 4096;
-// Candidates that are tested before the kept among them are settled: by one thread, by several.
-constexpr int64_t kBlock = 128, kParallelBlock = 512;
+// Candidates that one thread visits before the kept among them enter the index.
+constexpr int64_t kBlock = 128;
+// Candidates that several threads test before one settles them: so many that about kNewlyKept are kept,
+// since these are compared with each other by the one.
+constexpr int64_t kLeastBlock = 1024, kMostBlock = 4096, kNewlyKept = 256;
 // Pairs of boxes (with an index: candidates) below which a second thread costs more than it brings.
-constexpr int64_t kGrainPairs = 1 << 17, kGrainCandidates = 128, kGrainBoxes = 16384;
+constexpr int64_t kGrainPairs = 1 << 18, kGrainCandidates = 512, kGrainBoxes = 16384;
 // The index is built when so many boxes are kept, and so many candidates remain for each of them.
 constexpr int64_t kIndexFrom = 512;
 // Below, too much can reach the threshold with a box for an index to leave out much.
@@ -51,7 +54,9 @@ class Index {
     index_.divisor = walk.reach.divisor;
     // Classes about as wide as the ratio of sides that can meet: there are three to look into.
     constexpr int kOctave = 52;  // bits of a float64 below its exponent
-    index_.class_shift = index_.overlap >= 0.5 ? kOctave : index_.overlap >= 0.25 ? kOctave + 1 : kOctave + 2;
+    index_.class_shift = index_.overlap >= 0.5    ? kOctave
+                         : index_.overlap >= 0.25 ? kOctave + 1
+                                                  : kOctave + 2;
     index_.cells_per_side = index_.overlap >= 0.85 ? 2 : index_.overlap >= 0.7 ? 1 : 0;
     at::parallel_for(0, params.count, kGrainBoxes, [&](int64_t begin, int64_t end) {
       walk.kernels.find_buckets(params, index_, progress, begin, end);
@@ -82,7 +87,8 @@ void walk_group(const NmsWalk<T>& walk, int64_t begin, int64_t end, bool paralle
   params.max_output = walk.max_output;
   NmsProgress progress;
   std::unique_ptr<Index<T>> index;
-  bool dropped[kParallelBlock];
+  bool dropped[kMostBlock];
+  int64_t parallel_block = kLeastBlock;
   while (progress.visited < params.count && progress.kept < params.max_output) {
     if (index == nullptr && progress.moved >= kIndexFrom && walk.reach.overlap >= kLeastOverlap &&
         params.count - progress.visited >= progress.moved && params.count <= kMostIndexed) {
@@ -92,7 +98,7 @@ void walk_group(const NmsWalk<T>& walk, int64_t begin, int64_t end, bool paralle
     const int64_t first = progress.visited;
     const int64_t grain =
         index != nullptr ? kGrainCandidates : 1 + kGrainPairs / (1 + progress.moved);
-    const int64_t block = min_of(params.count - first, parallel ? kParallelBlock : kBlock);
+    const int64_t block = min_of(params.count - first, parallel ? parallel_block : kBlock);
     if (!parallel || block <= grain) {
       walk.kernels.settle(params, progress, first + block, nullptr);
       continue;
@@ -100,7 +106,10 @@ void walk_group(const NmsWalk<T>& walk, int64_t begin, int64_t end, bool paralle
     at::parallel_for(first, first + block, grain, [&](int64_t from, int64_t to) {
       walk.kernels.test(params, progress, from, to, dropped + (from - first));
     });
+    const int64_t kept = progress.kept;
     walk.kernels.settle(params, progress, first + block, dropped);
+    parallel_block = block * kNewlyKept / max_of<int64_t>(progress.kept - kept, 1);
+    parallel_block = min_of(max_of(parallel_block, kLeastBlock), kMostBlock);
   }
 }
 

@@ -21,8 +21,8 @@ struct NmsWalk {
   T threshold;
   NmsReach reach;  // of boxes along one axis
   int64_t max_output;
-  T* boxes[kNmsArrays];  // all candidates in the order of the walk; overwritten
-  bool* keep;            // (count,), false at first
+  T* boxes[kNmsArrays];         // all candidates in the order of the walk; overwritten
+  bool* keep;                   // (count,), false at first
   const RotatedBox<T>* shapes;  // of rotated boxes, else null
   int64_t* origin;              // (count,), scratch for rotated boxes, else null
 };

@@ -28,7 +28,7 @@ T nms_bound(T area, double threshold, double given_away) {
 
 template <class T, class Exact>
 void nms_test(const NmsCpuParams<T>& p, const NmsProgress& progress, int64_t begin, int64_t end,
-          bool* dropped) {
+              bool* dropped) {
   for (int64_t i = begin; i < end; ++i) {
     const NmsQuery<T> query(p.boxes, i);
     const Exact exact(p, query, i);
@@ -80,20 +80,21 @@ void nms_settle(const NmsCpuParams<T>& p, NmsProgress& progress, int64_t end, co
 }
 
 template <class T>
-void nms_find_buckets(const NmsCpuParams<T>& p, const NmsIndex<T>& index, const NmsProgress& progress,
-                  int64_t begin, int64_t end) {
+void nms_find_buckets(const NmsCpuParams<T>& p, const NmsIndex<T>& index,
+                      const NmsProgress& progress, int64_t begin, int64_t end) {
   for (int64_t i = begin; i < end; ++i) {
     if (i >= progress.moved && i < progress.visited) continue;
     const bool meets_nothing = p.boxes[kNmsBound][i] == kNmsInfinity<T>;
-    index.bucket_of[i] =
-        meets_nothing ? -1
-                      : nms_index::bucket_of(index, p.boxes[kNmsX1][i], p.boxes[kNmsY1][i],
-                                             p.boxes[kNmsX2][i], p.boxes[kNmsY2][i]);
+    index.bucket_of[i] = meets_nothing
+                             ? -1
+                             : nms_index::bucket_of(index, p.boxes[kNmsX1][i], p.boxes[kNmsY1][i],
+                                                    p.boxes[kNmsX2][i], p.boxes[kNmsY2][i]);
   }
 }
 
 template <class T>
-void nms_build_index(const NmsCpuParams<T>& p, const NmsIndex<T>& index, const NmsProgress& progress) {
+void nms_build_index(const NmsCpuParams<T>& p, const NmsIndex<T>& index,
+                     const NmsProgress& progress) {
   const auto count = [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       if (index.bucket_of[i] >= 0) ++index.buckets[2 * index.bucket_of[i]];

@@ -74,8 +74,7 @@ TILEWRIGHT_HD V area_under_edge(const V& xa, const V& ya, const V& xb, const V& 
   const V low = min_of(y_from, y_to), high = max_of(y_from, y_to);
   // The shares of the run on which y is below the range, and above it.
   const V below = share(top - low, high - low), above = share(high - half_height, high - low);
-  const V between =
-      (clamp_of(low, top, half_height) + clamp_of(high, top, half_height)) * 0.5;
+  const V between = (clamp_of(low, top, half_height) + clamp_of(high, top, half_height)) * 0.5;
   const V mean = half_height * (above - below) + (one - below - above) * between;
   return (to - from) * (mean - level);
 }

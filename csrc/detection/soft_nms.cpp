@@ -20,9 +20,10 @@ using Pair = std::tuple<at::Tensor, at::Tensor>;
 Pair call_backward(const at::Tensor& grad, const at::Tensor& boxes, const at::Tensor& scores,
                    const at::Tensor& keep, double iou_threshold, double sigma,
                    c10::string_view method) {
-  static const auto op = operator_handle<Pair(const at::Tensor&, const at::Tensor&,
-                                              const at::Tensor&, const at::Tensor&, double, double,
-                                              c10::string_view)>("tilewright::_soft_nms_backward");
+  static const auto op =
+      operator_handle<Pair(const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                           const at::Tensor&, double, double, c10::string_view)>(
+          "tilewright::_soft_nms_backward");
   return op.call(grad, boxes, scores, keep, iou_threshold, sigma, method);
 }
 
@@ -79,8 +80,8 @@ class SoftNmsBackwardFunction : public torch::autograd::Function<SoftNmsBackward
 
 Pair soft_nms_autograd(const at::Tensor& boxes, const at::Tensor& scores, double iou_threshold,
                        double sigma, double min_score, c10::string_view method) {
-  const auto out = SoftNmsFunction::apply(boxes, scores, iou_threshold, sigma, min_score,
-                                          std::string(method));
+  const auto out =
+      SoftNmsFunction::apply(boxes, scores, iou_threshold, sigma, min_score, std::string(method));
   return {out[0], out[1]};
 }
 
@@ -132,9 +133,7 @@ TORCH_LIBRARY_IMPL(tilewright, Autograd, m) {
   m.impl("soft_nms", &soft_nms_autograd);
   m.impl("_soft_nms_backward", &soft_nms_backward_autograd);
 }
-TORCH_LIBRARY_IMPL(tilewright, Meta, m) {
-  m.impl("_soft_nms_backward", &soft_nms_backward_meta);
-}
+TORCH_LIBRARY_IMPL(tilewright, Meta, m) { m.impl("_soft_nms_backward", &soft_nms_backward_meta); }
 TORCH_LIBRARY_IMPL(tilewright, AutocastCPU, m) {
   m.impl("soft_nms", &soft_nms_autocast<c10::DispatchKey::AutocastCPU>);
 }

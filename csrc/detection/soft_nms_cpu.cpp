@@ -68,9 +68,8 @@ class Play {
     T taken[5];
     for (int a = 0; a < 5; ++a) taken[a] = params_.boxes[a][at];
     if (++steps_ % kStepsBetween == 0) throw_out();
-    over_blocks([&](int64_t begin, int64_t end) {
-      return kernels_.decay(params_, taken, begin, end);
-    });
+    over_blocks(
+        [&](int64_t begin, int64_t end) { return kernels_.decay(params_, taken, begin, end); });
     return true;
   }
 

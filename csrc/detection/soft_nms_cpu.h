@@ -41,13 +41,13 @@ struct SoftNmsGradParams {
 };
 
 // First all weights and gradients of the scores, then, in another call, those of the boxes.
-TILEWRIGHT_CPU_KERNEL(soft_nms_grad_scores_float, void(const SoftNmsGradParams<float>&,
-                                                       int64_t begin, int64_t end))
-TILEWRIGHT_CPU_KERNEL(soft_nms_grad_scores_double, void(const SoftNmsGradParams<double>&,
-                                                        int64_t begin, int64_t end))
-TILEWRIGHT_CPU_KERNEL(soft_nms_grad_boxes_float, void(const SoftNmsGradParams<float>&,
-                                                      int64_t begin, int64_t end))
-TILEWRIGHT_CPU_KERNEL(soft_nms_grad_boxes_double, void(const SoftNmsGradParams<double>&,
-                                                       int64_t begin, int64_t end))
+TILEWRIGHT_CPU_KERNEL(soft_nms_grad_scores_float,
+                      void(const SoftNmsGradParams<float>&, int64_t begin, int64_t end))
+TILEWRIGHT_CPU_KERNEL(soft_nms_grad_scores_double,
+                      void(const SoftNmsGradParams<double>&, int64_t begin, int64_t end))
+TILEWRIGHT_CPU_KERNEL(soft_nms_grad_boxes_float,
+                      void(const SoftNmsGradParams<float>&, int64_t begin, int64_t end))
+TILEWRIGHT_CPU_KERNEL(soft_nms_grad_boxes_double,
+                      void(const SoftNmsGradParams<double>&, int64_t begin, int64_t end))
 
 }  // namespace tilewright

@@ -51,8 +51,8 @@ T highest(const SoftNmsCpuParams<T>& p, int64_t begin, int64_t end) {
 
 template <class T>
 T decay(const SoftNmsCpuParams<T>& p, const T* taken, int64_t begin, int64_t end) {
-  const NmsBox<Vec<T>> other{Vec<T>(taken[0]), Vec<T>(taken[1]), Vec<T>(taken[2]),
-                             Vec<T>(taken[3]), Vec<T>(taken[4])};
+  const NmsBox<Vec<T>> other{Vec<T>(taken[0]), Vec<T>(taken[1]), Vec<T>(taken[2]), Vec<T>(taken[3]),
+                             Vec<T>(taken[4])};
   const auto rule = broadcast(p.rule);
   Vec<T> best{T(kSoftNmsOut)};
   for (int64_t k = begin; k < end; k += kLanes<T>) {

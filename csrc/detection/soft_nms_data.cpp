@@ -21,9 +21,9 @@ void check_soft_nms(const char* op, const at::Tensor& boxes, const at::Tensor& s
   // Scores below 0 would grow where they are to shrink.
   TILEWRIGHT_CHECK(op, args.min_score >= 0 && std::isfinite(args.min_score),
                    "min_score must be finite and not negative, got ", args.min_score);
-  TILEWRIGHT_CHECK(
-      op, args.method == "gaussian" || args.method == "linear" || args.method == "hard",
-      "method must be gaussian, linear or hard, got ", args.method);
+  TILEWRIGHT_CHECK(op,
+                   args.method == "gaussian" || args.method == "linear" || args.method == "hard",
+                   "method must be gaussian, linear or hard, got ", args.method);
 }
 
 at::ScalarType soft_nms_type(const at::Tensor& boxes, const at::Tensor& scores) {
@@ -57,12 +57,10 @@ std::tuple<at::Tensor, at::Tensor> soft_nms_scatter(const SoftNmsGradients& g,
                                                     const at::Tensor& scores,
                                                     const at::Tensor& keep) {
   // No index occurs twice, so nothing is added and the result is the same in every run.
-  const at::Tensor grad_boxes =
-      at::zeros(boxes.sizes(), boxes.options())
-          .index_copy_(0, keep, g.grad_boxes.to(boxes.scalar_type()));
-  const at::Tensor grad_scores =
-      at::zeros(scores.sizes(), scores.options())
-          .index_copy_(0, keep, g.grad_scores.to(scores.scalar_type()));
+  const at::Tensor grad_boxes = at::zeros(boxes.sizes(), boxes.options())
+                                    .index_copy_(0, keep, g.grad_boxes.to(boxes.scalar_type()));
+  const at::Tensor grad_scores = at::zeros(scores.sizes(), scores.options())
+                                     .index_copy_(0, keep, g.grad_scores.to(scores.scalar_type()));
   return {grad_boxes, grad_scores};
 }
 

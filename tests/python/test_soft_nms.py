@@ -1,5 +1,4 @@
-"""soft_nms: against a reference of single pairs in fp64, gradients, odd boxes, exports, bad
-input."""
+"""soft_nms: against a pair-at-a-time reference in fp64, gradients, odd boxes, bad calls."""
 
 import math
 
