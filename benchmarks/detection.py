@@ -1,8 +1,8 @@
 """The room's table: pooling, NMS and whole detectors against torchvision, same inputs, same
 results, one process.
 
-Both sides are checked to agree before they are timed. roi_pools.py, nms.py and detector.py hold more
-rows of their own. python benchmarks/detection.py [--quick]
+Both sides are checked to agree before they are timed. roi_pools.py, nms.py and detector.py hold
+more rows of their own. python benchmarks/detection.py [--quick]
 """
 
 import argparse

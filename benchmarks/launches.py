@@ -74,6 +74,12 @@ def boxes(generator):
         tilewright.batched_nms(candidates, scores, classes, 0.5)
         for method in ("gaussian", "linear", "hard"):
             tilewright.soft_nms(candidates, scores, method=method)
+        middle, side = (
+            (candidates[:, :2] + candidates[:, 2:]) / 2,
+            candidates[:, 2:] - candidates[:, :2],
+        )
+        turned = torch.cat([middle, side, scores[:, None] * 6], 1)
+        tilewright.batched_nms_rotated(turned, scores, classes, 0.5)
 
 
 # Of tilewright_simt::memory_report.

@@ -7,8 +7,8 @@ import argparse
 
 import torch
 import torchvision
-from detection import DEVICE, boxes
 from harness import Table
+from inputs import DEVICE, boxes
 
 import tilewright
 

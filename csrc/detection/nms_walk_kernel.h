@@ -30,6 +30,9 @@ template <class T, class Exact>
 void nms_test(const NmsCpuParams<T>& p, const NmsProgress& progress, int64_t begin, int64_t end,
               bool* dropped) {
   for (int64_t i = begin; i < end; ++i) {
+    dropped[i - begin] = false;
+    // A box that meets nothing is in no bucket of the index either.
+    if (!(p.boxes[kNmsBound][i] < kNmsInfinity<T>)) continue;
     const NmsQuery<T> query(p.boxes, i);
     const Exact exact(p, query, i);
     dropped[i - begin] =

@@ -1,6 +1,6 @@
 // What roi_align, multiscale_roi_align and roi_align_rotated share on the host: they differ in the
-// number of levels and in what a box is, so the checks and the way from tensors to kernel parameters exist once. Exported for the emulated
-// device.
+// number of levels and in what a box is, so the checks and the way from tensors to kernel
+// parameters exist once. Exported for the emulated device.
 #pragma once
 #include <ATen/core/Tensor.h>
 

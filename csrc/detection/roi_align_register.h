@@ -1,6 +1,5 @@
 // Registers roi_align, roi_align_rotated, multiscale_roi_align and their backward passes for one
-// dispatch key. A
-// machine (CPU, CUDA, Meta) gives two functions, over one or more levels:
+// dispatch key. A machine (CPU, CUDA, Meta) gives two functions, over one or more levels:
 //   Tensor pool(RoiAlignArgs, TensorList features, Tensor rois)
 //   Tensor[] pool_backward(RoiAlignArgs, Tensor grad, Tensor rois, SymInt batch, SymInt channels,
 //                          SymInt[] heights, SymInt[] widths)

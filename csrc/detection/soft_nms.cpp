@@ -101,10 +101,10 @@ Pair soft_nms_autocast(const at::Tensor& boxes, const at::Tensor& scores, double
   return soft_nms(boxes, scores, iou_threshold, sigma, min_score, method);
 }
 
-Pair soft_nms_backward_meta(const at::Tensor& /*grad*/, const at::Tensor& boxes,
-                            const at::Tensor& scores, const at::Tensor& /*keep*/,
-                            double iou_threshold, double sigma, c10::string_view method) {
-  check_soft_nms("_soft_nms_backward", boxes, scores, {iou_threshold, sigma, 0, method});
+Pair soft_nms_backward_meta(const at::Tensor& grad, const at::Tensor& boxes,
+                            const at::Tensor& scores, const at::Tensor& keep, double iou_threshold,
+                            double sigma, c10::string_view method) {
+  check_soft_nms_backward(grad, boxes, scores, keep, {iou_threshold, sigma, 0, method});
   return {at::empty_symint(boxes.sym_sizes(), boxes.options()),
           at::empty_symint(scores.sym_sizes(), scores.options())};
 }

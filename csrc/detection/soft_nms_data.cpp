@@ -26,6 +26,21 @@ void check_soft_nms(const char* op, const at::Tensor& boxes, const at::Tensor& s
                    "method must be gaussian, linear or hard, got ", args.method);
 }
 
+void check_soft_nms_backward(const at::Tensor& grad, const at::Tensor& boxes,
+                             const at::Tensor& scores, const at::Tensor& keep,
+                             const SoftNmsArgs& args) {
+  constexpr const char* kOp = "_soft_nms_backward";
+  check_soft_nms(kOp, boxes, scores, args);
+  check_shape(kOp, "keep", keep, "(M,)", 1);
+  TILEWRIGHT_CHECK(kOp, keep.scalar_type() == at::kLong, "keep must be int64, got ",
+                   keep.scalar_type());
+  check_floating(kOp, "grad", grad);
+  TILEWRIGHT_CHECK(kOp, grad.sym_sizes() == keep.sym_sizes(), "grad must have the shape of keep, ",
+                   shape_of(keep), ", got ", shape_of(grad));
+  check_same_device(kOp, "boxes", boxes, "keep", keep);
+  check_same_device(kOp, "boxes", boxes, "grad", grad);
+}
+
 at::ScalarType soft_nms_type(const at::Tensor& boxes, const at::Tensor& scores) {
   return boxes.scalar_type() == at::kDouble || scores.scalar_type() == at::kDouble ? at::kDouble
                                                                                    : at::kFloat;

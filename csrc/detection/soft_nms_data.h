@@ -25,6 +25,9 @@ struct SoftNmsArgs {
 
 TILEWRIGHT_API void check_soft_nms(const char* op, const at::Tensor& boxes,
                                    const at::Tensor& scores, const SoftNmsArgs& args);
+TILEWRIGHT_API void check_soft_nms_backward(const at::Tensor& grad, const at::Tensor& boxes,
+                                            const at::Tensor& scores, const at::Tensor& keep,
+                                            const SoftNmsArgs& args);
 TILEWRIGHT_API SoftNmsMethod soft_nms_method(c10::string_view method);
 
 // float64 if one of the two is, else float32.
@@ -74,7 +77,7 @@ struct SoftNmsKernels {
                                                      const at::Tensor& keep, double iou_threshold,
                                                      double sigma, c10::string_view method) {
     const SoftNmsArgs args{iou_threshold, sigma, 0, method};
-    check_soft_nms("_soft_nms_backward", boxes, scores, args);
+    check_soft_nms_backward(grad, boxes, scores, keep, args);
     return kBackward(args, grad, boxes, scores, keep);
   }
   static void add_to(torch::Library& m) {

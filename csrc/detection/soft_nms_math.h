@@ -27,10 +27,12 @@ TILEWRIGHT_HD T select_of(bool condition, T yes, T no) {
 TILEWRIGHT_HD float exp_of(float x) { return expf(x); }
 TILEWRIGHT_HD double exp_of(double x) { return exp(x); }
 
-// Intersection over union; 0 for pairs that do not meet, among them those without area.
+// Intersection over union; 0 for pairs that do not meet, among them those without area and those
+// whose areas overflow.
 template <class V>
 TILEWRIGHT_HD V soft_nms_overlap(const NmsBox<V>& a, const NmsBox<V>& b, const V& intersection) {
-  return select_of(intersection > V(0), iou_of(a, b, intersection), V(0));
+  const V overlap = select_of(intersection > V(0), iou_of(a, b, intersection), V(0));
+  return select_of(overlap >= V(0), overlap, V(0));  // NaN: 0
 }
 
 // What a score in play is multiplied by; for kHard: 0 where the box is out.
@@ -88,7 +90,7 @@ TILEWRIGHT_HD BoxGradient<V> soft_nms_log_gradient(const SoftNmsRule<V>& rule, c
   const V by_area = V(0) - by_overlap * (overlap / union_area);
   const V of_width = by_intersection * height, of_height = by_intersection * width;
   const V area_by_x = by_area * (a.y2 - a.y1), area_by_y = by_area * (a.x2 - a.x1);
-  const auto meets = intersection > zero;
+  const auto meets = overlap > zero;
   const auto end = [&](const V& value) { return select_of(meets, value, zero); };
   return {end(zero - of_width * share_of_end(b.x1, a.x1) - area_by_x),
           end(zero - of_height * share_of_end(b.y1, a.y1) - area_by_y),

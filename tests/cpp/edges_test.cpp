@@ -136,4 +136,31 @@ TEST(Edges, EverySuppressionKeepsBoxesThatAreBoxes) {
   }
 }
 
+// So many that the index over kept boxes and the threads have a part in it.
+TEST(Edges, ManyBoxesSomeOfThemNone) {
+  const int before = torch::get_num_threads();
+  torch::set_num_threads(2);
+  constexpr int64_t kCount = 6000;
+  const auto place = torch::arange(kCount, torch::kFloat);
+  const auto corner = torch::stack({place.remainder(80) * 8, place.div(80).floor() * 8}, 1);
+  auto boxes = torch::cat({corner, torch::full({kCount, 2}, 7.0f)}, 1);  // corner and size
+  for (const int64_t side : {2, 3}) {                                    // without area, inverted
+    boxes.slice(0, side, kCount, 50).select(1, side).fill_(side == 2 ? 0.0f : -3.0f);
+  }
+  const auto scores = torch::arange(kCount, torch::kFloat).div(kCount);
+  for (const auto& op : operators({"boxes", "scores"})) {
+    SCOPED_TRACE(op.schema().name());
+    auto given = is_rotated(op) ? torch::cat({boxes, torch::zeros({kCount, 1})}, 1)
+                                : torch::cat({corner, corner + boxes.slice(1, 2)}, 1);
+    std::vector<c10::IValue> arguments{given, scores};
+    for (size_t i = 2; i < op.schema().arguments().size(); ++i) {
+      const auto& name = op.schema().arguments()[i].name();
+      if (name == "idxs") arguments.push_back(torch::zeros({kCount}, torch::kLong));
+      if (name == "iou_threshold") arguments.push_back(0.5);
+    }
+    EXPECT_GT(call(op, arguments).numel(), kCount - 300);  // no two of them meet
+  }
+  torch::set_num_threads(before);
+}
+
 }  // namespace

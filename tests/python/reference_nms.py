@@ -1,5 +1,7 @@
 """Slow, obvious references for the kinds of NMS, in fp64, one pair at a time."""
 
+import math
+
 import torch
 
 

@@ -134,9 +134,7 @@ def test_switches_of_the_emulated_device():
     tilewright.nms(boxes, torch.ones(1), 0.5)
     device.set_tracing(False)
     device.set_checked(before)
-    assert "void tilewright::nms_mask_kernel<float>(tilewright::NmsParams<float>)" in (
-        device.memory_report()
-    )
+    assert any("nms_mask_kernel" in name and "float" in name for name in device.memory_report())
 
 
 def test_every_kind_of_excess_is_named():

@@ -185,6 +185,24 @@ def test_boxes_that_are_no_boxes(device):
 
 
 @kernels
+def test_boxes_that_lie_apart_by_little(device):
+    """At threshold 0 nothing may be left of the rounding of the shared area: pairs whose upright
+    boxes overlap, a millionth of a side apart along an axis of one of them."""
+    count = 4000
+    box = torch.rand(count, 5, dtype=torch.float64) * torch.tensor([50.0, 50, 30, 30, 6]) + 0.1
+    other = torch.rand(count, 5, dtype=torch.float64) * torch.tensor([1.0, 1, 30, 30, 6]) + 0.1
+    turn = other[:, 4] - box[:, 4]
+    reach = box[:, 2] + other[:, 2] * turn.cos().abs() + other[:, 3] * turn.sin().abs()
+    along = reach / 2 * (1 + 1e-6)
+    other[:, 0] = box[:, 0] + along * box[:, 4].cos()
+    other[:, 1] = box[:, 1] - along * box[:, 4].sin()
+    pairs = torch.stack([box, other], 1).flatten(0, 1).to(device)
+    classes = torch.arange(count, device=device).repeat_interleave(2)
+    scores = torch.rand(2 * count, device=device)
+    assert len(tilewright.batched_nms_rotated(pairs, scores, classes, 0.0)) == 2 * count
+
+
+@kernels
 @pytest.mark.no_launch
 def test_empty(device):
     boxes, scores = torch.zeros(0, 5).to(device), torch.zeros(0).to(device)

@@ -250,6 +250,34 @@ def test_wrong_input(change, message):
         ops.soft_nms(**args)
 
 
+@pytest.mark.parametrize(
+    "change,message",
+    [
+        ({"grad": torch.ones(1)}, r"grad must have the shape of keep, \(2,\), got \(1,\)"),
+        ({"grad": torch.ones(2, dtype=torch.int64)}, "grad must be float64, float32"),
+        ({"keep": torch.zeros(2)}, "keep must be int64, got Float"),
+        ({"keep": torch.zeros(1, 2).long()}, r"keep must have shape \(M,\), got \(1, 2\)"),
+    ],
+)
+def test_wrong_input_of_the_backward(change, message):
+    args = {"grad": torch.ones(2), "keep": torch.tensor([0, 1])} | change
+    with pytest.raises(RuntimeError, match=f"tilewright::_soft_nms_backward: {message}"):
+        ops._soft_nms_backward(args["grad"], BOXES, SCORES, args["keep"], 0.3, 0.5, "linear")
+
+
+@kernels
+@pytest.mark.parametrize("method", METHODS)
+def test_areas_that_overflow_do_not_overlap(device, method):
+    """As in nms: the scores stay as they are, and so do the gradients."""
+    boxes = torch.tensor([[0.0, 0, 4e19, 4e19], [0, 0, 4e19, 4e19]], device=device)
+    scores = torch.tensor([0.9, 0.8], device=device)
+    boxes.requires_grad_()
+    keep, out = tilewright.soft_nms(boxes, scores, method=method)
+    assert keep.tolist() == [0, 1] and torch.equal(out, scores)
+    if out.requires_grad:
+        assert not torch.autograd.grad(out.sum(), boxes)[0].any()
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_same_bits_for_any_number_of_threads(method):
     """More than one block of scores, and boxes thrown out on the way."""

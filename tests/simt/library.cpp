@@ -47,9 +47,9 @@ TORCH_LIBRARY(tilewright_simt, m) {
   // Checks of every access of device code; on from the start with TILEWRIGHT_SIMT_CHECKED=1.
   m.def("set_checked(bool on) -> ()", [](bool on) { tilewright::simt::set_checks(on); });
   m.def("is_checked() -> bool", [] { return tilewright::simt::checks_are_on(); });
-  // While on, checked launches add to the memory report, which starts empty: by kernel, the threads and the shared bytes
-  // of a block; requests to global memory, their sectors and the fewest; requests to shared memory,
-  // their wavefronts and the fewest.
+  // While on, checked launches add to the memory report, which starts empty: by kernel, the threads
+  // and the shared bytes of a block; requests to global memory, their sectors and the fewest;
+  // requests to shared memory, their wavefronts and the fewest.
   m.def("set_tracing(bool on) -> ()", [](bool on) { tilewright::simt::set_tracing(on); });
   m.def("memory_report() -> Dict(str, int[])", [] {
     c10::Dict<std::string, std::vector<int64_t>> report;
