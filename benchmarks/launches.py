@@ -37,7 +37,8 @@ def _forward_backward(generator, layout, pools):
         x = torch.randn(2, 40, 30, 46, generator=generator, dtype=torch.float64)
         x = x.to(dtype).contiguous(memory_format=layout).requires_grad_()
         rois = random_rois(24, 2, 100, generator).to(dtype)
-        sum(pooled.sum() for pooled in pools(x, rois)).backward()
+        pooled = pools(x, rois)
+        torch.autograd.backward(pooled, [torch.ones_like(p) for p in pooled])  # in their layout
 
 
 def _pools(x, rois):
@@ -73,7 +74,8 @@ def boxes(generator):
         classes = torch.randint(0, 5, (400,), generator=generator)
         tilewright.batched_nms(candidates, scores, classes, 0.5)
         for method in ("gaussian", "linear", "hard"):
-            tilewright.soft_nms(candidates, scores, method=method)
+            places, values = candidates.clone().requires_grad_(), scores.clone().requires_grad_()
+            tilewright.soft_nms(places, values, method=method)[1].sum().backward()
         middle, side = (
             (candidates[:, :2] + candidates[:, 2:]) / 2,
             candidates[:, 2:] - candidates[:, :2],

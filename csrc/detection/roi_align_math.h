@@ -79,6 +79,7 @@ struct RoiAxis {
     T weight = T(0);
     int64_t first, last;
     sample_range(p, T(at - 1), T(at + 1), first, last);
+#pragma unroll 1  // a few turns, and each of them unrolled costs a GPU thread forty registers
     for (int64_t i = first; i < last; ++i) {
       weight += pixel_share(coordinate(p, i), at, size);
     }
