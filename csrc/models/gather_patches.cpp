@@ -8,6 +8,7 @@
 
 #include "tilewright/core/check.h"
 #include "tilewright/core/operator_handle.h"
+#include "tilewright/models/holds_data.h"
 
 namespace tilewright {
 namespace {
@@ -54,7 +55,7 @@ void check_inputs(at::TensorList features, const at::Tensor& cells) {
   check_shape(kOp, "cells", cells, "(N,)", 1);
   TILEWRIGHT_CHECK(kOp, cells.scalar_type() == at::kLong, "cells must be int64, got ",
                    cells.scalar_type());
-  if (!cells.is_cpu() || cells.numel() == 0) return;
+  if (!cells.is_cpu() || !holds_data(cells) || cells.numel() == 0) return;
   const auto lowest = cells.min().item<int64_t>(), highest = cells.max().item<int64_t>();
   TILEWRIGHT_CHECK(kOp, lowest >= 0 && highest < count, "cells must lie in [0, ", count, "), got ",
                    lowest < 0 ? lowest : highest);
