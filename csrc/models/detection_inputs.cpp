@@ -16,6 +16,7 @@
 #include "tilewright/core/check.h"
 #include "tilewright/core/operator_handle.h"
 #include "tilewright/detection/boxes.h"
+#include "tilewright/models/holds_data.h"
 
 namespace tilewright {
 namespace {
@@ -51,11 +52,6 @@ PixelSize resized_size(PixelSize size, int64_t min_size, int64_t max_size) {
     return std::max<int64_t>(1, static_cast<int64_t>(std::floor(side * scale)));
   };
   return {scaled(size.height), scaled(size.width)};
-}
-
-bool holds_data(const at::Tensor& tensor) {
-  return !tensor.is_meta() &&
-         !tensor.unsafeGetTensorImpl()->key_set().has(c10::DispatchKey::Python);
 }
 
 void check_fits(const char* op, const std::string& name, const at::Tensor& image,

@@ -15,6 +15,7 @@
 #include "tilewright/detection/proposals.h"
 #include "tilewright/detection/sampler.h"
 #include "tilewright/models/detection_losses.h"
+#include "tilewright/models/gather_patches.h"
 
 namespace tilewright {
 namespace {
@@ -63,6 +64,27 @@ RpnHeadImpl::Output RpnHeadImpl::forward(const std::vector<torch::Tensor>& featu
   return out;
 }
 
+std::pair<torch::Tensor, torch::Tensor> RpnHeadImpl::predict(
+    const std::vector<torch::Tensor>& features, const torch::Tensor& anchors, int64_t with_deltas) {
+  const int64_t per_cell = cls_logits_->options.out_channels();
+  const auto& conv = *conv_->ptr<torch::nn::Conv2dImpl>(0);
+  const auto cells = anchors.floor_divide(per_cell);
+  const auto which = anchors.remainder(per_cell);
+  const auto hidden =
+      torch::linear(gather_patches(features, cells), conv.weight.permute({0, 2, 3, 1}).flatten(1),
+                    conv.bias)
+          .relu_();  // (N, channels)
+  const auto logits = torch::linear(hidden, cls_logits_->weight.flatten(1), cls_logits_->bias)
+                          .gather(1, which.unsqueeze(1))
+                          .squeeze(1);
+  const auto row = torch::arange(with_deltas, anchors.options()) * per_cell;
+  const auto deltas = torch::linear(hidden.narrow(0, 0, with_deltas), bbox_pred_->weight.flatten(1),
+                                    bbox_pred_->bias)
+                          .view({-1, 4})
+                          .index_select(0, row + which.narrow(0, 0, with_deltas));
+  return {logits, deltas};
+}
+
 RegionProposalNetworkImpl::RegionProposalNetworkImpl(int64_t channels, int64_t num_levels,
                                                      FasterRCNNOptions options)
     : options_(std::move(options)), head_(channels, anchors_per_cell(options_, num_levels)) {
@@ -78,8 +100,10 @@ RegionProposalNetworkImpl::Output RegionProposalNetworkImpl::forward(
     const std::vector<torch::Tensor>& features, const std::vector<ImageSize>& image_sizes,
     ImageSize batch, const std::vector<torch::Tensor>& gt_boxes) {
   const auto predictions = head_(features);
-  const auto objectness = flatten_predictions(predictions.objectness, 1).squeeze(-1);  // (B, N)
-  const auto deltas = flatten_predictions(predictions.deltas, 4);                      // (B, N, 4)
+  // Proposals are data: the losses ask the head again, where they sampled.
+  const auto objectness =
+      flatten_predictions(predictions.objectness, 1).squeeze(-1).detach();  // (B, N)
+  const auto deltas = flatten_predictions(predictions.deltas, 4).detach();  // (B, N, 4)
   const auto anchors =
       grid_anchors(features, anchor_sizes_, aspect_ratios_, batch.height, batch.width);  // (N, 4)
   std::vector<c10::SymInt> level_sizes;
@@ -94,12 +118,11 @@ RegionProposalNetworkImpl::Output RegionProposalNetworkImpl::forward(
         is_training() ? options_.rpn_post_nms_top_n_train() : options_.rpn_post_nms_top_n_test(),
         options_.rpn_nms_thresh(), options_.rpn_score_thresh())));
   }
-  if (is_training()) out.losses = losses(objectness, deltas, anchors, gt_boxes);
+  if (is_training()) out.losses = losses(features, anchors, gt_boxes);
   return out;
 }
 
-NamedLosses RegionProposalNetworkImpl::losses(const torch::Tensor& objectness,
-                                              const torch::Tensor& deltas,
+NamedLosses RegionProposalNetworkImpl::losses(const std::vector<torch::Tensor>& features,
                                               const torch::Tensor& anchors,
                                               const std::vector<torch::Tensor>& gt_boxes) {
   std::vector<torch::Tensor> labels, matched, positives, negatives;
@@ -121,11 +144,11 @@ NamedLosses RegionProposalNetworkImpl::losses(const torch::Tensor& objectness,
   const auto targets =
       encode_boxes(torch::cat(matched).index_select(0, positive),
                    anchors.index_select(0, positive.remainder(anchors.size(0))), kRpnBoxWeights);
+  const auto [logits, deltas] = head_->predict(features, sampled, positive.size(0));
   NamedLosses out;
-  out.insert("loss_objectness", objectness_loss(objectness.flatten().index_select(0, sampled),
-                                                torch::cat(labels).index_select(0, sampled)));
-  out.insert("loss_rpn_box_reg", box_regression_loss(deltas.flatten(0, 1).index_select(0, positive),
-                                                     targets, sampled.size(0)));
+  out.insert("loss_objectness",
+             objectness_loss(logits, torch::cat(labels).index_select(0, sampled)));
+  out.insert("loss_rpn_box_reg", box_regression_loss(deltas, targets, sampled.size(0)));
   return out;
 }
 

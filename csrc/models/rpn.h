@@ -24,6 +24,13 @@ class TILEWRIGHT_API RpnHeadImpl : public torch::nn::Module {
   };
   Output forward(const std::vector<torch::Tensor>& features);
 
+  // The same for a few anchors, of which only the first `with_deltas` get deltas; its gradient visits
+  // their cells alone. anchors: (N,) int64, counted as in flatten_predictions. Returns logits (N,)
+  // and deltas (with_deltas, 4).
+  std::pair<torch::Tensor, torch::Tensor> predict(const std::vector<torch::Tensor>& features,
+                                                  const torch::Tensor& anchors,
+                                                  int64_t with_deltas);
+
   // A weight of the layers, for its dtype and device.
   const torch::Tensor& weight() const { return cls_logits_->weight; }
 
@@ -51,8 +58,8 @@ class TILEWRIGHT_API RegionProposalNetworkImpl : public torch::nn::Module {
   const torch::Tensor& weight() const { return head_->weight(); }
 
  private:
-  NamedLosses losses(const torch::Tensor& objectness, const torch::Tensor& deltas,
-                     const torch::Tensor& anchors, const std::vector<torch::Tensor>& gt_boxes);
+  NamedLosses losses(const std::vector<torch::Tensor>& features, const torch::Tensor& anchors,
+                     const std::vector<torch::Tensor>& gt_boxes);
 
   FasterRCNNOptions options_;
   std::vector<double> anchor_sizes_, aspect_ratios_;  // level after level

@@ -1,6 +1,7 @@
 """The region proposal network, scriptable: the twin of ``csrc/models/rpn.cpp``."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tilewright.models import detection_losses
@@ -29,6 +30,27 @@ class RpnHead(nn.Module):
             objectness.append(self.cls_logits(hidden))
             deltas.append(self.bbox_pred(hidden))
         return objectness, deltas
+
+    def predict(
+        self, features: list[Tensor], anchors: Tensor, with_deltas: int
+    ) -> tuple[Tensor, Tensor]:
+        """The same for a few anchors (N,), counted as in flatten_predictions: logits (N,), and
+        deltas (with_deltas, 4) of the first ones. The gradient visits their cells alone."""
+        per_cell = self.cls_logits.out_channels
+        cells = anchors.div(per_cell, rounding_mode="floor")
+        which = anchors.remainder(per_cell)
+        conv = self.conv[0][0]
+        hidden = F.linear(
+            torch.ops.tilewright.gather_patches(features, cells),
+            conv.weight.permute(0, 2, 3, 1).flatten(1),
+            conv.bias,
+        ).relu_()  # (N, channels)
+        logits = F.linear(hidden, self.cls_logits.weight.flatten(1), self.cls_logits.bias)
+        deltas = F.linear(
+            hidden[:with_deltas], self.bbox_pred.weight.flatten(1), self.bbox_pred.bias
+        )
+        row = torch.arange(with_deltas, device=anchors.device) * per_cell + which[:with_deltas]
+        return logits.gather(1, which.unsqueeze(1)).squeeze(1), deltas.view(-1, 4)[row]
 
 
 class RegionProposalNetwork(nn.Module):
@@ -69,8 +91,11 @@ class RegionProposalNetwork(nn.Module):
         self, features: list[Tensor], resized: list[Tensor], batch: Tensor, gt_boxes: list[Tensor]
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
         levels, level_deltas = self.head(features)
-        objectness = torch.ops.tilewright.flatten_predictions(levels, 1).squeeze(-1)  # (B, N)
-        deltas = torch.ops.tilewright.flatten_predictions(level_deltas, 4)  # (B, N, 4)
+        # Proposals are data: the losses ask the head again, where they sampled.
+        objectness = (
+            torch.ops.tilewright.flatten_predictions(levels, 1).squeeze(-1).detach()
+        )  # (B, N)
+        deltas = torch.ops.tilewright.flatten_predictions(level_deltas, 4).detach()  # (B, N, 4)
         anchors = torch.ops.tilewright.grid_anchors(
             features, self.anchor_sizes, self.aspect_ratios, batch.size(2), batch.size(3)
         )  # (N, 4)
@@ -95,11 +120,11 @@ class RegionProposalNetwork(nn.Module):
             )
         losses: dict[str, Tensor] = {}
         if self.training:
-            losses = self.losses(objectness, deltas, anchors, gt_boxes)
+            losses = self.losses(features, anchors, gt_boxes)
         return proposals, losses
 
     def losses(
-        self, objectness: Tensor, deltas: Tensor, anchors: Tensor, gt_boxes: list[Tensor]
+        self, features: list[Tensor], anchors: Tensor, gt_boxes: list[Tensor]
     ) -> dict[str, Tensor]:
         labels: list[Tensor] = []
         matched: list[Tensor] = []
@@ -127,11 +152,10 @@ class RegionProposalNetwork(nn.Module):
             anchors[positive.remainder(anchors.size(0))],
             [1.0, 1.0, 1.0, 1.0],
         )
+        logits, deltas = self.head.predict(features, sampled, positive.size(0))
         return {
-            "loss_objectness": detection_losses.objectness_loss(
-                objectness.flatten()[sampled], torch.cat(labels)[sampled]
-            ),
+            "loss_objectness": detection_losses.objectness_loss(logits, torch.cat(labels)[sampled]),
             "loss_rpn_box_reg": detection_losses.box_regression_loss(
-                deltas.flatten(0, 1)[positive], targets, sampled.size(0)
+                deltas, targets, sampled.size(0)
             ),
         }
