@@ -1,4 +1,6 @@
 // NMS of rotated boxes on CUDA.
+#include <ATen/ops/cat.h>
+
 #include "tilewright/detection/nms_cuda.h"
 #include "tilewright/detection/nms_rotated_kernel.cuh"
 
@@ -9,7 +11,10 @@ at::Tensor keep_boxes(const at::Tensor& boxes, const at::Tensor& scores,
                       const std::optional<at::Tensor>& idxs, double iou_threshold,
                       int64_t max_output) {
   const DeviceGuard guard(boxes);
-  const NmsSorted sorted = nms_sort(boxes.to(at::kDouble), scores, idxs);
+  NmsSorted sorted = nms_sort(boxes.to(at::kDouble), scores, idxs);
+  // The cosine and the sine in place of the angle: on a GPU their general case takes local memory.
+  const at::Tensor angle = sorted.boxes.slice(1, 4);
+  sorted.boxes = at::cat({sorted.boxes.slice(1, 0, 4), angle.cos(), angle.sin()}, 1);
   return nms_kept(sorted, nms_keep<RotatedShape>(sorted, iou_threshold), max_output);
 }
 

@@ -10,7 +10,7 @@ struct RotatedShape {
   RotatedBox<double> box;
 
   static TILEWRIGHT_DEVICE RotatedShape load(const double* row) {
-    return {make_rotated_box(row[0], row[1], row[2], row[3], row[4])};
+    return {{row[0], row[1], row[2], row[3], row[4], row[5]}};
   }
   TILEWRIGHT_DEVICE bool exceeds(const RotatedShape& other, double threshold) const {
     return rotated_exceeds(box, other.box, threshold);

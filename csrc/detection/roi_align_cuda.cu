@@ -1,5 +1,7 @@
 // RoIAlign on CUDA: tensors to kernel parameters and launches. Serves one feature map (roi_align,
 // roi_align_rotated) and a pyramid (multiscale_roi_align).
+#include <ATen/ops/cat.h>
+
 #include "tilewright/core/cuda/host.h"
 #include "tilewright/core/dispatch.h"
 #include "tilewright/detection/roi_align_kernel.cuh"
@@ -33,12 +35,20 @@ RoiAlignParams<device_t<T>> make_params(const RoiAlignArgs& args,
   return params;
 }
 
+// The boxes as the kernels take them.
+at::Tensor device_rois(const RoiAlignArgs& args, const at::Tensor& given, at::ScalarType features) {
+  const at::Tensor rois = accumulate_type_rois(given, features);
+  if (!args.rotated) return rois;
+  const at::Tensor angle = rois.slice(1, 5);
+  return at::cat({rois.slice(1, 0, 5), angle.cos(), angle.sin()}, 1);
+}
+
 at::Tensor pool(const RoiAlignArgs& args, at::TensorList features, const at::Tensor& given_rois) {
   check_roi_align(args, features, given_rois);
   const DeviceGuard guard(features[0]);
   const auto layout = roi_align_layout(features);
   const auto dtype = features[0].scalar_type();
-  const at::Tensor rois = accumulate_type_rois(given_rois, dtype);
+  const at::Tensor rois = device_rois(args, given_rois, dtype);
   std::vector<at::Tensor> maps;
   for (const at::Tensor& map : features) maps.push_back(map.contiguous(layout));
   at::Tensor pooled = roi_align_output(args, features, given_rois);
@@ -64,7 +74,7 @@ std::vector<at::Tensor> pool_backward(const RoiAlignArgs& args, const at::Tensor
   check_roi_align_backward(args, given_grad, given_rois, channels, heights, widths);
   const DeviceGuard guard(given_grad);
   const auto layout = given_grad.suggest_memory_format();
-  const at::Tensor rois = accumulate_type_rois(given_rois, given_grad.scalar_type());
+  const at::Tensor rois = device_rois(args, given_rois, given_grad.scalar_type());
   const at::Tensor grad = given_grad.contiguous(layout);
   std::vector<at::Tensor> maps = roi_align_grad_inputs(grad, batch, channels, heights, widths);
   if (grad.numel() == 0) {

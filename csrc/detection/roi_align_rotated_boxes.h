@@ -24,7 +24,14 @@ class RotatedBoxes {
 
   void clear() { boxes_.clear(); }
   void add(const Acc* roi, Acc spatial_scale, int64_t height, int64_t width) {
-    Box box{make_rotated_roi_box(roi, spatial_scale, geometry_), {}, height, width, 0, 0, 0, 0};
+    Box box{make_rotated_roi_box(roi, std::cos(roi[5]), std::sin(roi[5]), spatial_scale, geometry_),
+            {},
+            height,
+            width,
+            0,
+            0,
+            0,
+            0};
     if (box.grid.finite && height > 0 && width > 0) {
       box.grid.rows(height, box.first_row, box.end_row);
       box.grid.columns(width, box.first_column, box.end_column);

@@ -6,6 +6,9 @@
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
 
+// Of params.rois: image, centre, size, and the cosine and the sine of the angle.
+constexpr int64_t kRotatedRoiColumns = 7;
+
 template <class T>
 __global__ void roi_align_rotated_forward_kernel(RoiAlignParams<T> p) {
   using Acc = accumulate_t<T>;
@@ -18,8 +21,8 @@ __global__ void roi_align_rotated_forward_kernel(RoiAlignParams<T> p) {
     const int64_t bin = p.channels_last ? rest / p.channels : rest % bins;
     const int64_t ph = bin / p.geometry.pooled_width, pw = bin % p.geometry.pooled_width;
 
-    const Acc* roi = p.rois + 6 * k;
-    const auto box = make_rotated_roi_box(roi, level.spatial_scale, p.geometry);
+    const Acc* roi = p.rois + kRotatedRoiColumns * k;
+    const auto box = make_rotated_roi_box(roi, roi[5], roi[6], level.spatial_scale, p.geometry);
     const int64_t image = roi_batch(roi[0], p.batch);
     Acc sum = 0;
     if (image >= 0 && box.finite && pixels > 0) {
@@ -101,9 +104,9 @@ __global__ void roi_align_rotated_backward_kernel(RoiAlignParams<T> p) {
   gather_tiles<Box>(
       p.tiled_map(0), p.num_rois,
       [&](int64_t k, const Tile& tile, Box& box) {
-        const accumulate_t<T>* roi = p.rois + 6 * k;
+        const accumulate_t<T>* roi = p.rois + kRotatedRoiColumns * k;
         if (roi_batch(roi[0], p.batch) != tile.image) return false;
-        box = make_rotated_roi_box(roi, level.spatial_scale, p.geometry);
+        box = make_rotated_roi_box(roi, roi[5], roi[6], level.spatial_scale, p.geometry);
         if (!box.finite) return false;
         int64_t low, high, left, right;
         box.rows(level.height, low, high);

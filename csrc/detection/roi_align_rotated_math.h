@@ -62,9 +62,10 @@ struct RotatedRoiBox {
   }
 };
 
-// `roi` is (image, centre x, centre y, width, height, angle) in image coordinates.
+// `roi` is (image, centre x, centre y, width, height) in image coordinates; then the angle's cosine
+// and sine, which are made once for each box: on a GPU their general case takes local memory.
 template <class T>
-TILEWRIGHT_HD RotatedRoiBox<T> make_rotated_roi_box(const T* roi, T scale,
+TILEWRIGHT_HD RotatedRoiBox<T> make_rotated_roi_box(const T* roi, T cosine, T sine, T scale,
                                                     const RoiAlignGeometry& geometry) {
   const T offset = geometry.aligned ? T(0.5) : T(0);
   T width = roi[3] * scale, height = roi[4] * scale;
@@ -73,12 +74,11 @@ TILEWRIGHT_HD RotatedRoiBox<T> make_rotated_roi_box(const T* roi, T scale,
     height = max_of(height, T(1));
   }
   RotatedRoiBox<T> grid;
-  grid.box =
-      make_rotated_box(roi[1] * scale - offset, roi[2] * scale - offset, width, height, roi[5]);
+  grid.box = {roi[1] * scale - offset, roi[2] * scale - offset, width, height, cosine, sine};
   grid.x = make_roi_axis(-width / T(2), width, geometry.pooled_width, geometry.sampling_ratio);
   grid.y = make_roi_axis(-height / T(2), height, geometry.pooled_height, geometry.sampling_ratio);
   // Of the numbers as given: clamping hides a NaN. Of what was made of them: scaling can overflow.
-  grid.finite = is_finite(roi[3]) && is_finite(roi[4]) && is_finite(roi[5]) &&
+  grid.finite = is_finite(roi[3]) && is_finite(roi[4]) && is_finite(cosine) &&
                 is_finite(grid.box.cx) && is_finite(grid.box.cy) &&
                 is_finite(grid.x.start + grid.x.bin) && is_finite(grid.y.start + grid.y.bin);
   const T count = T(grid.y.grid) * T(grid.x.grid);
