@@ -93,6 +93,7 @@ std::vector<at::Tensor> resize_all(at::TensorList images, at::ArrayRef<double> m
   }
   TILEWRIGHT_CHECK(kOp, min_size > 0 && max_size > 0,
                    "min_size and max_size must be positive, got ", min_size, " and ", max_size);
+  const bool unit_range = meant_for_unit_range(mean, deviation);
   std::vector<at::Tensor> resized;
   for (size_t i = 0; i < images.size(); ++i) {
     const auto& image = images[i];
@@ -104,7 +105,7 @@ std::vector<at::Tensor> resize_all(at::TensorList images, at::ArrayRef<double> m
                      shape_of(image));
     check_floating(kOp, name.c_str(), image);
     if (parameter) check_fits(kOp, name, image, *parameter);
-    if (meant_for_unit_range(mean, deviation)) check_range(kOp, name, image);
+    if (parameter && unit_range) check_range(kOp, name, image);
     const auto normalised = (image - per_channel(mean, image)) / per_channel(deviation, image);
     const auto given = size_of(image);
     const auto size = resized_size(given, min_size, max_size);
