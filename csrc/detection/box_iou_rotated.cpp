@@ -1,5 +1,5 @@
-// The overlap of rotated boxes in tensor operations: the formula of rotated_math.h, for which tensors
-// are one more kind of number, so that autograd follows through it.
+// The overlap of rotated boxes in tensor operations: the formula of rotated_math.h, for which
+// tensors are one more kind of number, so that autograd follows through it.
 #include "tilewright/detection/box_iou_rotated.h"
 
 #include <ATen/TensorOperators.h>

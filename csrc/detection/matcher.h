@@ -16,8 +16,9 @@ inline constexpr int64_t kMatchIgnored = -2;     // between the thresholds
 //   Returns (M,) int64: an index in [0, G), kMatchBackground or kMatchIgnored.
 // With allow_low_quality every ground truth also keeps the boxes that tie for its highest overlap,
 // however low: those boxes get their own best ground truth. A box with a NaN in its column is
-// background. The first ground truth wins a tie. (Detectron2's and torchvision's matcher, but for one
-// case: a ground truth that overlaps no box keeps none, where theirs would give it all of them.)
+// background. The first ground truth wins a tie. (Detectron2's and torchvision's matcher, but for
+// one case: a ground truth that overlaps no box keeps none, where theirs would give it all of
+// them.)
 TILEWRIGHT_API at::Tensor match_boxes(const at::Tensor& iou, double high_threshold,
                                       double low_threshold, bool allow_low_quality = false);
 

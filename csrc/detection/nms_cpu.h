@@ -14,8 +14,8 @@ constexpr int kNmsArrays = 5;
 enum NmsArray { kNmsX1, kNmsY1, kNmsX2, kNmsY2, kNmsBound };
 
 // The kept boxes by size and place, so that a candidate meets only those that can reach the
-// threshold with it: a hash table of buckets, one for the boxes of like width and height in one cell
-// of a grid of that size. All memory is the caller's.
+// threshold with it: a hash table of buckets, one for the boxes of like width and height in one
+// cell of a grid of that size. All memory is the caller's.
 template <class T>
 struct NmsIndex {
   T* boxes
@@ -27,11 +27,11 @@ struct NmsIndex {
   int32_t* bucket_of;  // (count,): the bucket of each candidate
   int bits;
   // Boxes that reach the threshold with each other overlap, along each axis, by `overlap` of the
-  // longer side at least, and one of length w begins at most (w - overlap * w') / divisor before one
-  // of length w'.
+  // longer side at least, and one of length w begins at most (w - overlap * w') / divisor before
+  // one of length w'.
   double overlap, divisor;
-  // Sides are of one class if their bits as float64 agree above this one; cells are 2^cells_per_side
-  // to the side of a class.
+  // Sides are of one class if their bits as float64 agree above this one; cells are
+  // 2^cells_per_side to the side of a class.
   int class_shift, cells_per_side;
 };
 

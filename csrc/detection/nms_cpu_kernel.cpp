@@ -1,5 +1,5 @@
-// When one upright box suppresses another, for SIMD registers of boxes; compiled once per instruction
-// set.
+// When one upright box suppresses another, for SIMD registers of boxes; compiled once per
+// instruction set.
 #include <limits>
 
 #include "tilewright/core/cpu/vec.h"

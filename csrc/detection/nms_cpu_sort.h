@@ -1,5 +1,6 @@
-// The order in which NMS visits boxes on the CPU. A sort of its own: ATen's costs more than the rest
-// of NMS for ten boxes (its operators' overhead) and for 100 thousand (8 ms, against 1 ms here).
+// The order in which NMS visits boxes on the CPU. A sort of its own: ATen's costs more than the
+// rest of NMS for ten boxes (its operators' overhead) and for 100 thousand (8 ms, against 1 ms
+// here).
 #pragma once
 #include <algorithm>
 #include <cmath>

@@ -1,5 +1,5 @@
-// NMS's host side on CUDA, for upright and rotated boxes: a chunk of rows of the overlap matrix at a
-// time, no copy to the host until the result's size is known.
+// NMS's host side on CUDA, for upright and rotated boxes: a chunk of rows of the overlap matrix at
+// a time, no copy to the host until the result's size is known.
 #pragma once
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>

@@ -1,5 +1,6 @@
-// The index over kept boxes: which buckets can hold a box that reaches the threshold with a given one.
-// Everything here may only err by looking into too many: the overlap itself is always computed.
+// The index over kept boxes: which buckets can hold a box that reaches the threshold with a given
+// one. Everything here may only err by looking into too many: the overlap itself is always
+// computed.
 #pragma once
 #include <cmath>
 #include <cstdint>

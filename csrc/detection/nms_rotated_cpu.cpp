@@ -12,10 +12,10 @@ namespace {
 
 constexpr int64_t kLoadGrain = 4096;
 
-// What two boxes share is at least `threshold` of the area of each, and a slab of a convex shape that
-// holds a share t of its area is at least 1 - sqrt(1 - t) as wide as the shape (a triangle is the
-// worst); so much the upright boxes around them overlap along either axis. A thousandth is given away
-// for rounding.
+// What two boxes share is at least `threshold` of the area of each, and a slab of a convex shape
+// that holds a share t of its area is at least 1 - sqrt(1 - t) as wide as the shape (a triangle is
+// the worst); so much the upright boxes around them overlap along either axis. A thousandth is
+// given away for rounding.
 NmsReach reach_of(double threshold) { return {1 - std::sqrt(1 - 0.999 * threshold), 1}; }
 
 template <class S>

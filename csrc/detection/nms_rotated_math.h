@@ -10,8 +10,8 @@ TILEWRIGHT_HD bool rotated_has_area(const RotatedBox<double>& box) {
   return box.w > 0 && box.h > 0 && area > 0 && area < HUGE_VAL;
 }
 
-// Whether an axis of b has the boxes apart: a cheap filter, and exact where the shared area, a sum of
-// four terms, is rounded to a little more than 0.
+// Whether an axis of b has the boxes apart: a cheap filter, and exact where the shared area, a sum
+// of four terms, is rounded to a little more than 0.
 TILEWRIGHT_HD bool rotated_apart(const RotatedBox<double>& a, const RotatedBox<double>& b) {
   double x, y;
   unrotated_point(b, a.cx, a.cy, x, y);

@@ -1,5 +1,5 @@
-// What NMS does around its kernels: checks and registration for every machine, and for CUDA sorting by
-// score, grouping by class, and turning flags into indices. Exported for the emulated device.
+// What NMS does around its kernels: checks and registration for every machine, and for CUDA sorting
+// by score, grouping by class, and turning flags into indices. Exported for the emulated device.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -43,8 +43,8 @@ T nms_threshold(double threshold) {
                                      : nearest;
 }
 
-// Registers nms and batched_nms, or the two of rotated boxes, for one dispatch key, by the machine's
-// function
+// Registers nms and batched_nms, or the two of rotated boxes, for one dispatch key, by the
+// machine's function
 //   Tensor keep_boxes(boxes, scores, idxs or nullopt, iou_threshold, max_output)
 template <auto kKeepBoxes, bool kRotated = false>
 struct NmsKernels {

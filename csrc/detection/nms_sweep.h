@@ -33,8 +33,8 @@ TILEWRIGHT_HD Vec<T> nms_excess(T* const* boxes, int64_t k, int64_t count,
 }
 
 // Boxes [begin, end) of the arrays, which are `limit` long. exact(boxes, origin, k, count, whole):
-// whether one of boxes [k, k + count), a register's width at most, exceeds the threshold; `whole` tells
-// whether a whole register may be read.
+// whether one of boxes [k, k + count), a register's width at most, exceeds the threshold; `whole`
+// tells whether a whole register may be read.
 template <class T, class Exact>
 bool nms_suppressed(T* const* boxes, const int64_t* origin, int64_t begin, int64_t end,
                     int64_t limit, const NmsQuery<T>& query, const Exact& exact) {

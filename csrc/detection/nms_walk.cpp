@@ -1,5 +1,5 @@
-// The walk of NMS. Results depend neither on the number of threads nor on how the walk is cut: every
-// candidate is tested exactly against the boxes kept before it.
+// The walk of NMS. Results depend neither on the number of threads nor on how the walk is cut:
+// every candidate is tested exactly against the boxes kept before it.
 #include "tilewright/detection/nms_walk.h"
 
 #include <ATen/Parallel.h>
@@ -17,8 +17,8 @@ namespace {
 constexpr int64_t kBigGroup = 4096;
 // Candidates that one thread visits before the kept among them enter the index.
 constexpr int64_t kBlock = 128;
-// Candidates that several threads test before one settles them: so many that about kNewlyKept are kept,
-// since these are compared with each other by the one.
+// Candidates that several threads test before one settles them: so many that about kNewlyKept are
+// kept, since these are compared with each other by the one.
 constexpr int64_t kLeastBlock = 1024, kMostBlock = 4096, kNewlyKept = 256;
 // Pairs of boxes (with an index: candidates) below which a second thread costs more than it brings.
 constexpr int64_t kGrainPairs = 1 << 18, kGrainCandidates = 512, kGrainBoxes = 16384;

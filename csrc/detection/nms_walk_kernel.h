@@ -11,15 +11,15 @@ template <class T>
 constexpr T kNmsInfinity = std::numeric_limits<T>::infinity();
 
 // The bound of a box (see NmsArray): if intersection / (a + b - intersection) exceeds t then
-// intersection > t / (1 + t) * (a + b). `given_away` is a share that is more than what rounding can do
-// to either.
+// intersection > t / (1 + t) * (a + b). `given_away` is a share that is more than what rounding can
+// do to either.
 template <class T>
 T nms_bound(T area, double threshold, double given_away) {
   // Products of an area from here on and any threshold in use are normal numbers.
   constexpr T kSmallArea = std::is_same_v<T, float> ? T(0x1p-100) : T(0x1p-900);
   constexpr double kSmallThreshold = 0x1p-20;
-  // No overlap exceeds 1, boxes without a positive area meet nothing, and an overlap with an area that
-  // is infinite is 0.
+  // No overlap exceeds 1, boxes without a positive area meet nothing, and an overlap with an area
+  // that is infinite is 0.
   if (threshold >= 1 || !(area > T(0) && area < kNmsInfinity<T>)) return kNmsInfinity<T>;
   if (area < kSmallArea) return -kNmsInfinity<T>;
   if (threshold < kSmallThreshold) return T(0);

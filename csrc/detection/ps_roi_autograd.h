@@ -1,5 +1,5 @@
-// Autograd of the position-sensitive RoI operators, which are linear in their input: the backward is
-// the transposed map, and the backward of that is the forward. Boxes are data, not variables.
+// Autograd of the position-sensitive RoI operators, which are linear in their input: the backward
+// is the transposed map, and the backward of that is the forward. Boxes are data, not variables.
 #pragma once
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>

@@ -62,7 +62,7 @@ at::Tensor pool_backward(const PsRoiArgs& args, const at::Tensor& given_grad,
   const at::Tensor rois = accumulate_type_rois(given_rois, given_grad.scalar_type());
   check_image_indices(args.op, rois, batch.expect_int());
   const at::Tensor grad = given_grad.contiguous(layout);
-  at::Tensor map = ps_roi_grad_input(grad, batch, channels, height, width);
+  at::Tensor map = empty_grad_input(grad, batch, channels, height, width);
   if (map.numel() == 0) return map;
   prefer_huge_pages(map.data_ptr(), int64_t(map.nbytes()));
   const auto params = make_params(args, map, rois, grad, layout);

@@ -21,8 +21,9 @@ struct PsRoiCpuParams {
   void* pooled;  // (K, C / bins, PH, PW), or (K, PH, PW, C / bins) where channels_last
 };
 
-// A piece is an image and a run of so many channels, and sees all of the image's boxes in order: no two
-// pieces write to one place, and the sums do not depend on how the pieces are spread over threads.
+// A piece is an image and a run of so many channels, and sees all of the image's boxes in order: no
+// two pieces write to one place, and the sums do not depend on how the pieces are spread over
+// threads.
 constexpr int64_t kPsRoiPieceChannels = 64;
 
 TILEWRIGHT_CPU_KERNEL(ps_roi_forward, void(const PsRoiCpuParams&, int64_t begin, int64_t end))

@@ -1,6 +1,6 @@
-// The vectorised loops of ps_roi_align and ps_roi_pool, compiled once per instruction set. A plane (one
-// channel of one image) stays in the cache while all boxes visit it, SIMD along x; planes of channels
-// last are laid out one register of channels at a time.
+// The vectorised loops of ps_roi_align and ps_roi_pool, compiled once per instruction set. A plane
+// (one channel of one image) stays in the cache while all boxes visit it, SIMD along x; planes of
+// channels last are laid out one register of channels at a time.
 #include "tilewright/core/cpu/buffer.h"
 #include "tilewright/core/cpu/vec.h"
 #include "tilewright/core/dispatch.h"
@@ -62,8 +62,8 @@ class PsRoiCpu {
     }
   }
 
-  // from: the first of `channels` channels of (H, W, C), to planes_: (channels, H, W). Only the rows
-  // that boxes look at, where one plan holds them all.
+  // from: the first of `channels` channels of (H, W, C), to planes_: (channels, H, W). Only the
+  // rows that boxes look at, where one plan holds them all.
   void pack(const T* from, int64_t image, int64_t channels) {
     planes_.resize(channels * pixels_);
     const bool all = plan_.build(p_, image, 0) == p_.num_rois;
@@ -92,8 +92,8 @@ class PsRoiCpu {
     return k * p_.channels + (p_.channels_last ? c % bins * outputs_ + c / bins : c);
   }
 
-  // open(plane) for every plane, then visit(element of pooled, y bin, x bin, plane) for every box of
-  // the image in order.
+  // open(plane) for every plane, then visit(element of pooled, y bin, x bin, plane) for every box
+  // of the image in order.
   template <class Plane, class Open, class Visit>
   void for_bins(int64_t image, int64_t c0, int64_t channels, Plane* planes, const Open& open,
                 const Visit& visit) {
@@ -114,7 +114,8 @@ class PsRoiCpu {
     } while (next < p_.num_rois);
   }
 
-  // Calls body(load, store) with what moves a register of columns; a map narrower than that has fewer.
+  // Calls body(load, store) with what moves a register of columns; a map narrower than that has
+  // fewer.
   template <class Body>
   void with_columns(const Body& body) {
     const int64_t count = p_.width;

@@ -70,7 +70,7 @@ at::Tensor pool_backward(const PsRoiArgs& args, const at::Tensor& given_grad,
   const auto layout = given_grad.suggest_memory_format();
   const at::Tensor rois = accumulate_type_rois(given_rois, given_grad.scalar_type());
   const at::Tensor grad = given_grad.contiguous(layout);
-  at::Tensor map = ps_roi_grad_input(grad, batch, channels, height, width);
+  at::Tensor map = empty_grad_input(grad, batch, channels, height, width);
   if (grad.numel() == 0) return map.zero_();
   dispatch_floating(args.op, grad.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;

@@ -1,6 +1,6 @@
-// What the position-sensitive RoI operators (R-FCN, arXiv:1605.06409) have in common, once, for every
-// machine: bin (ph, pw) of output channel c looks at input channel (c * PH + ph) * PW + pw alone. Its
-// average is separable, as RoIAlign's is:
+// What the position-sensitive RoI operators (R-FCN, arXiv:1605.06409) have in common, once, for
+// every machine: bin (ph, pw) of output channel c looks at input channel (c * PH + ph) * PW + pw
+// alone. Its average is separable, as RoIAlign's is:
 //   bin = sum over y, x of weight_y(y) * weight_x(x) * pixel(y, x) / count
 #pragma once
 #include "tilewright/detection/roi_align_math.h"

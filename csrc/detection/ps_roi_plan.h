@@ -1,6 +1,6 @@
-// What the boxes of one image take of each axis, bin by bin, in the form that the CPU kernels of the
-// position-sensitive operators walk: rows with weights, and registers of columns with a weight per
-// lane. Both directions walk it, so the backward is the exact transpose of the forward.
+// What the boxes of one image take of each axis, bin by bin, in the form that the CPU kernels of
+// the position-sensitive operators walk: rows with weights, and registers of columns with a weight
+// per lane. Both directions walk it, so the backward is the exact transpose of the forward.
 #pragma once
 #include "tilewright/core/cpu/buffer.h"
 #include "tilewright/core/cpu/vec.h"
@@ -30,8 +30,8 @@ class PsRoiPlan {
     Acc count;
   };
 
-  // Plans boxes of the image from `first` on, as many as kPlanBytes hold and one more; returns where
-  // the next call has to go on. Remembers the last plan.
+  // Plans boxes of the image from `first` on, as many as kPlanBytes hold and one more; returns
+  // where the next call has to go on. Remembers the last plan.
   int64_t build(const PsRoiCpuParams& p, int64_t image, int64_t first) {
     if (image == image_ && first == first_) return next_;
     image_ = image;

@@ -1,5 +1,5 @@
-// Position-sensitive RoIPool for C++ users: each bin is the average of the pixels of channels of its
-// own (R-FCN, arXiv:1605.06409).
+// Position-sensitive RoIPool for C++ users: each bin is the average of the pixels of channels of
+// its own (R-FCN, arXiv:1605.06409).
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -19,9 +19,9 @@ namespace tilewright {
 //                in input, twice, and channel_mapping, int32 of the same shape: the input channel
 //                (c * pooled_height + ph) * pooled_width + pw of each element.
 //
-// As in torchvision, the map's last row and column are never pooled. Empty bins, and boxes with NaN or
-// infinite coordinates, give 0. An image index out of range is an error on the CPU, and gives 0 on
-// CUDA.
+// As in torchvision, the map's last row and column are never pooled. Empty bins, and boxes with NaN
+// or infinite coordinates, give 0. An image index out of range is an error on the CPU, and gives 0
+// on CUDA.
 TILEWRIGHT_API std::tuple<at::Tensor, at::Tensor> ps_roi_pool(const at::Tensor& input,
                                                               const at::Tensor& rois,
                                                               double spatial_scale,

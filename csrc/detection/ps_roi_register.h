@@ -1,5 +1,5 @@
-// Registers ps_roi_align, ps_roi_pool and their backward passes for one dispatch key. A machine (CPU,
-// CUDA, Meta) gives two functions:
+// Registers ps_roi_align, ps_roi_pool and their backward passes for one dispatch key. A machine
+// (CPU, CUDA, Meta) gives two functions:
 //   Tensor pool(PsRoiArgs, Tensor input, Tensor rois)
 //   Tensor pool_backward(PsRoiArgs, Tensor grad, Tensor rois, SymInt batch, SymInt channels,
 //                        SymInt height, SymInt width)

@@ -1,5 +1,5 @@
-// Checks, allocations and shape functions of ps_roi_align and ps_roi_pool: what does not depend on the
-// device.
+// Checks, allocations and shape functions of ps_roi_align and ps_roi_pool: what does not depend on
+// the device.
 #include "tilewright/detection/ps_roi_shapes.h"
 
 #include <ATen/ops/arange.h>
@@ -50,18 +50,9 @@ void check_ps_roi(const PsRoiArgs& args, const at::Tensor& input, const at::Tens
 void check_ps_roi_backward(const PsRoiArgs& args, const at::Tensor& grad, const at::Tensor& rois,
                            const c10::SymInt& channels) {
   check_arguments(args);
-  check_shape(args.op, "grad", grad, "(K, C, pooled_height, pooled_width)", 4);
-  check_floating(args.op, "grad", grad);
   check_channels(args, channels);
-  check_rois(args.op, grad, rois);
-  const c10::SymInt outputs = channels / args.geometry.bins();
-  TILEWRIGHT_CHECK(args.op,
-                   grad.sym_size(0) == rois.sym_size(0) && grad.sym_size(1) == outputs &&
-                       grad.sym_size(2) == args.geometry.pooled_height &&
-                       grad.sym_size(3) == args.geometry.pooled_width,
-                   "grad must have shape (", rois.sym_size(0), ", ", outputs, ", ",
-                   args.geometry.pooled_height, ", ", args.geometry.pooled_width, "), got ",
-                   shape_of(grad));
+  check_pooled_grad(args.op, grad, rois, channels / args.geometry.bins(),
+                    args.geometry.pooled_height, args.geometry.pooled_width);
 }
 
 at::Tensor ps_roi_output(const PsRoiArgs& args, const at::Tensor& input, const at::Tensor& rois) {
@@ -88,13 +79,6 @@ at::Tensor channel_mapping(const PsRoiArgs& args, const at::Tensor& input, const
   return mapping;
 }
 
-at::Tensor ps_roi_grad_input(const at::Tensor& grad, const c10::SymInt& batch,
-                             const c10::SymInt& channels, const c10::SymInt& height,
-                             const c10::SymInt& width) {
-  return at::empty_symint({batch, channels, height, width}, grad.options(),
-                          grad.suggest_memory_format());
-}
-
 namespace {
 
 at::Tensor pool_meta(const PsRoiArgs& args, const at::Tensor& input, const at::Tensor& rois) {
@@ -106,7 +90,7 @@ at::Tensor pool_backward_meta(const PsRoiArgs& args, const at::Tensor& grad, con
                               const c10::SymInt& batch, const c10::SymInt& channels,
                               const c10::SymInt& height, const c10::SymInt& width) {
   check_ps_roi_backward(args, grad, rois, channels);
-  return ps_roi_grad_input(grad, batch, channels, height, width);
+  return empty_grad_input(grad, batch, channels, height, width);
 }
 
 }  // namespace

@@ -29,9 +29,5 @@ TILEWRIGHT_API at::Tensor ps_roi_output(const PsRoiArgs& args, const at::Tensor&
 // (K, C / bins, PH, PW), int32, contiguous: the input channel of each output element.
 TILEWRIGHT_API at::Tensor channel_mapping(const PsRoiArgs& args, const at::Tensor& input,
                                           const at::Tensor& rois);
-// The gradient of input, uninitialised, in the layout of grad.
-TILEWRIGHT_API at::Tensor ps_roi_grad_input(const at::Tensor& grad, const c10::SymInt& batch,
-                                            const c10::SymInt& channels, const c10::SymInt& height,
-                                            const c10::SymInt& width);
 
 }  // namespace tilewright

@@ -26,8 +26,8 @@ struct RoiAlignCpuParams {
   void* pooled;  // (K, C, PH, PW), or (K, PH, PW, C) where channels_last
 };
 
-// How many pieces each pass is cut into. Forward, channels last: a box each. Otherwise a piece is an
-// image on a level, or a band of its rows, and a run of channels.
+// How many pieces each pass is cut into. Forward, channels last: a box each. Otherwise a piece is
+// an image on a level, or a band of its rows, and a run of channels.
 TILEWRIGHT_CPU_KERNEL(roi_align_forward_pieces, int64_t(const RoiAlignCpuParams&))
 TILEWRIGHT_CPU_KERNEL(roi_align_backward_pieces, int64_t(const RoiAlignCpuParams&))
 

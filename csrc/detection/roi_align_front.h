@@ -1,6 +1,6 @@
-// The front that roi_align and roi_align_rotated share: autograd and autocast of an operator that is
-// linear in its input. Its backward is the transposed map, and the backward of that is the forward.
-// Boxes are data, not variables.
+// The front that roi_align and roi_align_rotated share: autograd and autocast of an operator that
+// is linear in its input. Its backward is the transposed map, and the backward of that is the
+// forward. Boxes are data, not variables.
 #pragma once
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>

@@ -68,15 +68,8 @@ void check_roi_align_backward(const RoiAlignArgs& args, const at::Tensor& grad,
   TILEWRIGHT_CHECK(args.op, heights.size() == args.scales.size() && widths.size() == heights.size(),
                    "expected a height and a width per spatial scale (", args.scales.size(),
                    "), got ", heights.size(), " and ", widths.size());
-  check_shape(args.op, "grad", grad, "(K, C, pooled_height, pooled_width)", 4);
-  check_floating(args.op, "grad", grad);
-  check_rois(args.op, grad, rois, args.rotated);
-  TILEWRIGHT_CHECK(args.op,
-                   grad.sym_size(0) == rois.sym_size(0) && grad.sym_size(1) == channels &&
-                       grad.sym_size(2) == args.pooled_height &&
-                       grad.sym_size(3) == args.pooled_width,
-                   "grad must have shape (", rois.sym_size(0), ", ", channels, ", ",
-                   args.pooled_height, ", ", args.pooled_width, "), got ", shape_of(grad));
+  check_pooled_grad(args.op, grad, rois, channels, args.pooled_height, args.pooled_width,
+                    args.rotated);
 }
 
 at::MemoryFormat roi_align_layout(at::TensorList features) {
@@ -96,8 +89,7 @@ std::vector<at::Tensor> roi_align_grad_inputs(const at::Tensor& grad, const c10:
                                               c10::SymIntArrayRef widths) {
   std::vector<at::Tensor> maps;
   for (size_t i = 0; i < heights.size(); ++i) {
-    maps.push_back(at::empty_symint({batch, channels, heights[i], widths[i]}, grad.options(),
-                                    grad.suggest_memory_format()));
+    maps.push_back(empty_grad_input(grad, batch, channels, heights[i], widths[i]));
   }
   return maps;
 }

@@ -127,7 +127,8 @@ TILEWRIGHT_HD RoiAlignBox<T> make_roi_box(const T* roi, T scale, const RoiAlignG
   RoiAlignBox<T> box;
   box.x = make_upright_axis(roi[1], roi[3], scale, geometry.pooled_width, geometry);
   box.y = make_upright_axis(roi[2], roi[4], scale, geometry.pooled_height, geometry);
-  // Of the corners as given: clamping hides an infinite one. Of the axes: their scaling can overflow.
+  // Of the corners as given: clamping hides an infinite one. Of the axes: their scaling can
+  // overflow.
   box.finite = is_finite(roi[1]) && is_finite(roi[2]) && is_finite(roi[3]) && is_finite(roi[4]) &&
                is_finite(box.x.start + box.x.bin) && is_finite(box.y.start + box.y.bin);
   const T count = T(box.y.grid) * T(box.x.grid);

@@ -36,7 +36,8 @@ struct RotatedRoiBox {
     return {along_y - reach_y, along_y + reach_y, along_x - reach_x, along_x + reach_x};
   }
 
-  // The pixels [low, high) on each axis of the map that its samples can touch, and some beside them.
+  // The pixels [low, high) on each axis of the map that its samples can touch, and some beside
+  // them.
   TILEWRIGHT_HD void rows(int64_t height, int64_t& low, int64_t& high) const {
     T half_width, half_height;
     rotated_extent(box, half_width, half_height);

@@ -1,5 +1,5 @@
-// RoIAlign of upright boxes where channels are the innermost dimension: SIMD over channels, a tap of
-// a bin is one fused multiply-add per register. Sums go down the columns of a bin, then along x.
+// RoIAlign of upright boxes where channels are the innermost dimension: SIMD over channels, a tap
+// of a bin is one fused multiply-add per register. Sums go down the columns of a bin, then along x.
 #pragma once
 #include "tilewright/core/cpu/vec.h"
 #include "tilewright/detection/pixel_rows.h"

@@ -1,6 +1,8 @@
 // The checks that the RoI pooling operators share: one wording for one mistake.
 #include "tilewright/detection/roi_checks.h"
 
+#include <ATen/ops/empty.h>
+
 #include <cmath>
 
 #include "tilewright/core/check.h"
@@ -43,6 +45,26 @@ void check_rois(const char* op, const at::Tensor& features, const at::Tensor& ro
                    "rois must be float32 or of input's dtype (", features.scalar_type(), "), got ",
                    type);
   check_same_device(op, "input", features, "rois", rois);
+}
+
+void check_pooled_grad(const char* op, const at::Tensor& grad, const at::Tensor& rois,
+                       const c10::SymInt& channels, int64_t pooled_height, int64_t pooled_width,
+                       bool rotated) {
+  check_shape(op, "grad", grad, "(K, C, pooled_height, pooled_width)", 4);
+  check_floating(op, "grad", grad);
+  check_rois(op, grad, rois, rotated);
+  TILEWRIGHT_CHECK(op,
+                   grad.sym_size(0) == rois.sym_size(0) && grad.sym_size(1) == channels &&
+                       grad.sym_size(2) == pooled_height && grad.sym_size(3) == pooled_width,
+                   "grad must have shape (", rois.sym_size(0), ", ", channels, ", ", pooled_height,
+                   ", ", pooled_width, "), got ", shape_of(grad));
+}
+
+at::Tensor empty_grad_input(const at::Tensor& grad, const c10::SymInt& batch,
+                            const c10::SymInt& channels, const c10::SymInt& height,
+                            const c10::SymInt& width) {
+  return at::empty_symint({batch, channels, height, width}, grad.options(),
+                          grad.suggest_memory_format());
 }
 
 at::Tensor accumulate_type_rois(const at::Tensor& rois, at::ScalarType features) {

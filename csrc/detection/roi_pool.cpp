@@ -62,7 +62,8 @@ class RoiPoolFunction : public torch::autograd::Function<RoiPoolFunction> {
   }
 };
 
-// What the forward took from `map`, were it pooled at the same pixels: the transpose of the backward.
+// What the forward took from `map`, were it pooled at the same pixels: the transpose of the
+// backward.
 at::Tensor take(const at::Tensor& map, const at::Tensor& rois, const at::Tensor& argmax) {
   if (map.numel() == 0) return at::zeros_like(argmax, map.options());
   const auto count = argmax.options().dtype(at::kLong);

@@ -73,7 +73,7 @@ at::Tensor roi_pool_backward_cpu(const at::Tensor& given_grad, const at::Tensor&
   const at::Tensor rois = accumulate_type_rois(given_rois, given_grad.scalar_type());
   check_image_indices("_roi_pool_backward", rois, batch.expect_int());
   const at::Tensor grad = given_grad.contiguous(layout), argmax = given_argmax.contiguous(layout);
-  at::Tensor map = roi_pool_grad_input(grad, batch, channels, height, width);
+  at::Tensor map = empty_grad_input(grad, batch, channels, height, width);
   if (map.numel() == 0) return map;
   prefer_huge_pages(map.data_ptr(), int64_t(map.nbytes()));
   const auto params =

@@ -1,8 +1,9 @@
 // RoIPool's vectorised loops, compiled once per instruction set.
 //
-// SIMD runs over channels. Where the map is contiguous, a run of channels is laid side by side first:
-// the rows of all boxes' bins are visited from the top of the map to its bottom, and a window of
-// packed rows moves with them, so each pixel is packed once and the window stays in the cache.
+// SIMD runs over channels. Where the map is contiguous, a run of channels is laid side by side
+// first: the rows of all boxes' bins are visited from the top of the map to its bottom, and a
+// window of packed rows moves with them, so each pixel is packed once and the window stays in the
+// cache.
 #include "tilewright/core/cpu/buffer.h"
 #include "tilewright/core/cpu/transpose.h"
 #include "tilewright/core/cpu/vec.h"
@@ -15,9 +16,11 @@ namespace tilewright {
 inline namespace TILEWRIGHT_MACHINE {
 namespace {
 
-// Aim for the sums that a thread holds in the backward pass; one channel (channels last: one register
-// of channels) of a large map takes more.
+// Aim for the sums that a thread holds in the backward pass; one channel (channels last: one
+// register of channels) of a large map takes more.
 constexpr int64_t kTileBytes = 1 << 20;
+// The most that a window of packed rows takes; bins too tall for it are pooled where they lie.
+constexpr int64_t kWindowBytes = 16 << 20;
 
 template <class T>
 class RoiPoolCpu {
@@ -139,15 +142,22 @@ class RoiPoolCpu {
     for (const int64_t k : bin_rows_.empty()) {
       clear((k * p_.channels + c0) * bins_, channels * bins_);
     }
-    window_.resize(bin_rows_.tallest() * columns() * kLanes<T>);
+    const int64_t row_bytes = max_of<int64_t>(columns(), 1) * kLanes<T> * int64_t(sizeof(Acc));
+    window_rows_ = min_of(bin_rows_.tallest(), max_of<int64_t>(kWindowBytes / row_bytes, 1));
+    window_.resize(window_rows_ * columns() * kLanes<T>);
     const T* map = static_cast<const T*>(p_.map) + (image * p_.channels + c0) * pixels_;
     int64_t packed = 0;  // rows below it are in the window, or were
     for (const PoolBinRow& row : bin_rows_.rows()) {
+      const int64_t channel = (run * kPoolBoxRun + row.box) * p_.channels + c0;
+      if (row.last - row.first > window_rows_) {
+        pool_tall_row(row, map, channel, channels);
+        continue;
+      }
       for (packed = max_of(packed, row.first); packed < row.last; ++packed) {
         planes_to_tile(map + packed * p_.width + bin_rows_.first_column(), pixels_, columns(),
                        channels, window_row(packed), kLanes<T>);
       }
-      pool_row(row, (run * kPoolBoxRun + row.box) * p_.channels + c0, channels);
+      pool_row(row, channel, channels);
     }
   }
 
@@ -155,10 +165,34 @@ class RoiPoolCpu {
     return max_of<int64_t>(bin_rows_.last_column() - bin_rows_.first_column(), 0);
   }
   Acc* window_row(int64_t y) {
-    return window_.data() + y % bin_rows_.tallest() * columns() * kLanes<T>;
+    return window_.data() + y % window_rows_ * columns() * kLanes<T>;
   }
 
-  // One row of a box's bins. `channel`: k * channels + c0.
+  // One row of a box's bins from the planes themselves, `map` the first of them.
+  void pool_tall_row(const PoolBinRow& row, const T* map, int64_t channel, int64_t channels) {
+    const PoolAxis<Acc>& axis = bin_rows_.box(row).x;
+    int64_t to = channel * bins_ + row.ph * p_.pooled_width;
+    lines_.resize(row.last - row.first);
+    for (int64_t c = 0; c < channels; ++c, to += bins_) {
+      for (int64_t y = row.first; y < row.last; ++y) {
+        lines_[y - row.first] = map + c * pixels_ + y * p_.width;
+      }
+      for (int64_t pw = 0; pw < p_.pooled_width; ++pw) {
+        int64_t x0, x1;
+        axis.pixels(pw, p_.width, x0, x1);
+        if (x0 >= x1) {
+          clear(to + pw, 1);
+          continue;
+        }
+        const PoolScan<1, T> best({lines_.data(), row.last - row.first, x0, x1 - x0, 1, p_.width},
+                                  1);
+        static_cast<T*>(p_.pooled)[to + pw] = T(best.values[0]);
+        p_.argmax[to + pw] = best.indices[0] + int32_t(row.first * p_.width);
+      }
+    }
+  }
+
+  // One row of a box's bins from the window. `channel`: k * channels + c0.
   void pool_row(const PoolBinRow& row, int64_t channel, int64_t channels) {
     const PoolAxis<Acc>& axis = bin_rows_.box(row).x;
     const int64_t base = channel * bins_ + row.ph * p_.pooled_width;
@@ -226,6 +260,7 @@ class RoiPoolCpu {
   Buffer<const Acc*> packed_lines_;
   PoolBinRows<Acc> bin_rows_;
   Buffer<Acc> window_, sums_;
+  int64_t window_rows_ = 1;
 };
 
 }  // namespace

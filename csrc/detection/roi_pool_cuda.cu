@@ -63,7 +63,7 @@ at::Tensor roi_pool_backward_cuda(const at::Tensor& given_grad, const at::Tensor
   const auto layout = given_grad.suggest_memory_format();
   const at::Tensor rois = accumulate_type_rois(given_rois, given_grad.scalar_type());
   const at::Tensor grad = given_grad.contiguous(layout), argmax = given_argmax.contiguous(layout);
-  at::Tensor map = roi_pool_grad_input(grad, batch, channels, height, width);
+  at::Tensor map = empty_grad_input(grad, batch, channels, height, width);
   if (grad.numel() == 0) return map.zero_();
   dispatch_floating("roi_pool", grad.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;

@@ -1,5 +1,5 @@
-// RoIPool's device code. Forward: a thread per output element. Backward: a gather over the pixels that
-// the forward took, so it needs no atomics and is deterministic.
+// RoIPool's device code. Forward: a thread per output element. Backward: a gather over the pixels
+// that the forward took, so it needs no atomics and is deterministic.
 #pragma once
 #include "tilewright/core/cuda/device.h"
 #include "tilewright/detection/roi_pool_math.h"

@@ -1,7 +1,7 @@
-// Where the bins of RoIPool (Fast R-CNN, arXiv:1504.08083) and of position-sensitive RoIPool (R-FCN,
-// arXiv:1605.06409) lie, once, for every machine: boxes are rounded to whole pixels, and a bin is a
-// rectangle of them. Bin edges are computed as torchvision computes them, in the type of the sums,
-// so that both pool the same pixels.
+// Where the bins of RoIPool (Fast R-CNN, arXiv:1504.08083) and of position-sensitive RoIPool
+// (R-FCN, arXiv:1605.06409) lie, once, for every machine: boxes are rounded to whole pixels, and a
+// bin is a rectangle of them. Bin edges are computed as torchvision computes them, in the type of
+// the sums, so that both pool the same pixels.
 #pragma once
 #include <limits>
 

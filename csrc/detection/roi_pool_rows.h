@@ -1,5 +1,5 @@
-// The rows of bins of many boxes, from the top of the map to its bottom: the order in which RoIPool on
-// the CPU visits contiguous maps, so that a few packed rows of pixels serve all boxes.
+// The rows of bins of many boxes, from the top of the map to its bottom: the order in which RoIPool
+// on the CPU visits contiguous maps, so that a few packed rows of pixels serve all boxes.
 #pragma once
 #include "tilewright/core/cpu/buffer.h"
 #include "tilewright/detection/roi_pool_cpu.h"

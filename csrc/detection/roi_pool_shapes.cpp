@@ -33,15 +33,7 @@ void check_roi_pool_backward(const RoiPoolArgs& args, const at::Tensor& grad,
                              const at::Tensor& rois, const at::Tensor& argmax,
                              const c10::SymInt& channels) {
   check_arguments(kBackward, args);
-  check_shape(kBackward, "grad", grad, "(K, C, pooled_height, pooled_width)", 4);
-  check_floating(kBackward, "grad", grad);
-  check_rois(kBackward, grad, rois);
-  TILEWRIGHT_CHECK(kBackward,
-                   grad.sym_size(0) == rois.sym_size(0) && grad.sym_size(1) == channels &&
-                       grad.sym_size(2) == args.pooled_height &&
-                       grad.sym_size(3) == args.pooled_width,
-                   "grad must have shape (", rois.sym_size(0), ", ", channels, ", ",
-                   args.pooled_height, ", ", args.pooled_width, "), got ", shape_of(grad));
+  check_pooled_grad(kBackward, grad, rois, channels, args.pooled_height, args.pooled_width);
   TILEWRIGHT_CHECK(kBackward, argmax.scalar_type() == at::kInt, "argmax must be int32, got ",
                    argmax.scalar_type());
   TILEWRIGHT_CHECK(kBackward, argmax.sym_sizes() == grad.sym_sizes(),
@@ -68,13 +60,6 @@ std::tuple<at::Tensor, at::Tensor> roi_pool_outputs(const RoiPoolArgs& args,
           at::empty_symint(sizes, input.options().dtype(at::kInt), layout)};
 }
 
-at::Tensor roi_pool_grad_input(const at::Tensor& grad, const c10::SymInt& batch,
-                               const c10::SymInt& channels, const c10::SymInt& height,
-                               const c10::SymInt& width) {
-  return at::empty_symint({batch, channels, height, width}, grad.options(),
-                          grad.suggest_memory_format());
-}
-
 namespace {
 
 std::tuple<at::Tensor, at::Tensor> roi_pool_meta(const at::Tensor& input, const at::Tensor& rois,
@@ -91,7 +76,7 @@ at::Tensor roi_pool_backward_meta(const at::Tensor& grad, const at::Tensor& rois
                                   c10::SymInt channels, c10::SymInt height, c10::SymInt width) {
   check_roi_pool_backward({spatial_scale, pooled_height, pooled_width}, grad, rois, argmax,
                           channels);
-  return roi_pool_grad_input(grad, batch, channels, height, width);
+  return empty_grad_input(grad, batch, channels, height, width);
 }
 
 }  // namespace

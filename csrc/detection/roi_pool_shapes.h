@@ -1,4 +1,5 @@
-// What RoIPool's machines share on the host: checks and allocations. Exported for the emulated device.
+// What RoIPool's machines share on the host: checks and allocations. Exported for the emulated
+// device.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -20,17 +21,13 @@ TILEWRIGHT_API void check_roi_pool(const RoiPoolArgs& args, const at::Tensor& in
 TILEWRIGHT_API void check_roi_pool_backward(const RoiPoolArgs& args, const at::Tensor& grad,
                                             const at::Tensor& rois, const at::Tensor& argmax,
                                             const c10::SymInt& channels);
-// Throws where a pixel's index does not fit argmax. Not asked of symbolic sizes: an exported program
-// would be bound to small maps.
+// Throws where a pixel's index does not fit argmax. Not asked of symbolic sizes: an exported
+// program would be bound to small maps.
 TILEWRIGHT_API void check_pixel_index(const char* op, int64_t height, int64_t width);
 
 // (output, argmax), uninitialised, in the layout of input.
 TILEWRIGHT_API std::tuple<at::Tensor, at::Tensor> roi_pool_outputs(const RoiPoolArgs& args,
                                                                    const at::Tensor& input,
                                                                    const at::Tensor& rois);
-// The gradient of input, uninitialised, in the layout of grad.
-TILEWRIGHT_API at::Tensor roi_pool_grad_input(const at::Tensor& grad, const c10::SymInt& batch,
-                                              const c10::SymInt& channels,
-                                              const c10::SymInt& height, const c10::SymInt& width);
 
 }  // namespace tilewright

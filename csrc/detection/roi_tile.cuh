@@ -1,5 +1,6 @@
 // How a block of a pooling operator's backward pass finds its boxes. The pass is a gather: a block
-// owns a tile of pixels and visits the boxes that can touch it, in order, so that it needs no atomics.
+// owns a tile of pixels and visits the boxes that can touch it, in order, so that it needs no
+// atomics.
 #pragma once
 #include "tilewright/core/cuda/device.h"
 #include "tilewright/core/cuda/shared.h"

@@ -1,8 +1,8 @@
 // Rotated boxes, once, for every machine and for tensors: where their points lie, the upright box
 // around them, and the area that two of them share.
 //
-// A rotated box is (cx, cy, w, h, angle). The angle is in radians and counter-clockwise as seen on the
-// screen, where y points down: the box's own x axis turns towards the top of the image.
+// A rotated box is (cx, cy, w, h, angle). The angle is in radians and counter-clockwise as seen on
+// the screen, where y points down: the box's own x axis turns towards the top of the image.
 #pragma once
 #include <cmath>
 
@@ -47,8 +47,8 @@ TILEWRIGHT_HD void rotated_extent(const RotatedBox<T>& box, T& half_width, T& ha
   half_height = T(0.5) * (std::abs(box.w * box.sin) + std::abs(box.h * box.cos));
 }
 
-// numerator / denominator, and 0 where that is 0. The tensor code has its own (box_iou_rotated.cpp),
-// as it has min_of and max_of.
+// numerator / denominator, and 0 where that is 0. The tensor code has its own
+// (box_iou_rotated.cpp), as it has min_of and max_of.
 TILEWRIGHT_HD double ratio_or_zero(double numerator, double denominator) {
   return denominator == 0 ? 0 : numerator / denominator;
 }
@@ -58,8 +58,8 @@ TILEWRIGHT_HD V clamp_of(const V& value, const V& low, const V& high) {
   return max_of(min_of(value, high), low);
 }
 
-// The integral of an edge's y, clamped to [-half_height, half_height], less `level`, over the edge's
-// run along x within [-half_width, half_width]. The edge goes from (xa, ya) to (xb, yb).
+// The integral of an edge's y, clamped to [-half_height, half_height], less `level`, over the
+// edge's run along x within [-half_width, half_width]. The edge goes from (xa, ya) to (xb, yb).
 template <class V>
 TILEWRIGHT_HD V area_under_edge(const V& xa, const V& ya, const V& xb, const V& yb,
                                 const V& half_width, const V& half_height, const V& level) {
@@ -79,9 +79,10 @@ TILEWRIGHT_HD V area_under_edge(const V& xa, const V& ya, const V& xb, const V& 
   return (to - from) * (mean - level);
 }
 
-// In b's own axes b is upright, and of any section of a along y the part in b is as long as its ends,
-// clamped to b, are apart. So the area that both share is an integral along the four edges of a: a
-// continuous function of them, without a list of corners, and without cases for edges that coincide.
+// In b's own axes b is upright, and of any section of a along y the part in b is as long as its
+// ends, clamped to b, are apart. So the area that both share is an integral along the four edges of
+// a: a continuous function of them, without a list of corners, and without cases for edges that
+// coincide.
 template <class V>
 TILEWRIGHT_HD V rotated_intersection(const RotatedBox<V>& a, const RotatedBox<V>& b) {
   V x, y;

@@ -1,5 +1,5 @@
-// Soft-NMS's front: schemas, autograd, autocast, the shapes of the backward pass. The forward's shape
-// depends on the data, so its shape function lives in Python (ops/detection.py).
+// Soft-NMS's front: schemas, autograd, autocast, the shapes of the backward pass. The forward's
+// shape depends on the data, so its shape function lives in Python (ops/detection.py).
 #include "tilewright/detection/soft_nms.h"
 
 #include <ATen/ops/empty.h>

@@ -1,5 +1,5 @@
-// Soft-NMS on the CPU: takes the box of the highest score, lowers the others, and moves together what
-// is left from time to time.
+// Soft-NMS on the CPU: takes the box of the highest score, lowers the others, and moves together
+// what is left from time to time.
 #include "tilewright/detection/soft_nms_cpu.h"
 
 #include <ATen/Parallel.h>

@@ -28,18 +28,6 @@ struct SoftNmsCpuKernels {
 TILEWRIGHT_CPU_KERNEL(soft_nms_kernels_float, SoftNmsCpuKernels<float>())
 TILEWRIGHT_CPU_KERNEL(soft_nms_kernels_double, SoftNmsCpuKernels<double>())
 
-template <class T>
-struct SoftNmsGradParams {
-  const T* boxes;  // (5, count): the taken boxes in the order of their taking
-  const T* scores;
-  const T* grad;
-  int64_t count;
-  SoftNmsRule<T> rule;
-  T* weight;       // (count,): the gradient of each result times the result
-  T* grad_scores;  // (count,)
-  T* grad_boxes;   // (count, 4)
-};
-
 // First all weights and gradients of the scores, then, in another call, those of the boxes.
 TILEWRIGHT_CPU_KERNEL(soft_nms_grad_scores_float,
                       void(const SoftNmsGradParams<float>&, int64_t begin, int64_t end))

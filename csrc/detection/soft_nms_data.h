@@ -1,5 +1,5 @@
-// What Soft-NMS does around its kernels on every device: checks, and moving between the input's boxes
-// and the taken ones. Exported for the emulated device.
+// What Soft-NMS does around its kernels on every device: checks, and moving between the input's
+// boxes and the taken ones. Exported for the emulated device.
 #pragma once
 #include <ATen/core/Tensor.h>
 #include <c10/util/string_view.h>

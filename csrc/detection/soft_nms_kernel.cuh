@@ -81,18 +81,6 @@ __global__ void soft_nms_kernel(SoftNmsParams<T> p) {
 }
 
 template <class T>
-struct SoftNmsGradParams {
-  const T* boxes;  // (5, count): the taken boxes in the order of their taking
-  const T* scores;
-  const T* grad;
-  int64_t count;
-  SoftNmsRule<T> rule;
-  T* weight;       // (count,): the gradient of each result times the result
-  T* grad_scores;  // (count,)
-  T* grad_boxes;   // (count, 4)
-};
-
-template <class T>
 __global__ void soft_nms_grad_scores_kernel(SoftNmsGradParams<T> p) {
   for (int64_t i : grid_stride(p.count)) {
     const NmsBox<T> box = soft_nms_box(p.boxes, p.count, i);

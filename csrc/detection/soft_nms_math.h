@@ -13,6 +13,19 @@ struct SoftNmsRule {
   V threshold, sigma, min_score;
 };
 
+// What the backward pass is called with on every machine.
+template <class T>
+struct SoftNmsGradParams {
+  const T* boxes;  // (5, count): the taken boxes in the order of their taking
+  const T* scores;
+  const T* grad;
+  int64_t count;
+  SoftNmsRule<T> rule;
+  T* weight;       // (count,): the gradient of each result times the result
+  T* grad_scores;  // (count,)
+  T* grad_boxes;   // (count, 4)
+};
+
 }  // namespace tilewright
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {

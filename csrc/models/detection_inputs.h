@@ -16,8 +16,8 @@ namespace tilewright {
 //   std). Returns one (C, h_i, w_i) per image.
 //   parameter: one of the model that the images are for. They must be on its device and of its
 //   dtype, or under autocast of that one's. And where mean and deviation lie in (0, 1), as those of
-//   images in [0, 1] do, a pixel above 2 is an error on the CPU: it was not divided by 255. (On CUDA
-//   that is not looked at.)
+//   images in [0, 1] do, a pixel above 2 is an error on the CPU: it was not divided by 255. (On
+//   CUDA that is not looked at.)
 TILEWRIGHT_API std::vector<at::Tensor> resize_images(
     at::TensorList images, at::ArrayRef<double> mean, at::ArrayRef<double> deviation,
     int64_t min_size, int64_t max_size, const std::optional<at::Tensor>& parameter = std::nullopt);

@@ -1,5 +1,5 @@
-// What a 3x3 convolution sees at a few cells of feature maps, so that a loss over sampled cells does
-// not send its gradient through all of them.
+// What a 3x3 convolution sees at a few cells of feature maps, so that a loss over sampled cells
+// does not send its gradient through all of them.
 #pragma once
 #include <ATen/core/Tensor.h>
 

@@ -24,9 +24,9 @@ class TILEWRIGHT_API RpnHeadImpl : public torch::nn::Module {
   };
   Output forward(const std::vector<torch::Tensor>& features);
 
-  // The same for a few anchors, of which only the first `with_deltas` get deltas; its gradient visits
-  // their cells alone. anchors: (N,) int64, counted as in flatten_predictions. Returns logits (N,)
-  // and deltas (with_deltas, 4).
+  // The same for a few anchors, of which only the first `with_deltas` get deltas; its gradient
+  // visits their cells alone. anchors: (N,) int64, counted as in flatten_predictions. Returns
+  // logits (N,) and deltas (with_deltas, 4).
   std::pair<torch::Tensor, torch::Tensor> predict(const std::vector<torch::Tensor>& features,
                                                   const torch::Tensor& anchors,
                                                   int64_t with_deltas);

@@ -32,8 +32,8 @@ TILEWRIGHT_API void load_state_dict(torch::nn::Module& module, const StateDict& 
 TILEWRIGHT_API void save_module(const torch::nn::Module& module, const std::string& path);
 
 // Loads what read_checkpoint reads: files of save_module, torch::save, TorchScript, and state dicts
-// that torch.save wrote in Python, such as torchvision's. Errors name the file and the keys, and the
-// module is as before then.
+// that torch.save wrote in Python, such as torchvision's. Errors name the file and the keys, and
+// the module is as before then.
 TILEWRIGHT_API void load_module(torch::nn::Module& module, const std::string& path);
 
 }  // namespace tilewright

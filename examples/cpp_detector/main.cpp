@@ -1,4 +1,5 @@
-// Runs an exported detector on image files: plain LibTorch; the operators come by linking tilewright.
+// Runs an exported detector on image files: plain LibTorch; the operators come by linking
+// tilewright.
 //
 //   cpp_detector model.pt scene.ppm [more.ppm ...]
 //

@@ -96,7 +96,14 @@ class _Reader:
         for path in sorted((folder / "JPEGImages").iterdir()):
             if path.suffix.lower() in SUFFIXES:
                 images[path.stem].append(path.name)
-        xml = {path.stem for path in (folder / "Annotations").glob("*.xml")}
+            else:
+                self._pass_over(path, SUFFIXES)
+        xml = set()
+        for path in sorted((folder / "Annotations").iterdir()):
+            if path.suffix == ".xml":
+                xml.add(path.stem)
+            else:
+                self._pass_over(path, (".xml",))
         listed = None if image_set is None else self._listed(folder, image_set)
         for name in sorted(images.keys() | xml) if listed is None else listed:
             file = folder / "Annotations" / f"{name}.xml"
@@ -116,6 +123,11 @@ class _Reader:
             parsed = self._parse(file, record)
             if parsed is not None:
                 yield parsed
+
+    def _pass_over(self, path: Path, endings: Iterable[str]) -> None:
+        if not path.name.startswith("."):
+            what = f"its name does not end in {', '.join(endings)}"
+            self._note(path, "", what, "left out")
 
     def _listed(self, folder: Path, image_set: str) -> list[str]:
         """The image names of a set; in the files of single classes a number follows each."""

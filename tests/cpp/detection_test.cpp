@@ -1,5 +1,5 @@
-// The pooling ops and NMS as C++ programs use them: values, gradients through autograd, a training loop,
-// TorchScript, errors.
+// The pooling ops and NMS as C++ programs use them: values, gradients through autograd, a training
+// loop, TorchScript, errors.
 #include <gtest/gtest.h>
 #include <torch/csrc/jit/ir/irparser.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
@@ -18,7 +18,8 @@ torch::Tensor one_box(std::vector<double> corners) {
   return torch::tensor(corners, torch::kDouble).unsqueeze(0);
 }
 
-// A linear image: its bilinear samples are the plane itself, so every bin is the plane at its centre.
+// A linear image: its bilinear samples are the plane itself, so every bin is the plane at its
+// centre.
 torch::Tensor plane(int64_t height, int64_t width) {
   const auto y = torch::arange(height, torch::kDouble).view({1, 1, height, 1});
   const auto x = torch::arange(width, torch::kDouble).view({1, 1, 1, width});
@@ -105,7 +106,8 @@ TEST(Nms, KeepsTheBestOfEachHeap) {
       torch::equal(tilewright::batched_nms(boxes, scores, classes, 0.5), torch::tensor({1, 2, 0})));
 }
 
-// A TorchScript graph as a file holds it; a whole scripted detector is loaded by examples/cpp_detector.
+// A TorchScript graph as a file holds it; a whole scripted detector is loaded by
+// examples/cpp_detector.
 TEST(TorchScript, CallsTheOperators) {
   auto graph = std::make_shared<torch::jit::Graph>();
   torch::jit::parseIR(R"IR(

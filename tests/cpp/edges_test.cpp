@@ -1,6 +1,6 @@
-// Every pooling and suppression operator there is, found in the dispatcher, on boxes that are no boxes and
-// maps that fit no tile: results are finite, errors are errors. Under the sanitizers this is the test that
-// looks for reads and writes beside the tensors (tests/sanitize.py).
+// Every pooling and suppression operator there is, found in the dispatcher, on boxes that are no
+// boxes and maps that fit no tile: results are finite, errors are errors. Under the sanitizers this
+// is the test that looks for reads and writes beside the tensors (tests/sanitize.py).
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <gtest/gtest.h>
 #include <torch/torch.h>
@@ -17,8 +17,8 @@ constexpr double kInf = std::numeric_limits<double>::infinity();
 const std::vector<torch::Dtype> kDtypes{torch::kDouble, torch::kFloat, torch::kHalf,
                                         torch::kBFloat16};
 
-// The operators of tilewright, backward passes (with a leading underscore) left out, whose first arguments
-// have these names.
+// The operators of tilewright, backward passes (with a leading underscore) left out, whose first
+// arguments have these names.
 std::vector<c10::OperatorHandle> operators(const std::vector<std::string>& arguments) {
   std::vector<c10::OperatorHandle> found;
   auto& dispatcher = c10::Dispatcher::singleton();

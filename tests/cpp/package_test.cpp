@@ -1,5 +1,6 @@
-// An AOTInductor package that calls tilewright's operators, run in a program without Python. The package
-// is written by tests/python/test_aoti.py, which starts this program with TILEWRIGHT_PACKAGE set.
+// An AOTInductor package that calls tilewright's operators, run in a program without Python. The
+// package is written by tests/python/test_aoti.py, which starts this program with
+// TILEWRIGHT_PACKAGE set.
 #include <gtest/gtest.h>
 #include <torch/csrc/inductor/aoti_package/model_package_loader.h>
 #include <torch/torch.h>

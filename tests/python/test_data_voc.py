@@ -129,6 +129,16 @@ PROBLEMS = [
         "kept",
     ),
     (
+        lambda root: (root / "JPEGImages" / "a.gif").write_bytes(b""),
+        "a.gif: its name does not end in .jpg",
+        "left out",
+    ),
+    (
+        lambda root: (root / "Annotations" / "a.json").write_text("{}"),
+        "a.json: its name does not end in .xml",
+        "left out",
+    ),
+    (
         lambda root: (root / "ImageSets/Main/all.txt").write_text("a\nb\nc\na\n"),
         "line 4: 'a'",
         "left",

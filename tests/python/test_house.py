@@ -94,6 +94,15 @@ def test_hot_code_includes_no_torch():
         assert not re.search(r"#include <(torch|ATen/(ATen|core|Tensor))", path.read_text()), path
 
 
+def test_lines_have_100_columns():
+    # clang-format leaves comments alone.
+    for folder in ("csrc", "tests/cpp", "examples"):
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in {".h", ".cpp", ".cu", ".cuh"}:
+                for number, line in enumerate(path.read_text().splitlines(), start=1):
+                    assert len(line) <= 100, f"{path}:{number}"
+
+
 @pytest.mark.smoke
 def test_documented_schemas_are_the_registered_ones():
     pages = "\n".join(p.read_text() for p in (ROOT / "docs").glob("*.md"))

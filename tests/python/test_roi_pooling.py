@@ -75,6 +75,19 @@ def test_argmax_is_the_first_greatest_pixel(device, dtype):
         assert torch.equal(out.cpu().double(), expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_bins_taller_than_the_window(device, dtype):
+    # The window of packed rows is limited to 16 MiB: 900 rows of 800 pixels need more. The second
+    # box's bins fit, the third's columns miss the map.
+    x = torch.randn(1, 17, 900, 800).to(dtype)
+    x[0, 3, 650, 20] = torch.nan
+    rois = torch.tensor([[0.0, 0, 0, 799, 899], [0, 5, 90, 60, 110], [0, 900, 0, 999, 890]])
+    out, argmax = ops.roi_pool(x.to(device), rois.to(device), 1.0, 1, 2)
+    expected, pixels = reference.roi_pool(x, rois, 1.0, 1, 2)
+    assert torch.equal(argmax.cpu(), pixels)
+    torch.testing.assert_close(out.cpu().double(), expected, rtol=0, atol=0, equal_nan=True)
+
+
 @kernels
 @pytest.mark.parametrize("name", ["ps_roi_pool", "ps_roi_align"])
 def test_channel_mapping(device, name):

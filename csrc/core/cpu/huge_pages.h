@@ -1,5 +1,6 @@
-// Asks the kernel for huge pages behind a large result that is about to be written: where pages of 4 KiB
-// are faulted in one by one, that costs more than the arithmetic of a pooling operator's backward.
+// Asks the kernel for huge pages behind a large result that is about to be written: where pages of
+// 4 KiB are faulted in one by one, that costs more than the arithmetic of a pooling operator's
+// backward.
 #pragma once
 #include <cstdint>
 #if defined(__linux__)

@@ -2,9 +2,12 @@
 // compiled once per instruction set and defines functions whose names end in that set's name.
 #pragma once
 
-// In a *_cpu.h:         TILEWRIGHT_CPU_KERNEL(roi_align_forward, void(const Params&, int64_t, int64_t))
-// In *_cpu_kernel.cpp:  void TILEWRIGHT_ON_MACHINE(roi_align_forward)(const Params& params, ...) { ... }
-// In *_cpu.cpp:         roi_align_forward(params, begin, end);
+// In a *_cpu.h:
+//   TILEWRIGHT_CPU_KERNEL(roi_align_forward, void(const Params&, int64_t, int64_t))
+// In *_cpu_kernel.cpp:
+//   void TILEWRIGHT_ON_MACHINE(roi_align_forward)(const Params& params, ...) { ... }
+// In *_cpu.cpp:
+//   roi_align_forward(params, begin, end);
 #define TILEWRIGHT_JOIN_INNER(name, machine) name##_##machine
 #define TILEWRIGHT_JOIN(name, machine) TILEWRIGHT_JOIN_INNER(name, machine)
 #define TILEWRIGHT_ON_MACHINE(name) TILEWRIGHT_JOIN(name, TILEWRIGHT_MACHINE)
