@@ -17,8 +17,8 @@ namespace tilewright {
 // spatial_scale:  pixels of the feature map per pixel of the image.
 // sampling_ratio: samples per bin and axis, at most 1024; <= 0 takes one per pixel of the map.
 // Returns         output (K, C / bins, pooled_height, pooled_width) of input's dtype,
-//                 differentiable in input, twice, and channel_mapping, int32 of the same shape: the input channel
-//                 (c * pooled_height + ph) * pooled_width + pw of each element.
+//                 differentiable in input, twice, and channel_mapping, int32 of the same shape: the
+//                 input channel (c * pooled_height + ph) * pooled_width + pw of each element.
 //
 // Samples more than one pixel outside of the map, bins without samples, and boxes with NaN or
 // infinite coordinates give 0. An image index out of range is an error on the CPU, and gives 0 on

@@ -1,5 +1,5 @@
-// What every RoI pooling operator checks of its arguments, makes of its boxes, and allocates for its
-// gradient. Exported for the emulated device.
+// What every RoI pooling operator checks of its arguments, makes of its boxes, and allocates for
+// its gradient. Exported for the emulated device.
 #pragma once
 #include <ATen/core/Tensor.h>
 

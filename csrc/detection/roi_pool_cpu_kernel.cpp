@@ -164,9 +164,7 @@ class RoiPoolCpu {
   int64_t columns() const {
     return max_of<int64_t>(bin_rows_.last_column() - bin_rows_.first_column(), 0);
   }
-  Acc* window_row(int64_t y) {
-    return window_.data() + y % window_rows_ * columns() * kLanes<T>;
-  }
+  Acc* window_row(int64_t y) { return window_.data() + y % window_rows_ * columns() * kLanes<T>; }
 
   // One row of a box's bins from the planes themselves, `map` the first of them.
   void pool_tall_row(const PoolBinRow& row, const T* map, int64_t channel, int64_t channels) {
