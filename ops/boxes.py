@@ -96,11 +96,26 @@ def grid_anchors(
         aspect_ratios: for each level its ratios height / width.
         image_size: (height, width) of the batch that the features come from.
     """
+    if len(sizes) != len(features) or len(aspect_ratios) != len(features):
+        raise ValueError(
+            "tilewright::grid_anchors: sizes and aspect_ratios must have one list for each of the "
+            f"{len(features)} levels, got {len(sizes)} and {len(aspect_ratios)}"
+        )
     flat_sizes: list[float] = []
     for level_sizes in sizes:
+        if len(level_sizes) != len(sizes[0]):
+            raise ValueError(
+                "tilewright::grid_anchors: sizes must have as many numbers at each level, got "
+                f"{len(level_sizes)} beside {len(sizes[0])}"
+            )
         flat_sizes.extend([float(size) for size in level_sizes])
     flat_ratios: list[float] = []
     for level_ratios in aspect_ratios:
+        if len(level_ratios) != len(aspect_ratios[0]):
+            raise ValueError(
+                "tilewright::grid_anchors: aspect_ratios must have as many numbers at each level, "
+                f"got {len(level_ratios)} beside {len(aspect_ratios[0])}"
+            )
         flat_ratios.extend([float(ratio) for ratio in level_ratios])
     return torch.ops.tilewright.grid_anchors(
         features, flat_sizes, flat_ratios, image_size[0], image_size[1]

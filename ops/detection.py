@@ -43,6 +43,14 @@ def _rois(boxes: Union[Tensor, List[Tensor]], images: int) -> Tensor:  # noqa: U
     return torch.ops.tilewright.boxes_to_rois(boxes)
 
 
+def _bins(output_size: BroadcastingList2[int]) -> List[int]:  # noqa: UP006
+    """Height and width of the grid of bins."""
+    size = _pair(output_size)
+    if len(size) != 2:
+        raise ValueError(f"output_size must be an int or (height, width), got {output_size}")
+    return size
+
+
 def roi_align(
     input: Tensor,
     boxes: Union[Tensor, List[Tensor]],  # noqa: UP006, UP007
@@ -71,7 +79,7 @@ def roi_align(
         index
             out of range (on CUDA such a box gives 0).
     """
-    size = _pair(output_size)
+    size = _bins(output_size)
     return torch.ops.tilewright.roi_align(
         input, _rois(boxes, input.size(0)), spatial_scale, size[0], size[1], sampling_ratio, aligned
     )
@@ -101,7 +109,7 @@ def roi_align_rotated(
     Raises:
         RuntimeError: as :func:`roi_align`.
     """
-    size = _pair(output_size)
+    size = _bins(output_size)
     return torch.ops.tilewright.roi_align_rotated(
         input, boxes, spatial_scale, size[0], size[1], sampling_ratio, aligned
     )
@@ -133,7 +141,7 @@ def multiscale_roi_align(
     Returns:
         (K, C, height, width). Differentiable in features, twice.
     """
-    size = _pair(output_size)
+    size = _bins(output_size)
     return torch.ops.tilewright.multiscale_roi_align(
         features,
         _rois(boxes, features[0].size(0) if len(features) > 0 else 0),
@@ -166,7 +174,7 @@ def roi_pool(
         (K, C, height, width), of input's dtype. Differentiable in input, twice. Which pixels were
         taken is the second result of ``torch.ops.tilewright.roi_pool``.
     """
-    size = _pair(output_size)
+    size = _bins(output_size)
     return torch.ops.tilewright.roi_pool(
         input, _rois(boxes, input.size(0)), spatial_scale, size[0], size[1]
     )[0]
@@ -191,7 +199,7 @@ def ps_roi_align(
     Returns:
         (K, C / (height * width), height, width), of input's dtype. Differentiable in input, twice.
     """
-    size = _pair(output_size)
+    size = _bins(output_size)
     return torch.ops.tilewright.ps_roi_align(
         input, _rois(boxes, input.size(0)), spatial_scale, size[0], size[1], sampling_ratio
     )[0]
@@ -216,7 +224,7 @@ def ps_roi_pool(
         (K, C / (height * width), height, width), of input's dtype. Differentiable in input, twice.
         As in torchvision, the map's last row and column are never pooled.
     """
-    size = _pair(output_size)
+    size = _bins(output_size)
     return torch.ops.tilewright.ps_roi_pool(
         input, _rois(boxes, input.size(0)), spatial_scale, size[0], size[1]
     )[0]

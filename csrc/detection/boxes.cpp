@@ -18,6 +18,7 @@ namespace {
 using boxes_internal::check_coordinates;
 using boxes_internal::computable;
 using boxes_internal::finite_or_empty;
+using boxes_internal::finite_rows;
 
 struct Overlap {
   at::Tensor intersection, union_area, hull;  // (..., N, M)
@@ -50,6 +51,15 @@ void check_pair(const char* op, const at::Tensor& boxes1, const at::Tensor& boxe
     check_coordinates(op, name, *boxes);
   }
   check_same_device(op, "boxes1", boxes1, "boxes2", boxes2);
+  const auto first = boxes1.sym_sizes().slice(0, boxes1.dim() - 2);
+  const auto second = boxes2.sym_sizes().slice(0, boxes2.dim() - 2);
+  for (size_t i = 1; i <= std::min(first.size(), second.size()); ++i) {
+    const auto& a = first[first.size() - i];
+    const auto& b = second[second.size() - i];
+    TILEWRIGHT_CHECK(op, a == b || a == 1 || b == 1,
+                     "the leading dimensions of boxes1 and boxes2 must broadcast, got ",
+                     shape_of(boxes1), " and ", shape_of(boxes2));
+  }
 }
 
 at::Tensor area(const at::Tensor& boxes) {
@@ -69,7 +79,10 @@ at::Tensor iou(const at::Tensor& boxes1, const at::Tensor& boxes2) {
 at::Tensor generalized_iou(const at::Tensor& boxes1, const at::Tensor& boxes2) {
   check_pair("generalized_box_iou", boxes1, boxes2);
   const auto overlap = overlap_of_pairs(boxes1, boxes2, /*with_hull=*/true);
-  const auto empty = (overlap.union_area > 0).logical_and(overlap.hull > 0).logical_not();
+  const auto finite =
+      finite_rows(boxes1).unsqueeze(-1).logical_and(finite_rows(boxes2).unsqueeze(-2));
+  const auto empty =
+      (overlap.union_area > 0).logical_and(overlap.hull > 0).logical_and(finite).logical_not();
   const auto union_area = overlap.union_area.masked_fill(empty, 1);
   const auto hull = overlap.hull.masked_fill(empty, 1);
   return (overlap.intersection / union_area - (hull - union_area) / hull).masked_fill(empty, 0);
@@ -117,6 +130,9 @@ at::Tensor to_rois(at::TensorList boxes) {
     const auto name = "boxes[" + std::to_string(i) + "]";
     boxes_internal::check_box_rows(kOp, name.c_str(), boxes[i]);
     check_same_device(kOp, "boxes[0]", boxes[0], name.c_str(), boxes[i]);
+    TILEWRIGHT_CHECK(kOp, boxes[i].scalar_type() == boxes[0].scalar_type(), name,
+                     " must have the dtype of boxes[0] (", boxes[0].scalar_type(), "), got ",
+                     boxes[i].scalar_type());
     const auto image = at::full_like(boxes[i].slice(1, 0, 1), static_cast<int64_t>(i));  // (n, 1)
     rows.push_back(at::cat({image, boxes[i]}, 1));
   }

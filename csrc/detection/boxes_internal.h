@@ -23,10 +23,13 @@ inline at::Tensor computable(const at::Tensor& boxes) {
   return boxes.is_floating_point() ? at_least_float(boxes) : boxes.to(at::kLong);
 }
 
+// (...,) bool: whether all four values of a row of floating boxes are finite.
+inline at::Tensor finite_rows(const at::Tensor& boxes) { return boxes.isfinite().all(-1); }
+
 // Non-finite rows become empty boxes at the origin, which overlap nothing and get no gradient.
 inline at::Tensor finite_or_empty(const at::Tensor& boxes) {
   if (!boxes.is_floating_point()) return boxes;
-  return boxes.masked_fill(boxes.isfinite().all(-1, /*keepdim=*/true).logical_not(), 0);
+  return boxes.masked_fill(finite_rows(boxes).logical_not().unsqueeze(-1), 0);
 }
 
 // (N,) bool; false too where a side is NaN.

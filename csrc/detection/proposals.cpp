@@ -32,7 +32,10 @@ void check_inputs(const at::Tensor& objectness, const at::Tensor& deltas, const 
   check_same_device(kOp, "objectness", objectness, "deltas", deltas);
   check_same_device(kOp, "objectness", objectness, "anchors", anchors);
   c10::SymInt sum = 0;
-  for (const auto& size : level_sizes) sum = sum + size;
+  for (const auto& size : level_sizes) {
+    TILEWRIGHT_CHECK(kOp, size >= 0, "level_sizes must not be negative, got ", size);
+    sum = sum + size;
+  }
   TILEWRIGHT_CHECK(kOp, !level_sizes.empty() && sum == count, "level_sizes must add up to the ",
                    count, " anchors, got a sum of ", sum, " over ", level_sizes.size(), " levels");
   TILEWRIGHT_CHECK(kOp, pre_nms_top_n > 0 && post_nms_top_n > 0,

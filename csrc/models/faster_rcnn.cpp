@@ -13,9 +13,7 @@ namespace {
 constexpr auto kName = "FasterRCNN";
 
 const FasterRCNNOptions& checked(const FasterRCNNOptions& options) {
-  TILEWRIGHT_CHECK(kName, options.num_classes() >= 2,
-                   "num_classes counts the background and must be at least 2, got ",
-                   options.num_classes());
+  check_options(options);
   return options;
 }
 
@@ -27,8 +25,6 @@ const std::shared_ptr<DetectionBackboneImpl>& checked(
 
 std::shared_ptr<DetectionBackboneImpl> default_backbone(const FasterRCNNOptions& options) {
   const int64_t level = options.feature_level();
-  TILEWRIGHT_CHECK(kName, level >= 0 && level <= 4,
-                   "feature_level must be 0 (a pyramid) or a stage from 1 to 4, got ", level);
   const auto resnet =
       ResNetOptions(options.resnet_depth())
           .stages(level == 0 ? 4 : level)

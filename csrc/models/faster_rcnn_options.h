@@ -70,4 +70,7 @@ struct TILEWRIGHT_API FasterRCNNOptions {
   TORCH_ARG(std::vector<double>, bbox_reg_weights) = {10.0, 10.0, 5.0, 5.0};
 };
 
+// Throws, naming the option, where a value cannot serve any backbone.
+TILEWRIGHT_API void check_options(const FasterRCNNOptions& options);
+
 }  // namespace tilewright

@@ -46,9 +46,6 @@ RoIHeadsImpl::RoIHeadsImpl(int64_t channels, const std::vector<int64_t>& strides
       box_predictor_(options_.representation_size(), options_.num_classes()) {
   register_module("box_head", box_head_);
   register_module("box_predictor", box_predictor_);
-  TILEWRIGHT_CHECK("FasterRCNN", options_.bbox_reg_weights().size() == 4,
-                   "bbox_reg_weights must be four numbers, got ",
-                   options_.bbox_reg_weights().size());
   for (const int64_t stride : strides) scales_.push_back(1.0 / static_cast<double>(stride));
 }
 

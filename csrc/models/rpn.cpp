@@ -33,13 +33,6 @@ int64_t anchors_per_cell(const FasterRCNNOptions& options, int64_t num_levels) {
   TILEWRIGHT_CHECK("FasterRCNN", static_cast<int64_t>(sizes.size()) == num_levels,
                    "anchor_sizes must have one list for each of the ", num_levels, " levels, got ",
                    sizes.size());
-  for (const auto& level : sizes) {
-    TILEWRIGHT_CHECK("FasterRCNN", !level.empty() && level.size() == sizes[0].size(),
-                     "anchor_sizes must have as many sizes at each level, got ", level.size(),
-                     " beside ", sizes[0].size());
-  }
-  TILEWRIGHT_CHECK("FasterRCNN", !options.aspect_ratios().empty(),
-                   "aspect_ratios must not be empty");
   return static_cast<int64_t>(sizes[0].size() * options.aspect_ratios().size());
 }
 

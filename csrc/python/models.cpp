@@ -78,15 +78,20 @@ py::dict options_of(const FasterRCNNImpl& model) {
 }
 
 std::optional<std::vector<DetectionTarget>> targets_from(
-    const std::optional<std::vector<std::map<std::string, torch::Tensor>>>& dicts) {
+    const std::optional<std::vector<py::dict>>& dicts) {
   if (!dicts) return std::nullopt;
   std::vector<DetectionTarget> targets;
   for (size_t i = 0; i < dicts->size(); ++i) {
-    const auto& dict = (*dicts)[i];
-    const auto boxes = dict.find("boxes"), labels = dict.find("labels");
-    TILEWRIGHT_CHECK("FasterRCNN", boxes != dict.end() && labels != dict.end(), "targets[", i,
-                     "] must have boxes and labels");
-    targets.push_back({boxes->second, labels->second});
+    const auto tensor = [&](const char* key) {
+      const py::dict& dict = (*dicts)[i];  // it may hold more, of any type
+      TILEWRIGHT_CHECK("FasterRCNN", dict.contains(key), "targets[", i,
+                       "] must have boxes and labels");
+      const py::object value = dict[key];
+      TORCH_CHECK_TYPE(THPVariable_Check(value.ptr()), "tilewright::FasterRCNN: targets[", i, "][",
+                       key, "] must be a tensor, got ", std::string(py::str(py::type::of(value))));
+      return value.cast<torch::Tensor>();
+    };
+    targets.push_back({tensor("boxes"), tensor("labels")});
   }
   return targets;
 }
@@ -98,7 +103,7 @@ py::dict dict_of(const torch::OrderedDict<std::string, torch::Tensor>& named) {
 }
 
 py::tuple forward(FasterRCNNImpl& model, const std::vector<torch::Tensor>& images,
-                  const std::optional<std::vector<std::map<std::string, torch::Tensor>>>& targets) {
+                  const std::optional<std::vector<py::dict>>& targets) {
   DetectionOutput output;
   {
     const auto given = targets_from(targets);
@@ -158,8 +163,8 @@ void convert_floating(FasterRCNNImpl& model, torch::ScalarType dtype) {
 void bind_module_interface(py::class_<FasterRCNNImpl, std::shared_ptr<FasterRCNNImpl>>& model) {
   using Model = FasterRCNNImpl;
   model.def("parameters", [](const Model& m) { return m.parameters(); })
-      .def("named_parameters", [](const Model& m) { return dict_of(m.named_parameters()); })
-      .def("named_buffers", [](const Model& m) { return dict_of(m.named_buffers()); })
+      .def("named_parameters", [](const Model& m) { return m.named_parameters().pairs(); })
+      .def("named_buffers", [](const Model& m) { return m.named_buffers().pairs(); })
       .def(
           "state_dict", [](const Model& m) { return dict_of(state_dict(m)); },
           "Parameters and buffers under torchvision's names, detached; they share memory with the "
@@ -248,6 +253,13 @@ void bind_models(py::module_& m) {
       .def("__call__", &forward, py::arg("images"), py::arg("targets") = py::none())
       .def_property_readonly("options", &options_of);
   bind_module_interface(model);
+  m.def(
+      "check_detector_options",
+      [](int64_t num_classes, const py::kwargs& keywords) {
+        check_options(options_from(num_classes, keywords));
+      },
+      py::arg("num_classes"),
+      "Raises where an option of FasterRCNN is of the wrong type or value, and names it.");
   m.def(
       "read_checkpoint",
       [](const std::string& path, const std::string& caller) {

@@ -3,6 +3,8 @@
 Weights travel between this module, the C++ one and torchvision's under the same names.
 """
 
+import inspect
+
 import torch
 from torch import Tensor, nn
 
@@ -15,11 +17,6 @@ from tilewright.models.rpn import RegionProposalNetwork
 
 
 def _default_backbone(feature_level: int, fpn_channels: int, **options) -> nn.Module:
-    if not 0 <= feature_level <= 4:
-        raise ValueError(
-            "tilewright::FasterRCNN: feature_level must be 0 (a pyramid) or a stage from 1 to 4, "
-            f"got {feature_level}"
-        )
     if feature_level > 0:
         return ResNetBackbone(stages=feature_level, **options)
     return ResNetFpnBackbone(out_channels=fpn_channels, **options)
@@ -118,13 +115,10 @@ class FasterRCNN(nn.Module):
         bbox_reg_weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0),
         backbone: nn.Module | None = None,
     ):
+        given = {name: value for name, value in locals().items() if name in _OPTIONS}
+        _C.check_detector_options(num_classes, **given)
         super().__init__()
         self.folded = False
-        if num_classes < 2:
-            raise ValueError(
-                "tilewright::FasterRCNN: num_classes counts the background and must be at least 2, "
-                f"got {num_classes}"
-            )
         if backbone is None:
             backbone = _default_backbone(
                 feature_level,
@@ -138,11 +132,6 @@ class FasterRCNN(nn.Module):
             raise ValueError(
                 "tilewright::FasterRCNN: anchor_sizes must have one list for each of the "
                 f"{backbone.num_levels} levels, got {len(anchor_sizes)}"
-            )
-        if len({len(level) for level in anchor_sizes}) != 1:
-            raise ValueError(
-                "tilewright::FasterRCNN: anchor_sizes must have as many sizes at each level, got "
-                f"{anchor_sizes}"
             )
         self.num_classes = num_classes
         self.min_size = min_size
@@ -272,3 +261,11 @@ class FasterRCNN(nn.Module):
         _C.check_state_dict(own, dict(state), source, strict)
         # What the check lets pass beyond torch's: counters of batches that frozen batch norm lacks.
         return super().load_state_dict(state, strict=False, assign=assign)
+
+
+# The keywords that the C++ module has too, which checks them for both.
+_OPTIONS = set(inspect.signature(FasterRCNN.__init__).parameters) - {
+    "self",
+    "num_classes",
+    "backbone",
+}
