@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from detectors import SMALL, both, images_and_targets
+from detectors import both, images_and_targets
 
 from tilewright.models import FasterRCNN, FasterRCNNCpp
 
