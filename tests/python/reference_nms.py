@@ -4,6 +4,8 @@ import math
 
 import torch
 
+METHODS = ["gaussian", "linear", "hard"]
+
 
 def overlap(a, b):
     """Intersection over union of two (4,) boxes, differentiable; 0 where they do not meet."""

@@ -10,7 +10,7 @@ import mmap
 import pytest
 import torch
 from conftest import MACHINE
-from test_roi_align import leaf
+from samples import leaf
 
 ops = torch.ops.tilewright
 pytestmark = [pytest.mark.large]
