@@ -263,7 +263,7 @@ def test_backward_is_the_transpose(device, name, extra):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_torchvision_agrees(dtype):
-    """On boxes of all sizes; what differs is in test_roi_pooling_odd_data.py."""
+    """On boxes of all sizes; what differs is in test_roi_pooling_bad_input.py."""
     vision = pytest.importorskip("torchvision")
     theirs = torch.ops.torchvision
     assert vision is not None
