@@ -129,3 +129,7 @@ def test_wrong_input(change, message):
     args |= {"pooled_height": 2, "pooled_width": 2} | change
     with pytest.raises(RuntimeError, match="tilewright::roi_align: " + message):
         ops.roi_align(**args)
+    if not args["rois"].is_meta:  # the shape function says the same
+        args["input"], args["rois"] = args["input"].to("meta"), args["rois"].to("meta")
+        with pytest.raises(RuntimeError, match="tilewright::roi_align: " + message):
+            ops.roi_align(**args)

@@ -175,6 +175,7 @@ def test_image_index_out_of_range(device, data_raises, index):
         ({"input": torch.zeros(3, 8, 8)}, r"input must have shape \(N, C, H, W\), got \(3, 8, 8\)"),
         ({"input": torch.zeros(1, 3, 8, 8, dtype=torch.int32)}, "input must be"),
         ({"rois": torch.zeros(3, 6, dtype=torch.float64)}, "rois must be float32 or of input's"),
+        ({"rois": torch.zeros(3, 6, device="meta")}, "rois must be on the device of input"),
         ({"spatial_scale": 0.0}, "spatial_scale must be positive and finite, got 0"),
         ({"pooled_height": 0}, "pooled_height and pooled_width must be positive, got 0 and 2"),
         ({"sampling_ratio": 2000}, "sampling_ratio must be at most 1024, got 2000"),
@@ -189,8 +190,13 @@ def test_wrong_input(change, message):
         "pooled_width": 2,
         "sampling_ratio": 2,
     }
+    arguments |= change
     with pytest.raises(RuntimeError, match=r"tilewright::roi_align_rotated: " + message):
-        ops.roi_align_rotated(**(arguments | change))
+        ops.roi_align_rotated(**arguments)
+    if not arguments["rois"].is_meta:  # the shape function says the same
+        arguments |= {name: arguments[name].to("meta") for name in ("input", "rois")}
+        with pytest.raises(RuntimeError, match=r"tilewright::roi_align_rotated: " + message):
+            ops.roi_align_rotated(**arguments)
 
 
 @kernels
