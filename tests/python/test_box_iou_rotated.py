@@ -29,6 +29,7 @@ def test_angle_is_counter_clockwise_on_the_screen():
     assert tilewright.box_iou_rotated(long, below).item() == 0
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_box_iou_rotated(dtype):
     first, second = rotated_crowd(30, dtype)[0], rotated_crowd(40, dtype)[0]

@@ -29,6 +29,7 @@ def test_nms_rotated(device, count, threshold):
     assert torch.equal(kept.cpu(), reference_nms.nms_rotated(boxes, scores, threshold))
 
 
+@pytest.mark.smoke
 @kernels
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_dtypes_and_equal_scores(device, dtype):
@@ -149,6 +150,7 @@ def test_wrong_input(change, message):
         getattr(ops, name)(**args)
 
 
+@pytest.mark.smoke
 @kernels
 def test_opcheck(device):
     boxes, scores = (t.to(device) for t in rotated_crowd(20))

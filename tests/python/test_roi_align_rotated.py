@@ -78,6 +78,7 @@ def test_angles_against_turned_images(device):
         torch.testing.assert_close(out, torch.rot90(upright, -turns, (2, 3)), rtol=0, atol=1e-12)
 
 
+@pytest.mark.smoke
 @kernels
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_no_angle_is_roi_align(device, dtype):
@@ -235,6 +236,7 @@ def test_same_bits(device, another_order, channels_last):
         assert torch.equal(a, b)
 
 
+@pytest.mark.smoke
 @kernels
 @pytest.mark.parametrize("requires_grad", [False, True])
 def test_opcheck(device, requires_grad):

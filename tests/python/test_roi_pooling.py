@@ -134,6 +134,7 @@ def test_many_boxes(device, name, extra):
     assert_close_to_fp64(ours.grad.cpu(), None, exact.grad)
 
 
+@pytest.mark.smoke
 @kernels
 @every_op
 def test_more_bins_than_pixels(device, name, extra):

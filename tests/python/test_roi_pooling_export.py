@@ -93,6 +93,7 @@ def test_autocast_keeps_boxes(device, name, extra):
     assert conv.weight.grad.any()
 
 
+@pytest.mark.smoke
 @kernels
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("requires_grad", [False, True])

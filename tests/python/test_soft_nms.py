@@ -115,6 +115,7 @@ def test_autocast_keeps_the_dtypes(device):
     assert torch.equal(keep, expected[0]) and torch.equal(out, expected[1])
 
 
+@pytest.mark.smoke
 @kernels
 @pytest.mark.parametrize("method", METHODS)
 def test_opcheck(device, method):

@@ -13,6 +13,7 @@ kernels = pytest.mark.kernels
 orders = pytest.mark.orders
 
 
+@pytest.mark.smoke
 @kernels
 @orders
 @pytest.mark.parametrize("method", METHODS)
