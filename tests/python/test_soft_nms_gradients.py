@@ -31,21 +31,23 @@ def test_gradcheck(device, method):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("method", METHODS)
 def test_gradients(device, dtype, method):
-    boxes, scores = (t.to(dtype) for t in scattered(70))
+    torch.manual_seed(4)  # an input of which no decision is within rounding of another one
+    boxes = scattered(70)[0].to(dtype)
+    scores = ((torch.randperm(70) + 64) / 128).to(dtype)  # exact in every dtype
+    margins = []
 
-    def gradients(function, boxes, scores, **leaf):
+    def gradients(function, boxes, scores, *options, **leaf):
         leaves = [t.detach().to(**leaf).requires_grad_() for t in (boxes, scores)]
-        keep, out = function(*leaves, 0.25, 0.5, 0.02, method)
+        keep, out = function(*leaves, 0.25, 0.5, 0.02, method, *options)
         weight = torch.arange(len(scores), dtype=out.dtype).cos().to(out.device)
         (out * weight[keep]).sum().backward()
         return [leaf.grad.cpu() if leaf.grad is not None else None for leaf in leaves], keep
 
     ours, keep = gradients(tilewright.soft_nms, boxes, scores, device=device)
-    exact, expected = gradients(reference_nms.soft_nms, boxes, scores, dtype=torch.float64)
+    exact, expected = gradients(reference_nms.soft_nms, boxes, scores, margins, dtype=torch.float64)
     assert ours[0].dtype == dtype and ours[1].dtype == dtype
-    if not torch.equal(keep.cpu(), expected):
-        assert dtype != torch.float64  # fp32 took two in another order: nothing to compare
-        return
+    assert min(margins) > 5e-5  # 70 factors of float32, each within a few ulp, err by less
+    assert torch.equal(keep.cpu(), expected)
     for mine, true in zip(ours, exact, strict=True):
         true = torch.zeros_like(mine, dtype=torch.float64) if true is None else true
         largest = true.abs().max().item()
