@@ -1,8 +1,8 @@
-"""The room's table: pooling, NMS and whole detectors against torchvision, same inputs, same
-results, one process.
+"""The room's table: pooling, NMS, boxes and whole detectors against torchvision, same inputs,
+same results, one process.
 
-Both sides are checked to agree before they are timed. roi_pools.py, nms.py and detector.py hold
-more rows of their own. python benchmarks/detection.py [--quick]
+Both sides are checked to agree before they are timed. roi_pools.py, nms.py, boxes.py and
+detector.py hold more rows of their own. python benchmarks/detection.py [--quick]
 """
 
 import argparse
@@ -12,6 +12,7 @@ import nms
 import roi_pools
 import torch
 import torchvision
+from boxes import bench as bench_boxes
 from harness import Table
 from inputs import DEVICE, agree, backward, boxes, rois_of
 
@@ -102,6 +103,7 @@ def main():
         for name in roi_pools.OPS:
             roi_pools.bench(table, threads, name)
         nms.bench(table, threads, quick)
+        bench_boxes(table, threads)
         if not quick and DEVICE == "cpu":
             detector.bench_inference(table, threads)
             detector.bench_training(table, threads)

@@ -4,14 +4,21 @@ weights, images and thresholds, each called as its documentation has it.
 Both are checked to agree before they are timed. python benchmarks/detector.py
 """
 
+import sys
+from pathlib import Path
+
 import torch
 import torchvision
 from harness import Table
 
 from tilewright.models import FasterRCNN, FasterRCNNCpp
 
+sys.path.append(str(Path(__file__).parent.parent / "tests" / "python"))
+from detectors import randomise
+
 DETECTION = torchvision.models.detection
 CLASSES = 91
+CLASS_FACTOR = 25  # of the class weights: ninety classes spread further than the tests' few
 
 
 def torchvision_model(frozen):
@@ -25,24 +32,9 @@ def torchvision_model(frozen):
     return DETECTION.FasterRCNN(backbone, num_classes=CLASSES)
 
 
-def randomise(model):
-    """Statistics that keep activations alive, and heads that tell boxes and classes apart."""
-    factors = {"rpn.head.cls_logits.weight": 20, "roi_heads.box_predictor.cls_score.weight": 25}
-    with torch.no_grad():
-        for name, value in model.state_dict().items():
-            if name.endswith("running_var"):
-                value.uniform_(0.75, 1.25)
-            elif name.endswith("running_mean"):
-                value.normal_(0, 0.2)
-            elif ("bn" in name or "downsample.1" in name) and name.endswith(".weight"):
-                value.uniform_(0.5, 1)
-            value.mul_(factors.get(name, 1))
-    return model
-
-
 def pair(frozen, kind=FasterRCNN, channels_last=True):
     """torchvision's model and ours with the same weights, as users would set them up on a CPU."""
-    theirs = randomise(torchvision_model(frozen))
+    theirs = randomise(torchvision_model(frozen), CLASS_FACTOR)
     ours = kind(
         CLASSES,
         resnet_depth=50,
@@ -125,7 +117,7 @@ def bench_training(table, threads, frozen=False):
         name += ", frozen batch norm, 3 layers learn"
     for kind in (FasterRCNN, FasterRCNNCpp):
         torch.manual_seed(0)
-        theirs = randomise(torchvision_model(frozen))
+        theirs = randomise(torchvision_model(frozen), CLASS_FACTOR)
         theirs.transform.min_size = (480,)
         ours = kind(
             CLASSES,

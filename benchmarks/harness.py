@@ -35,7 +35,11 @@ def machine():
 
 
 def measure(contenders, seconds=3.0, most=25, device="cpu"):
-    """Milliseconds of each contender: {name: function} -> {name: list of times}, taken in turns."""
+    """Milliseconds of each contender: {name: function} -> {name: list of times}, taken in turns.
+
+    As many rounds as fit into `seconds`, up to `most`; but no fewer than nine (five where a round
+    takes more than three seconds), or the medians of a virtual machine are noise.
+    """
 
     def once(function):
         start = time.perf_counter()
@@ -45,7 +49,8 @@ def measure(contenders, seconds=3.0, most=25, device="cpu"):
         return time.perf_counter() - start
 
     warm = {name: once(function) for name, function in contenders.items()}  # also sizes the loop
-    rounds = max(3, min(most, int(seconds / max(sum(warm.values()), 1e-9))))
+    round_seconds = max(sum(warm.values()), 1e-9)
+    rounds = min(most, max(9 if round_seconds < 3 else 5, int(seconds / round_seconds)))
     times = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, function in contenders.items():
@@ -95,6 +100,8 @@ class Table:
         peer = statistics.median(times["peer"]) if "peer" in times else None
         row = {"work": work, "threads": threads, "ours_ms": ours, "peer_ms": peer}
         row |= {"ratio": peer / ours if peer else None, "repeats": len(times["ours"])}
+        for name, taken in times.items():
+            row |= {f"{name}_min_ms": min(taken), f"{name}_max_ms": max(taken)}
         if device == "cpu":
             row |= {f"{name}_mb": peak_memory(function) for name, function in contenders.items()}
         self.rows.append(row)

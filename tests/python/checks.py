@@ -36,6 +36,13 @@ def assert_close_to_fp64(ours, plain, reference, gradient=False):
     assert error <= bound, f"error {error:.3g} > {bound:.3g} ({ours.dtype})"
 
 
+def assert_near(actual, expected, dtype, scale=1.0):
+    """Of a box operator; 16-bit inputs are computed in float32, so they have its tolerance."""
+    assert actual.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    limit = 1e-12 if dtype == torch.float64 else 1e-5
+    torch.testing.assert_close(actual.double().cpu(), expected, rtol=limit, atol=limit * scale)
+
+
 def script_round_trip(function, *args):
     """Scripts a function, writes and reads it as a file would be, and runs it."""
     buffer = io.BytesIO()
@@ -76,3 +83,17 @@ def threads(count, function):
         return function()
     finally:
         torch.set_num_threads(before)
+
+
+class NoSynchronisation(torch.profiler.profile):
+    """Fails where an operator inside asks the device for data."""
+
+    def __init__(self):
+        super().__init__(activities=[torch.profiler.ProfilerActivity.CPU], acc_events=True)
+
+    def __exit__(self, *error):
+        super().__exit__(*error)
+        called = {event.key for event in self.key_averages()}
+        assert any(name.startswith("tilewright::") for name in called)
+        asking = {"aten::_local_scalar_dense", "aten::item", "aten::nonzero", "aten::is_nonzero"}
+        assert not called & asking, called & asking

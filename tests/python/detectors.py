@@ -1,4 +1,5 @@
-"""Small detectors, their images and the comparison of what they give, for the tests of models."""
+"""Small detectors, their weights, images and the comparison of what they give, for the tests of
+models; benchmarks/detector.py takes its weights from here."""
 
 import torch
 from torch.testing import assert_close
@@ -31,6 +32,24 @@ def spread(model):
                 parameter.mul_(20)
             if name.endswith("bbox_pred.weight"):
                 parameter.mul_(3)
+    return model
+
+
+def randomise(model, class_factor=50):
+    """Statistics that keep activations alive, and heads that tell boxes and classes apart."""
+    factors = {
+        "rpn.head.cls_logits.weight": 20,
+        "roi_heads.box_predictor.cls_score.weight": class_factor,
+    }
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            if name.endswith("running_var"):
+                value.uniform_(0.75, 1.25)
+            elif name.endswith("running_mean"):
+                value.normal_(0, 0.2)
+            elif ("bn" in name or "downsample.1" in name) and name.endswith(".weight"):
+                value.uniform_(0.5, 1)
+            value.mul_(factors.get(name, 1))
     return model
 
 

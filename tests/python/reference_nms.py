@@ -4,6 +4,8 @@ import math
 
 import torch
 
+METHODS = ["gaussian", "linear", "hard"]
+
 
 def overlap(a, b):
     """Intersection over union of two (4,) boxes, differentiable; 0 where they do not meet."""
@@ -24,8 +26,21 @@ def decay(value, method, iou_threshold, sigma):
     return 1 - value if method == "linear" else None
 
 
-def soft_nms(boxes, scores, iou_threshold=0.3, sigma=0.5, min_score=0.001, method="gaussian"):
-    """Returns (keep, scores), the scores differentiable in both arguments."""
+def soft_nms(
+    boxes,
+    scores,
+    iou_threshold=0.3,
+    sigma=0.5,
+    min_score=0.001,
+    method="gaussian",
+    margins=None,
+):
+    """Returns (keep, scores), the scores differentiable in both arguments.
+
+    The list `margins` is given how far each decision was from going the other way: by how much of
+    itself the best score exceeds another one, or by how much a number misses its threshold.
+    """
+    margins = [] if margins is None else margins
     boxes, scores = boxes.double(), scores.double()
     play = {
         i: scores[i]
@@ -38,8 +53,13 @@ def soft_nms(boxes, scores, iou_threshold=0.3, sigma=0.5, min_score=0.001, metho
         keep.append(best)
         kept_scores.append(play.pop(best))
         for i in list(play):
-            factor = decay(overlap(boxes[i], boxes[best]), method, iou_threshold, sigma)
+            margins.append(1 - (play[i] / kept_scores[-1]).item())
+            value = overlap(boxes[i], boxes[best])
+            factor = decay(value, method, iou_threshold, sigma)
+            if method != "gaussian":
+                margins.append(abs(value.item() - iou_threshold))
             play[i] = play[i] if factor is None else play[i] * factor
+            margins.append(abs(play[i].item() - min_score))
             if factor is None or not play[i] >= min_score:
                 del play[i]
     return (

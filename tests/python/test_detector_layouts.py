@@ -11,9 +11,9 @@ from detectors import (
     cpp_model,
     images_and_targets,
     python_model,
+    randomise,
     run,
 )
-from torchvision_detectors import randomise
 
 from tilewright.models import FasterRCNNCpp
 

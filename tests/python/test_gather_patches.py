@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from checks import opcheck, script_round_trip
 from torch.testing import assert_close
 
 gather_patches = torch.ops.tilewright.gather_patches
@@ -27,6 +28,7 @@ def everywhere(features, weight):
     return torch.cat(rows, 1).flatten(0, 1)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("all_cells", [False, True])
 def test_it_is_the_convolution_there(last, all_cells):
@@ -56,6 +58,22 @@ def test_dtypes(dtype):
     cells = torch.tensor([8, 94])
     exact = gather_patches([x.double() for x in features], cells)
     assert torch.equal(gather_patches(features, cells).double(), exact)
+
+
+@pytest.mark.smoke
+def test_opcheck():
+    cells = torch.tensor([8, 93])
+    opcheck(gather_patches.default, (maps(torch.float32)[:2], cells))
+
+
+def gather(features: list[torch.Tensor], cells: torch.Tensor) -> torch.Tensor:
+    return torch.ops.tilewright.gather_patches(features, cells)
+
+
+@pytest.mark.smoke
+def test_torchscript_file():
+    features, cells = maps(), torch.tensor([47, 3])
+    assert torch.equal(script_round_trip(gather, features, cells), gather(features, cells))
 
 
 def test_no_cells():

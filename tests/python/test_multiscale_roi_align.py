@@ -9,10 +9,14 @@ import reference
 import torch
 from checks import assert_close_to_fp64
 from conftest import DTYPES
-from test_roi_align import ROIS, kernels, layout, leaf, ops, orders, random_rois
+from samples import ROIS, layout, leaf, random_rois
 from torch.autograd import gradcheck, gradgradcheck
 
 import tilewright
+
+ops = torch.ops.tilewright
+kernels = pytest.mark.kernels
+orders = pytest.mark.orders
 
 
 @pytest.mark.smoke

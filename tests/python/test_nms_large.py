@@ -178,7 +178,7 @@ def test_other_instruction_sets(isa):
     if tilewright._C.cpu_instruction_set() == "baseline":
         pytest.skip("this machine has only the baseline")
     script = """
-import torch, test_nms_large, test_nms_rotated, test_soft_nms
+import torch, test_nms_large, test_nms_rotated, test_soft_nms, test_soft_nms_gradients
 for kind in test_nms_large.KINDS:
     for dtype in (torch.float32, torch.float64):
         torch.manual_seed(0)
@@ -187,7 +187,7 @@ cpu = torch.device("cpu")
 test_nms_rotated.test_index_leaves_out_nothing("uniform", 0.5)
 for method in test_soft_nms.METHODS:
     test_soft_nms.test_soft_nms(cpu, method, 130)
-    test_soft_nms.test_gradcheck(cpu, method)
+    test_soft_nms_gradients.test_gradcheck(cpu, method)
 print(test_nms_large.tilewright._C.cpu_instruction_set())
 """
     package = Path(tilewright.__file__).resolve().parent.parent / "build" / "python"

@@ -15,30 +15,13 @@ from checks import (
     threads,
 )
 from conftest import DTYPES
+from samples import layout, leaf, random_rotated_rois
 from torch.autograd import gradcheck, gradgradcheck
 
 import tilewright
 
 ops = torch.ops.tilewright
 kernels = pytest.mark.kernels
-
-
-def random_rois(count, height, width, scale=1.0, batch=1, dtype=torch.float32):
-    """Boxes of all sizes and angles, some over the border, in image coordinates."""
-    extent = torch.tensor([width, height])
-    centre, size = torch.rand(count, 2) * extent, torch.rand(count, 2) * extent * 0.8 + 0.3
-    image = torch.randint(0, batch, (count, 1)).float()
-    angle = (torch.rand(count, 1) - 0.5) * 4 * math.pi
-    return torch.cat([image, centre / scale, size / scale, angle], 1).to(dtype)
-
-
-def layout(tensor, channels_last):
-    return tensor.contiguous(memory_format=torch.channels_last) if channels_last else tensor
-
-
-def leaf(tensor, device="cpu"):
-    copy = tensor.detach().clone(memory_format=torch.preserve_format)
-    return copy.to(device).requires_grad_()
 
 
 @kernels
@@ -49,7 +32,7 @@ def leaf(tensor, device="cpu"):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_forward_and_backward(device, dtype, channels_last, sampling_ratio, aligned):
     x = layout(torch.randn(2, 19, 17, 23).to(dtype), channels_last)
-    rois = random_rois(
+    rois = random_rotated_rois(
         7, 17, 23, 0.5, 2, torch.float64 if dtype == torch.float64 else torch.float32
     )
     ours = leaf(x, device)
@@ -73,7 +56,7 @@ def test_forward_and_backward(device, dtype, channels_last, sampling_ratio, alig
 @pytest.mark.parametrize("channels", [1, 16, 70])
 def test_channel_counts(device, channels):
     x = torch.randn(1, channels, 9, 40, dtype=torch.float64)
-    rois = random_rois(5, 9, 40, dtype=torch.float64)
+    rois = random_rotated_rois(5, 9, 40, dtype=torch.float64)
     expected = reference.roi_align_rotated(x, rois, 1.0, 2, 2, 2)
     for channels_last in (False, True):
         out = tilewright.roi_align_rotated(
@@ -95,6 +78,7 @@ def test_angles_against_turned_images(device):
         torch.testing.assert_close(out, torch.rot90(upright, -turns, (2, 3)), rtol=0, atol=1e-12)
 
 
+@pytest.mark.smoke
 @kernels
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_no_angle_is_roi_align(device, dtype):
@@ -192,6 +176,7 @@ def test_image_index_out_of_range(device, data_raises, index):
         ({"input": torch.zeros(3, 8, 8)}, r"input must have shape \(N, C, H, W\), got \(3, 8, 8\)"),
         ({"input": torch.zeros(1, 3, 8, 8, dtype=torch.int32)}, "input must be"),
         ({"rois": torch.zeros(3, 6, dtype=torch.float64)}, "rois must be float32 or of input's"),
+        ({"rois": torch.zeros(3, 6, device="meta")}, "rois must be on the device of input"),
         ({"spatial_scale": 0.0}, "spatial_scale must be positive and finite, got 0"),
         ({"pooled_height": 0}, "pooled_height and pooled_width must be positive, got 0 and 2"),
         ({"sampling_ratio": 2000}, "sampling_ratio must be at most 1024, got 2000"),
@@ -206,8 +191,13 @@ def test_wrong_input(change, message):
         "pooled_width": 2,
         "sampling_ratio": 2,
     }
+    arguments |= change
     with pytest.raises(RuntimeError, match=r"tilewright::roi_align_rotated: " + message):
-        ops.roi_align_rotated(**(arguments | change))
+        ops.roi_align_rotated(**arguments)
+    if not arguments["rois"].is_meta:  # the shape function says the same
+        arguments |= {name: arguments[name].to("meta") for name in ("input", "rois")}
+        with pytest.raises(RuntimeError, match=r"tilewright::roi_align_rotated: " + message):
+            ops.roi_align_rotated(**arguments)
 
 
 @kernels
@@ -216,7 +206,7 @@ def test_wrong_input(change, message):
 def test_gradcheck(device, channels_last, sampling_ratio):
     x = layout(torch.randn(2, 3, 7, 6, dtype=torch.float64), channels_last)
     x = x.to(device).requires_grad_()
-    rois = random_rois(3, 7, 6, 1.0, 2, torch.float64).to(device)
+    rois = random_rotated_rois(3, 7, 6, 1.0, 2, torch.float64).to(device)
 
     def function(x):
         return tilewright.roi_align_rotated(x, rois, (2, 3), 1.0, sampling_ratio)
@@ -231,7 +221,7 @@ def test_gradcheck(device, channels_last, sampling_ratio):
 def test_same_bits(device, another_order, channels_last):
     """For any number of threads, and on every run."""
     x = layout(torch.randn(2, 40, 33, 30), channels_last)
-    rois = random_rois(60, 33, 30, 1.0, 2).to(device)
+    rois = random_rotated_rois(60, 33, 30, 1.0, 2).to(device)
     grad = layout(torch.randn(60, 40, 3, 3), channels_last).to(device)
 
     def run():
@@ -246,11 +236,12 @@ def test_same_bits(device, another_order, channels_last):
         assert torch.equal(a, b)
 
 
+@pytest.mark.smoke
 @kernels
 @pytest.mark.parametrize("requires_grad", [False, True])
 def test_opcheck(device, requires_grad):
     x = torch.randn(1, 3, 8, 8).to(device).requires_grad_(requires_grad)
-    rois = random_rois(3, 8, 8).to(device)
+    rois = random_rotated_rois(3, 8, 8).to(device)
     opcheck(ops.roi_align_rotated, (x, rois, 1.0, 2, 2, 2, True))
     grad = torch.randn(3, 3, 2, 2).to(device).requires_grad_(requires_grad)
     opcheck(ops._roi_align_rotated_backward, (grad, rois, 1.0, 2, 2, 1, 3, 8, 8, 2, True))
@@ -258,7 +249,7 @@ def test_opcheck(device, requires_grad):
 
 @kernels
 def test_script_export_compile(device):
-    x, rois = torch.randn(1, 3, 8, 8).to(device), random_rois(3, 8, 8).to(device)
+    x, rois = torch.randn(1, 3, 8, 8).to(device), random_rotated_rois(3, 8, 8).to(device)
 
     def function(x: torch.Tensor, rois: torch.Tensor):
         return torch.ops.tilewright.roi_align_rotated(x, rois, 1.0, 2, 2, 2)
@@ -274,7 +265,7 @@ def test_script_export_compile(device):
 @kernels
 def test_autocast_keeps_boxes(device):
     x = torch.randn(1, 3, 8, 8, dtype=torch.bfloat16).to(device)
-    rois = random_rois(3, 8, 8).to(device)
+    rois = random_rotated_rois(3, 8, 8).to(device)
     with torch.autocast(device.type, dtype=torch.bfloat16):
         out = tilewright.roi_align_rotated(x, rois, 2, 1.0, 2)
     assert out.dtype == torch.bfloat16

@@ -4,9 +4,9 @@ import compositions
 import pytest
 import reference_pooling as reference
 import torch
-from checks import assert_close_to_fp64, threads
+from checks import NoSynchronisation, assert_close_to_fp64, threads
 from conftest import DTYPES, MACHINE
-from test_roi_align import _NoSynchronisation, layout, leaf, random_rois
+from samples import layout, leaf, random_rois
 from torch.autograd import gradcheck, gradgradcheck
 
 ops = torch.ops.tilewright
@@ -147,6 +147,7 @@ def test_many_boxes(device, name, extra):
     assert_close_to_fp64(ours.grad.cpu(), None, exact.grad)
 
 
+@pytest.mark.smoke
 @kernels
 @every_op
 def test_more_bins_than_pixels(device, name, extra):
@@ -248,7 +249,7 @@ def test_deterministic_backward(device, another_order, name, extra):
 def test_nothing_synchronises(device, name, extra):
     x = torch.randn(1, 12, 16, 16).to(device).requires_grad_()
     rois = random_rois(5, 16, 16).to(device)
-    with _NoSynchronisation():
+    with NoSynchronisation():
         run(name, x, rois, 1.0, (2, 3), extra)[0].sum().backward()
 
 
@@ -276,7 +277,7 @@ def test_backward_is_the_transpose(device, name, extra):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_torchvision_agrees(dtype):
-    """On boxes of all sizes; what differs is in test_roi_pooling_odd_data.py."""
+    """On boxes of all sizes; what differs is in test_roi_pooling_bad_input.py."""
     vision = pytest.importorskip("torchvision")
     theirs = torch.ops.torchvision
     assert vision is not None

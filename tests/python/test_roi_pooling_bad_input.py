@@ -7,7 +7,7 @@ import reference_pooling as reference
 import torch
 from checks import assert_close_to_fp64
 from conftest import MACHINE
-from test_roi_align import layout, leaf, random_rois
+from samples import layout, leaf, random_rois
 from test_roi_pooling import CASES, ROI, every_op, expected_of, run
 
 import tilewright

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from checks import compile_and_run, export_and_run, opcheck, script_round_trip
+from samples import layout, random_rois
 from test_house import ISAS, _python_path
-from test_roi_align import layout, random_rois
 from test_roi_pooling import every_op, run
 
 import tilewright
@@ -93,6 +93,7 @@ def test_autocast_keeps_boxes(device, name, extra):
     assert conv.weight.grad.any()
 
 
+@pytest.mark.smoke
 @kernels
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("requires_grad", [False, True])

@@ -4,9 +4,17 @@ import inspect
 
 import pytest
 import torch
-from detectors import SMALL, assert_equal_outputs, cpp_model, images_and_targets, python_model, run
+from detectors import (
+    SMALL,
+    assert_equal_outputs,
+    cpp_model,
+    images_and_targets,
+    python_model,
+    randomise,
+    run,
+)
 from torch.testing import assert_close
-from torchvision_detectors import even_out_classes, randomise, torchvision_model
+from torchvision_detectors import even_out_classes, torchvision_model
 
 from tilewright.models import FasterRCNN, FasterRCNNCpp
 

@@ -70,21 +70,6 @@ def torchvision_model(device, num_classes=4, **options):
     return model.to(device)
 
 
-def randomise(model):
-    """Statistics that keep activations alive, and heads that tell boxes and classes apart."""
-    factors = {"rpn.head.cls_logits.weight": 20, "roi_heads.box_predictor.cls_score.weight": 50}
-    with torch.no_grad():
-        for name, value in model.state_dict().items():
-            if name.endswith("running_var"):
-                value.uniform_(0.75, 1.25)
-            elif name.endswith("running_mean"):
-                value.normal_(0, 0.2)
-            elif ("bn" in name or "downsample.1" in name) and name.endswith(".weight"):
-                value.uniform_(0.5, 1)
-            value.mul_(factors.get(name, 1))
-    return model
-
-
 def even_out_classes(model, images):
     """Moves the class biases so that over these images no class is likelier than another."""
     seen = []
