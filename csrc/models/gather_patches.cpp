@@ -1,9 +1,11 @@
-// Neighbourhoods by rows: schema, checks, and index_select over maps with channels last.
+// Neighbourhoods by rows: schema, checks, and indexing in tensor operations.
 #include "tilewright/models/gather_patches.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
-#include <ATen/ops/cat.h>
+#include <ATen/ops/index.h>
+#include <ATen/ops/where.h>
+#include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
 #include "tilewright/core/check.h"
@@ -15,7 +17,7 @@ namespace {
 
 constexpr int64_t kSide = 3, kTaps = kSide * kSide;
 
-// (N, 9 * C) of the cells (N,) of one map, counted in their image, of images (N,).
+// (N, 9, C) of the cells (N,) of one map, counted in their image, of images (N,).
 at::Tensor patches_of_map(const at::Tensor& map, const at::Tensor& images,
                           const at::Tensor& cells) {
   const int64_t height = map.size(2), width = map.size(3);
@@ -24,14 +26,17 @@ at::Tensor patches_of_map(const at::Tensor& map, const at::Tensor& images,
   const auto x = (cells.remainder(width).unsqueeze(1) + tap.remainder(kSide)) - 1;        // (N, 9)
   const auto outside =
       (y < 0).logical_or(y >= height).logical_or(x < 0).logical_or(x >= width).unsqueeze(2);
-  const auto row = (images.unsqueeze(1) * height + y.clamp(0, height - 1)) * width +
-                   x.clamp(0, width - 1);  // (N, 9)
+  const auto near_y = y.clamp(0, height - 1), near_x = x.clamp(0, width - 1);
+  if (map.suggest_memory_format() != at::MemoryFormat::ChannelsLast) {
+    return at::index(map, {images.unsqueeze(1), std::nullopt, near_y, near_x})
+        .masked_fill(outside, 0);
+  }
+  const auto row = (images.unsqueeze(1) * height + near_y) * width + near_x;  // (N, 9)
   return map.permute({0, 2, 3, 1})
-      .reshape({-1, map.size(1)})
+      .reshape({-1, map.size(1)})  // a view
       .index_select(0, row.flatten())
       .view({-1, kTaps, map.size(1)})
-      .masked_fill(outside, 0)
-      .flatten(1);
+      .masked_fill(outside, 0);
 }
 
 void check_inputs(at::TensorList features, const at::Tensor& cells) {
@@ -67,16 +72,20 @@ at::Tensor gather(at::TensorList features, const at::Tensor& cells) {
   for (const auto& map : features) cells_per_image += map.size(2) * map.size(3);
   const auto image = cells.floor_divide(std::max<int64_t>(cells_per_image, 1));
   const auto cell = cells.remainder(std::max<int64_t>(cells_per_image, 1));
-  std::vector<at::Tensor> places, patches;
+  // Every level is asked for every cell, at some place of it where the cell is of another level: few
+  // cells are cheap, and no size depends on data.
+  auto patches = at::zeros({cells.size(0), kTaps, features[0].size(1)}, features[0].options());
   int64_t start = 0;
   for (const auto& map : features) {
     const int64_t end = start + map.size(2) * map.size(3);
-    places.push_back((cell >= start).logical_and(cell < end).nonzero().squeeze(1));
-    patches.push_back(patches_of_map(map, image.index_select(0, places.back()),
-                                     cell.index_select(0, places.back()) - start));
+    if (start < end) {
+      const auto here = (cell >= start).logical_and(cell < end).view({-1, 1, 1});
+      const auto place = cell.clamp(start, end - 1) - start;
+      patches = at::where(here, patches_of_map(map, image, place), patches);
+    }
     start = end;
   }
-  return at::cat(patches).index_select(0, at::cat(places).argsort());
+  return patches.flatten(1);
 }
 
 }  // namespace

@@ -44,6 +44,7 @@ def calls(device):
         "postprocess_detections": (scores, class_boxes, 90, 110),
         "resize_images": (images, mean, std, 24, 40),
         "pad_images": (images, 16),
+        "gather_patches": (features, torch.tensor([0, 25, 8], device=device)),
         "prepare_targets": ([boxes, other], [truth, truth[:5]], images, images, 3),
     }
 
