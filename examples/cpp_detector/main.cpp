@@ -14,6 +14,7 @@
 #include <iostream>
 #include <iterator>
 #include <limits>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -58,22 +59,74 @@ torch::Tensor read_ppm(const std::string& path) {
       .contiguous();
 }
 
+// What LibTorch says in one line: without stack traces, and of an error in the model's own code
+// only the end, where the reason stands.
+std::string in_a_line(const std::string& message) {
+  std::istringstream lines(message);
+  std::string line;
+  std::string told;
+  bool in_model = false;
+  while (std::getline(lines, line)) {
+    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
+    if (!told.empty() && !in_model) break;
+    in_model = in_model || line.find("failed in the TorchScript interpreter") != std::string::npos;
+    told = line;
+  }
+  return told;
+}
+
+// A detector takes a list of images and gives (losses, detections), a dictionary for each image.
+void check_detector(const torch::jit::Module& model, const std::string& path) {
+  const std::string expected = path + ": expected a detector that tilewright exported, with " +
+                               "forward(Tensor[] images, ...) -> (Dict(str, Tensor) losses, " +
+                               "Dict(str, Tensor)[] detections); ";
+  const auto forward = model.find_method("forward");
+  if (!forward) throw std::runtime_error(expected + "it has no forward");
+  const auto& schema = forward->function().getSchema();
+  const auto& inputs = schema.arguments();
+  const auto named = c10::DictType::create(c10::StringType::get(), c10::TensorType::get());
+  const auto output = c10::TupleType::create({named, c10::ListType::create(named)});
+  bool fits = inputs.size() >= 2 && *inputs[1].type() == *c10::ListType::ofTensors() &&
+              schema.returns().size() == 1 && *schema.returns()[0].type() == *output;
+  for (size_t i = 2; i < inputs.size(); ++i) fits = fits && inputs[i].default_value().has_value();
+  if (fits) return;
+  std::string got = "forward(";
+  for (size_t i = 1; i < inputs.size(); ++i) {
+    got += (i > 1 ? ", " : "") + inputs[i].type()->str() + " " + inputs[i].name();
+  }
+  got += ") ->";
+  for (const auto& result : schema.returns()) got += " " + result.type()->str();
+  throw std::runtime_error(expected + "it has " + got);
+}
+
 torch::jit::Module load_model(const std::string& path) {
   if (!std::ifstream(path)) throw std::runtime_error(path + ": cannot be opened");
   try {
     auto model = torch::jit::load(path);
+    check_detector(model, path);
     model.eval();
     return model;
   } catch (const c10::Error& error) {
     throw std::runtime_error(path + ": not a TorchScript file that this program can run: " +
-                             error.what_without_backtrace());
+                             in_a_line(error.what_without_backtrace()));
   }
 }
 
 void detect(torch::jit::Module& model, const std::string& path) {
   c10::List<torch::Tensor> images({read_ppm(path)});
   const auto output = model.forward({images}).toTuple();  // (losses, detections)
-  const auto detection = output->elements()[1].toList().get(0).toGenericDict();
+  const auto detections = output->elements()[1].toList();
+  if (detections.size() != 1) {
+    throw std::runtime_error(path + ": expected the detections of one image from the model, got " +
+                             std::to_string(detections.size()));
+  }
+  const auto detection = detections.get(0).toGenericDict();
+  for (const char* key : {"boxes", "labels", "scores"}) {
+    if (!detection.contains(key)) {
+      throw std::runtime_error(path + ": expected boxes, labels and scores from the model, got " +
+                               "no " + key);
+    }
+  }
   const auto boxes = detection.at("boxes").toTensor().contiguous();    // (D, 4)
   const auto labels = detection.at("labels").toTensor().contiguous();  // (D,)
   const auto scores = detection.at("scores").toTensor().contiguous();  // (D,)
@@ -98,8 +151,11 @@ int main(int argc, char** argv) {
     c10::InferenceMode inference;
     auto model = load_model(argv[1]);
     for (int i = 2; i < argc; ++i) detect(model, argv[i]);
+  } catch (const c10::Error& error) {
+    std::cerr << "cpp_detector: " << in_a_line(error.what_without_backtrace()) << '\n';
+    return 1;
   } catch (const std::exception& error) {
-    std::cerr << "cpp_detector: " << error.what() << '\n';
+    std::cerr << "cpp_detector: " << in_a_line(error.what()) << '\n';
     return 1;
   }
   return 0;

@@ -164,21 +164,41 @@ def _arguments() -> argparse.Namespace:
         help="a folder of COCO or Pascal VOC data (docs/data.md), or a JSON file",
     )
     parser.add_argument(
-        "--min-size", type=_positive, help="shorter side in pixels that your images are resized to"
+        "--min-size",
+        type=_positive,
+        help="shorter side in pixels that the images of --data are resized to",
     )
     parser.add_argument(
-        "--mirror", action="store_true", help="train on your images' mirror images too"
+        "--mirror", action="store_true", help="train on mirror images of those of --data too"
     )
     parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder to write")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint there")
     parser.add_argument("--smoke", action="store_true", help="every stage, but hardly any training")
     parser.add_argument("--steps", type=_positive, help="optimizer steps in place of the recipe's")
-    parser.add_argument("--seed", type=int, help="of the weights and the training scenes")
-    return parser.parse_args()
+    parser.add_argument("--seed", type=_seed, help="of the weights and the training scenes")
+    arguments = parser.parse_args()
+    for name, given in (("--min-size", arguments.min_size), ("--mirror", arguments.mirror)):
+        if given and arguments.data is None:
+            parser.error(f"{name} needs --data: the digits' scenes have a size and a side")
+    return arguments
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return _whole(text, 1, 2**31 - 1)
+
+
+def _seed(text: str) -> int:
+    return _whole(text, 0, 2**63 - 1)
+
+
+def _whole(text: str, low: int, high: int) -> int:
+    """The integer in [low, high] that an argument gives."""
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, got '{text}'") from None
+    if number < low:
+        raise argparse.ArgumentTypeError(f"must be at least {low}, got {number}")
+    if number > high:
+        raise argparse.ArgumentTypeError(f"must be at most {high}, got {number}")
     return number

@@ -151,12 +151,11 @@ class Trainer:
         state = _load(self.checkpoint)
         wanted = self.recipe.as_dict()
         try:
-            was = {name: state["recipe"].get(name) for name in wanted}
-            differ = [f"{name} {was[name]}" for name in wanted if was[name] != wanted[name]]
+            differ = _differences(state["recipe"], wanted)
             if differ:
                 raise CheckpointError(
-                    f"{self.checkpoint} was trained with other settings ({', '.join(differ)}): "
-                    "give them again beside --resume, or start without it"
+                    f"{self.checkpoint} was trained with other settings ({'; '.join(differ)}): "
+                    "give those again beside --resume, or start without it"
                 )
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -196,6 +195,22 @@ def _load(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise CheckpointError(f"{path} is no checkpoint of this program; start without --resume")
     return state
+
+
+def _differences(was: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
+    """The settings that are not the same, each as it was and as it is."""
+    found = []
+    for name in {**now, **was}:
+        old, new = was.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += _differences(old, new, f"{prefix}{name}.")
+        elif old != new:
+            found.append(f"{prefix}{name} was {_told(old)}, and is {_told(new)} now")
+    return found
+
+
+def _told(value: Any) -> str:
+    return "not set" if value is None else f"'{value}'" if isinstance(value, str) else str(value)
 
 
 class _CtrlC:

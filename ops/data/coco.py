@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,9 @@ class CocoDataset(AnnotatedImages):
         images: the folder that the file names are relative to, or several folders, of which the
             one that holds most of a sample of the images is taken.
         annotations: the JSON file.
-        classes: those of another data set, so that both have the same labels; annotations of other
-            categories are problems then. By default the file's own.
+        classes: those of another data set, so that both have the same labels. The file's categories
+            are matched to them by name, whatever the ids; one of another name is a problem where it
+            has annotations. By default the file's own; two of one name are one class, and told.
         strict: raise `DataError` where anything is wrong, in place of noting it in `problems`.
         check: "headers" looks at the header of every image (present, known format, size as given),
             "pixels" decodes each, so that a damaged one is found now and not in the training.
@@ -64,7 +66,8 @@ class CocoDataset(AnnotatedImages):
 
     def results(self, index: int, detection: dict[str, Tensor]) -> list[dict[str, Any]]:
         """A detector's boxes, labels and scores for image `index` as COCO's result format has them:
-        image_id, category_id, bbox (x, y, width, height), score."""
+        image_id, category_id, bbox (x, y, width, height), score. The ids are this file's; what it
+        has no category for (a class of another data set) is left out."""
         rows = zip(*(detection[key].tolist() for key in ("boxes", "labels", "scores")), strict=True)
         return [
             {
@@ -74,6 +77,7 @@ class CocoDataset(AnnotatedImages):
                 "score": score,
             }
             for (x1, y1, x2, y2), label, score in rows
+            if self.classes.category(label) is not None
         ]
 
 
@@ -128,8 +132,7 @@ class _Reader:
         self.file = str(file)
         self.content = content
         self.problems: list[Problem] = []
-        own = self._categories()
-        self.classes = own if classes is None else classes
+        self.classes, self.labels = self._categories(classes)
 
     def records(self) -> list[Record]:
         images = self._images()
@@ -150,8 +153,11 @@ class _Reader:
             else:
                 yield f"{place}, id {entry['id']}", entry
 
-    def _categories(self) -> Classes:
+    def _categories(self, given: Classes | None) -> tuple[Classes, dict[int, int | None]]:
+        """The classes with this file's ids, and the label of each id; None where `given` has no
+        class of that name, which is told here."""
         names: dict[int, str] = {}
+        places: dict[int, str] = {}
         for place, entry in self._entries("categories", "category left out"):
             name = entry.get("name")
             if not isinstance(name, str) or not name:
@@ -160,11 +166,36 @@ class _Reader:
                 what = f"'{name}' has the id of '{names[entry['id']]}'"
                 self._note(place, what, "category left out")
             else:
-                names[entry["id"]] = name
+                names[entry["id"]], places[entry["id"]] = name, place
         if not names:
             raise DataError(f"tilewright.data: {self.file}: it has no usable category")
-        ids = tuple(sorted(names))
-        return Classes(("background", *(names[i] for i in ids)), ids)
+        used = Counter(
+            entry["category_id"]
+            for entry in self.content["annotations"]
+            if isinstance(entry, dict) and _is_int(entry.get("category_id"))
+        )
+        groups: dict[str, list[int]] = {}  # name to its ids, the one with most annotations first
+        for i in sorted(names, key=lambda i: (-used[i], i)):
+            groups.setdefault(names[i], []).append(i)
+        for name, (first, *others) in groups.items():
+            for i in others:
+                what = f"'{name}' is also the name of category {first}"
+                self._note(places[i], what, "both are one class")
+        if given is None:
+            ordered = sorted(groups, key=lambda name: groups[name][0])
+            given = Classes(("background", *ordered), tuple(groups[name][0] for name in ordered))
+        labels: dict[int, int | None] = {}
+        for i, name in names.items():
+            labels[i] = given.named(name)
+            if labels[i] is None and used[i]:
+                done = f"category left out with {used[i]} annotations"
+                self._note(places[i], f"'{name}' is not among the classes", done)
+        categories = []
+        for name, other in zip(given.names[1:], given.categories, strict=True):
+            free = _is_int(other) and other not in names
+            categories.append(groups[name][0] if name in groups else other if free else None)
+        merged = [(i, labels[i]) for ids in groups.values() for i in ids[1:] if labels[i]]
+        return Classes(given.names, tuple(categories), tuple(merged)), labels
 
     def _images(self) -> dict[int, Record]:
         """The records by image id, without annotations yet."""
@@ -210,29 +241,42 @@ class _Reader:
                 what = f"image_id {_short(image)} is not among the usable images"
                 self._note(place, what, left_out)
                 continue
-            label = self.classes.label(category) if _is_int(category) else None
-            if label is None:
+            if not _is_int(category) or category not in self.labels:
                 what = f"category_id {_short(category)} is not among the categories"
                 self._note(place, what, left_out)
                 continue
+            label = self.labels[category]
+            if label is None:
+                continue  # told with its category
             box = entry.get("bbox")
             if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
                 self._note(place, f"bbox must be four numbers, got {_short(box)}", left_out)
                 continue
             x, y, width, height = map(float, box)
-            area = entry.get("area")
-            if not (_is_number(area) and math.isfinite(area) and area >= 0):
-                area = None  # the box's own
+            area, crowd = self._area(place, entry), self._crowd(place, entry)
+            corners = (x, y, x + width, y + height)
             records[image].annotations.append(
-                Annotation(
-                    self.file,
-                    place,
-                    (x, y, x + width, y + height),
-                    label,
-                    None if area is None else float(area),
-                    crowd=entry.get("iscrowd") in (1, True),
-                )
+                Annotation(self.file, place, corners, label, area, crowd=crowd)
             )
+
+    def _area(self, place: str, entry: dict[str, Any]) -> float | None:
+        """The area that the file gives, None where it is the box's."""
+        area = entry.get("area")
+        if area is None or (_is_number(area) and math.isfinite(area) and area >= 0):
+            return None if area is None else float(area)
+        what = f"area must be a number and at least 0, got {_short(area)}"
+        self._note(place, what, "the box's area is taken")
+        return None
+
+    def _crowd(self, place: str, entry: dict[str, Any]) -> bool:
+        """Whether it is a crowd; like COCO's own tools, anything but 0 says so."""
+        crowd = entry.get("iscrowd")
+        if crowd is None or (_is_number(crowd) and crowd in (0, 1)) or isinstance(crowd, bool):
+            return bool(crowd)
+        some = str(crowd).strip().lower() not in ("", "0", "false", "no")
+        done = f"kept, as {'a' if some else 'no'} crowd"
+        self._note(place, f"iscrowd must be 0 or 1, got {_short(crowd)}", done)
+        return some
 
 
 def _is_int(value: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from .records import Annotation, Classes, Record
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 """Endings of files that are taken for images, in the order of preference."""
+
+_YES, _NO = ("1", "true", "yes"), ("", "0", "false", "no")
 
 
 class VocDataset(AnnotatedImages):
@@ -28,8 +30,8 @@ class VocDataset(AnnotatedImages):
     Args:
         root: the folder that holds `Annotations`, or a VOCdevkit: all its years are read.
         image_set: a file of `ImageSets/Main`, such as "train"; None takes everything there is.
-        classes: those of another data set, so that both have the same labels; objects of other
-            classes are problems then. By default all names that occur.
+        classes: those of another data set, so that both have the same labels, by name; objects of
+            other classes are problems then. By default all names that occur.
         first_pixel: number of the first pixel: 1 as in VOC, 0 for tools that count from 0.
         strict, check, progress: as for `CocoDataset`.
 
@@ -56,6 +58,8 @@ class VocDataset(AnnotatedImages):
         if classes is None:
             names = sorted({name for _, objects in found for name, _ in objects})
             classes = Classes(("background", *names), tuple(names))
+        else:
+            classes = Classes(classes.names, classes.names[1:])
         records = [reader.labelled(record, objects, classes) for record, objects in found]
         name = str(root) if image_set is None else f"{root} ({image_set})"
         super().__init__(name, records, classes, reader.problems, strict, check, progress)
@@ -81,6 +85,15 @@ def is_voc(folder: Path) -> bool:
     return (folder / "Annotations").is_dir() and (folder / "JPEGImages").is_dir()
 
 
+def list_file(folder: Path, image_set: str) -> Path:
+    """The file that lists the images of a set."""
+    return folder / "ImageSets" / "Main" / f"{image_set}.txt"
+
+
+def _no_ending(endings: Iterable[str]) -> str:
+    return f"its name does not end in {', '.join(endings)}"
+
+
 class _Reader:
     """Reads folders of XML files; what is wrong is collected in `problems`."""
 
@@ -92,48 +105,82 @@ class _Reader:
 
     def read(self, folder: Path, image_set: str | None) -> Iterable[tuple[Record, list[Any]]]:
         """Each image's record and its objects, (class name, Annotation) with labels to come."""
-        images: dict[str, list[str]] = defaultdict(list)
-        for path in sorted((folder / "JPEGImages").iterdir()):
-            if path.suffix.lower() in SUFFIXES:
-                images[path.stem].append(path.name)
-            else:
-                self._pass_over(path, SUFFIXES)
-        xml = set()
-        for path in sorted((folder / "Annotations").iterdir()):
-            if path.suffix == ".xml":
-                xml.add(path.stem)
-            else:
-                self._pass_over(path, (".xml",))
+        images, unread = self._files(folder / "JPEGImages", SUFFIXES)
+        xml, others = self._files(folder / "Annotations", (".xml",))
+        for path in others.values():
+            self._note(path, "", _no_ending((".xml",)), "left out")
         listed = None if image_set is None else self._listed(folder, image_set)
         for name in sorted(images.keys() | xml) if listed is None else listed:
-            file = folder / "Annotations" / f"{name}.xml"
-            names = sorted(
-                images.get(name, ()), key=lambda n: SUFFIXES.index(Path(n).suffix.lower())
-            )
-            path = folder / "JPEGImages" / (names[0] if names else f"{name}{SUFFIXES[0]}")
-            if len(names) > 1:
-                what = f"{', '.join(names[1:])} has the same name, but another ending"
-                self._note(path, "", what, "only the first is read")
-            record = Record(name, str(path), file=str(file))
-            if name not in xml:
-                if listed is not None:
-                    self._note(file, "", "there is no such file", "image kept, without objects")
-                yield record, []
+            file = self._first(folder / "Annotations", xml.get(name, ()))
+            path = self._first(folder / "JPEGImages", images.get(name, ()))
+            if path is None:
+                if file is None and name not in unread:
+                    what = f"'{name}' has neither an image nor an XML file"
+                    self._note(
+                        list_file(folder, image_set), f"line {listed[name]}", what, "left out"
+                    )
+                else:
+                    self._without_image(name, file, unread)
                 continue
-            parsed = self._parse(file, record)
-            if parsed is not None:
-                yield parsed
+            record = Record(name, str(path), file="" if file is None else str(file))
+            if file is not None:
+                parsed = self._parse(file, record)
+                if parsed is not None:
+                    yield parsed
+                continue
+            if listed is not None:
+                missing = folder / "Annotations" / f"{name}.xml"
+                self._note(missing, "", "there is no such file", "image kept, without objects")
+            yield record, []
+        for path in unread.values():
+            self._note(path, "", _no_ending(SUFFIXES), "left out")
 
-    def _pass_over(self, path: Path, endings: Iterable[str]) -> None:
-        if not path.name.startswith("."):
-            what = f"its name does not end in {', '.join(endings)}"
-            self._note(path, "", what, "left out")
+    def _files(
+        self, folder: Path, endings: tuple[str, ...]
+    ) -> tuple[dict[str, list[str]], dict[str, Path]]:
+        """The files of these endings: their names by the part before it, in the order of
+        preference. Then the other files, by that part; folders are told here."""
+        found: dict[str, list[str]] = defaultdict(list)
+        others: dict[str, Path] = {}
+        for path in sorted(folder.iterdir()):
+            if path.suffix.lower() in endings:
+                found[path.stem].append(path.name)
+            elif path.name.startswith("."):
+                continue
+            elif path.is_dir():
+                self._note(path, "", "it is a folder, and only files are read here", "left out")
+            else:
+                others[path.name if path.stem in others else path.stem] = path
+        for names in found.values():
+            names.sort(key=lambda name: endings.index(Path(name).suffix.lower()))
+        return found, others
 
-    def _listed(self, folder: Path, image_set: str) -> list[str]:
-        """The image names of a set; in the files of single classes a number follows each."""
-        path = folder / "ImageSets" / "Main" / f"{image_set}.txt"
+    def _first(self, folder: Path, names: Sequence[str]) -> Path | None:
+        """The first of the files of one name, None of none; the others are told."""
+        if len(names) > 1:
+            what = f"{', '.join(names[1:])} has the same name, but another ending"
+            self._note(folder / names[0], "", what, "only the first is read")
+        return folder / names[0] if names else None
+
+    def _without_image(self, name: str, file: Path | None, unread: dict[str, Path]) -> None:
+        """Tells in one line of an image that is not there, or has an ending that is not read."""
+        parsed = ("", []) if file is None else self._parse(file, Record(name, ""))
+        if parsed is None:
+            return
+        done = f"image left out with {len(parsed[1])} annotations"
+        path = unread.pop(name, None)
+        if path is None:
+            what = f"JPEGImages has no image of this name ({', '.join(SUFFIXES)})"
+            self._note(file, "", what, done)
+        else:
+            self._note(path, "", _no_ending(SUFFIXES), done)
+
+    def _listed(self, folder: Path, image_set: str) -> dict[str, int]:
+        """The image names of a set and their lines; in the files of single classes a number follows
+        each."""
+        path = list_file(folder, image_set)
         try:
-            lines = path.read_text().splitlines()
+            lines = path.read_text(encoding="utf-8-sig").splitlines()  # Windows' editors mark UTF-8
         except (OSError, ValueError) as error:
             there = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))) or "none"
             raise DataError(
@@ -147,10 +194,11 @@ class _Reader:
                 self._note(path, f"line {number}", what, "line left out")
             elif words:
                 names[words[0]] = number
-        return list(names)
+        return names
 
     def _parse(self, file: Path, record: Record) -> tuple[Record, list[Any]] | None:
-        """The record with its claimed size, and the objects; None where the file is no XML."""
+        """The record with its claimed size, and the objects; None where the file is no XML, or not
+        VOC's, so that no object is taught as background. Tags count in any case."""
         try:
             top = ElementTree.parse(file).getroot()
         except ElementTree.ParseError as error:
@@ -161,6 +209,16 @@ class _Reader:
         except (OSError, ValueError, LookupError) as error:  # LookupError: an unknown encoding
             self._note(file, "", f"cannot be read: {error}", "image left out")
             return None
+        for element in top.iter():
+            element.tag = element.tag.rpartition("}")[2].lower()
+        if top.tag != "annotation":
+            self._note(file, "", f"expected <annotation>, got <{top.tag}>", "image left out")
+            return None
+        found = top.findall("object")
+        if len(found) != sum(1 for _ in top.iter("object")):
+            what = "it has an <object> that is not directly in <annotation>"
+            self._note(file, "", what, "image left out")
+            return None
         sides = []
         for key in ("width", "height"):
             text = (top.findtext(f"size/{key}") or "0").strip()
@@ -169,7 +227,7 @@ class _Reader:
                 self._note(file, f"size/{key}", what, "not compared with the image's")
             sides.append(int(text) if text.isdecimal() and len(text) < 10 else 0)
         objects = []
-        for i, element in enumerate(top.iterfind("object")):
+        for i, element in enumerate(found):
             place = f"object[{i}]"
             name = (element.findtext("name") or "").strip()
             if not name:
@@ -195,14 +253,17 @@ class _Reader:
         shift = self.first_pixel
         # The last pixel is included: its far edge is its number, counted from 1.
         box = (x1 - shift, y1 - shift, x2 - shift + 1, y2 - shift + 1)
-        difficult = (element.findtext("difficult") or "0").strip() == "1"
-        return Annotation(str(file), place, box, 0, difficult=difficult)
+        difficult = (element.findtext("difficult") or "").strip()
+        if difficult.lower() not in (*_YES, *_NO):
+            what = f"difficult must be 0 or 1, got {difficult!r}"
+            self._note(file, place, what, "kept, as not difficult")
+        return Annotation(str(file), place, box, 0, difficult=difficult.lower() in _YES)
 
     def labelled(self, record: Record, objects: list[Any], classes: Classes) -> Record:
         """The record with its objects' labels."""
         known = []
         for name, annotation in objects:
-            label = classes.label(name)
+            label = classes.named(name)
             if label is None:
                 what = f"'{name}' is not among the classes"
                 self._note(annotation.file, annotation.place, what, "annotation left out")

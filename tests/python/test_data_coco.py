@@ -113,9 +113,10 @@ def test_labels_of_another_data_set(tmp_path):
     data = CocoDataset(*write(tmp_path, other), classes=classes)
     assert data.class_names == ("background", "dog", "cup", "kite")
     assert data[1][1]["labels"].tolist() == [3]
-    assert [str(p) for p in data.problems] == [
-        f"{tmp_path}/instances.json: annotations[0], id 1: category_id 1 is not among the "
-        "categories (annotation left out)"
+    assert [str(p).removeprefix(f"{tmp_path}/instances.json: ") for p in data.problems] == [
+        "categories[0], id 1: 'bird' is not among the classes (category left out with 1 "
+        "annotations)",
+        "annotations[2], id 5: category_id 44 is not among the categories (annotation left out)",
     ]
 
 

@@ -1,14 +1,11 @@
-"""The VOC reader, and the choice of a reader by what lies in a folder, on files that the tests
-write: whole ones, and every damage by name."""
-
-import json
+"""The VOC reader on files that the tests write: whole ones, and every damage by name."""
 
 import numpy as np
 import pytest
 
 Image = pytest.importorskip("PIL.Image", reason="pip install pillow")
 
-from tilewright.data import DataError, VocDataset, open_folder  # noqa: E402
+from tilewright.data import Classes, DataError, VocDataset  # noqa: E402
 
 DOG = ("dog", (1, 1, 40, 30), 0)
 CAT = ("cat", (11, 6, 20, 15), 1)
@@ -88,6 +85,10 @@ def objects(*rows, **size):
     return lambda root: (root / "Annotations" / "a.xml").write_text(xml(rows, **size))
 
 
+def rename(folder, old, new):
+    return lambda root: (root / folder / old).rename(root / folder / new)
+
+
 def text(content):
     return lambda root: (root / "Annotations" / "a.xml").write_text(content)
 
@@ -110,8 +111,47 @@ PROBLEMS = [
     (objects(("dog", (31, 1, 60, 5), 0)), "reaches out of the 40 x 30 image", "box clipped"),
     (
         lambda root: (root / "JPEGImages" / "a.jpg").unlink(),
-        "a.jpg: there is no such file",
+        "Annotations/a.xml: JPEGImages has no image of this name (.jpg, .jpeg",
+        "image left out with 2 annotations",
+    ),
+    (
+        rename("JPEGImages", "a.jpg", "a.gif"),
+        "JPEGImages/a.gif: its name does not end in .jpg",
+        "image left out with 2 annotations",
+    ),
+    (
+        rename("JPEGImages", "a.jpg", "a"),
+        "JPEGImages/a: its name does not end in .jpg",
+        "image left out with 2 annotations",
+    ),
+    (
+        lambda root: (root / "ImageSets/Main/all.txt").write_text("a\nb\nc\nz\n"),
+        "Main/all.txt: line 4: 'z' has neither an image nor an XML file",
         "left out",
+    ),
+    (
+        lambda root: (root / "JPEGImages" / "more.jpeg2000").mkdir(),
+        "JPEGImages/more.jpeg2000: it is a folder",
+        "left out",
+    ),
+    (
+        lambda root: (root / "Annotations" / "a.XML").write_text(xml([])),
+        "a.xml has the same name",
+        "only the first",
+    ),
+    (text("<html/>"), "a.xml: expected <annotation>, got <html>", "image left out"),
+    (text(f"<root>{xml([DOG])}</root>"), "expected <annotation>, got <root>", "image left out"),
+    (
+        text(
+            xml([DOG]).replace("<object>", "<all><Object>").replace("</object>", "</Object></all>")
+        ),
+        "a.xml: it has an <object> that is not directly in <annotation>",
+        "image left out",
+    ),
+    (
+        objects(("dog", (1, 1, 5, 5), "2")),
+        "object[0], dog: difficult must be 0 or 1, got '2'",
+        "kept, as not difficult",
     ),
     (
         lambda root: (root / "JPEGImages" / "a.jpg").write_text("x"),
@@ -174,132 +214,45 @@ def test_a_size_of_zero_is_no_claim(tmp_path):
     assert VocDataset(root, strict=True).size(0) == (40, 30)
 
 
-# --- folders ------------------------------------------------------------------------------------
+def test_endings_and_tags_count_in_any_case(tmp_path):
+    root = write(tmp_path)
+    (root / "Annotations" / "b.xml").unlink()
+    content = xml([DOG, CAT])
+    for tag in ("annotation", "object", "name", "difficult", "bndbox", "xmin"):
+        content = content.replace(f"<{tag}>", f"<{tag.title()}>")
+        content = content.replace(f"</{tag}>", f"</{tag.title()}>")
+    (root / "Annotations" / "b.XML").write_text(content)
+    data = VocDataset(root, strict=True)
+    assert data.image_ids == ["a", "b", "c"]
+    for key, value in data.target(0).items():
+        assert key == "image_id" or value.tolist() == data.target(1)[key].tolist()
 
 
-def coco(path, names, classes=("thing",), **changes):
-    content = {
-        "images": [{"id": i, "file_name": name} for i, name in enumerate(names)],
-        "annotations": [
-            {"id": i, "image_id": i, "category_id": 1, "bbox": [1, 1, 5, 5]}
-            for i in range(len(names))
-        ],
-        "categories": [{"id": i, "name": name} for i, name in enumerate(classes, 1)],
-        **changes,
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
+def test_difficult_is_read_in_words_too(tmp_path):
+    root = write(tmp_path)
+    for words, expected in ((("1", "true", "Yes", " 1 "), True), (("0", "False", "no", ""), False)):
+        rows = [("dog", (1, 1, 9, 9), word) for word in words]
+        (root / "Annotations" / "a.xml").write_text(xml(rows))
+        assert VocDataset(root, strict=True).target(0)["difficult"].tolist() == [expected] * 4
 
 
-def ids(split):
-    return split.train.image_ids, split.held_out.image_ids
+def test_a_list_may_begin_with_the_mark_of_utf8(tmp_path):
+    root = write(tmp_path, {"train": "\ufeffa\nb\n"})
+    assert VocDataset(root, "train", strict=True).image_ids == ["a", "b"]
 
 
-def test_cocos_own_layout(tmp_path):
-    for part, count in (("train2017", 3), ("val2017", 2)):
-        names = [f"{i}.png" for i in range(count)]
-        for name in names:
-            image(tmp_path / part / name)
-        coco(tmp_path / "annotations" / f"instances_{part}.json", names)
-        coco(tmp_path / "annotations" / f"person_keypoints_{part}.json", names)
-        (tmp_path / "annotations" / f"captions_{part}.json").write_text('{"annotations": []}')
-    split = open_folder(tmp_path)
-    assert ids(split) == ([0, 1, 2], [0, 1])
-    assert split.train.path(0) == str(tmp_path / "train2017" / "0.png")
-    assert "annotations/instances_train2017.json" in split.how
-    assert split.report().startswith("images to train on: 3, held out: 2 (")
-    for part in ("train2017", "val2017"):
-        (tmp_path / "images").mkdir(exist_ok=True)
-        (tmp_path / part).rename(tmp_path / "images" / part)
-    assert ids(open_folder(tmp_path)) == ([0, 1, 2], [0, 1])
-    one = open_folder(tmp_path / "annotations" / "instances_val2017.json")
-    assert sorted(i for part in ids(one) for i in part) == [0, 1]
+def test_nothing_is_said_twice_of_a_name_without_files(tmp_path):
+    """Without a set, and where the image is there but not read, and has no XML file."""
+    root = write(tmp_path, {"all": "a\nc\n"})
+    (root / "JPEGImages" / "c.jpg").rename(root / "JPEGImages" / "c.gif")
+    for image_set in ("all", None):
+        told = [str(problem) for problem in VocDataset(root, image_set).problems]
+        assert len(told) == 1 and "c.gif: its name does not end in .jpg" in told[0]
 
 
-def test_annotations_beside_the_images(tmp_path):
-    for part in ("train", "valid", "test"):
-        image(tmp_path / part / "a.png")
-        coco(tmp_path / part / "_annotations.coco.json", ["a.png"])
-    split = open_folder(tmp_path)
-    assert split.held_out.path(0) == str(tmp_path / "valid" / "a.png")
-
-
-def test_one_file_is_divided_by_the_seed(tmp_path):
-    names = [f"{i}.png" for i in range(20)]
-    for name in names:
-        image(tmp_path / "images" / name)
-    coco(tmp_path / "all.json", names)
-    train, held_out = ids(open_folder(tmp_path))
-    assert len(train) == 16 and len(held_out) == 4
-    assert sorted(train + held_out) == list(range(20))
-    assert ids(open_folder(tmp_path)) == (train, held_out)
-    assert ids(open_folder(tmp_path / "all.json")) == (train, held_out)
-    assert ids(open_folder(tmp_path, seed=1)) != (train, held_out)
-    assert len(open_folder(tmp_path, held_out=0.5).held_out) == 10
-    assert len(open_folder(tmp_path, held_out=0.001).held_out) == 1
-
-
-def test_few_images(tmp_path):
-    for name in ("a.png", "b.png"):
-        image(tmp_path / name)
-    coco(tmp_path / "x.json", ["a.png", "b.png"])
-    assert sorted(i for part in ids(open_folder(tmp_path)) for i in part) == [0, 1]
-    coco(tmp_path / "x.json", ["a.png"])
-    split = open_folder(tmp_path)
-    assert ids(split) == ([0], [0])
-    assert "the only image is both" in split.report()
-
-
-def test_problems_of_a_divided_set_are_told_once(tmp_path):
-    image(tmp_path / "a.png")
-    image(tmp_path / "b.png")
-    coco(tmp_path / "x.json", ["a.png", "b.png", "c.png"])
-    split = open_folder(tmp_path)
-    assert split.report().count("c.png: there is no such file") == 1
-    with pytest.raises(DataError, match=r"c\.png"):
-        open_folder(tmp_path, strict=True)
-
-
-def test_voc_folders(tmp_path):
-    write(tmp_path / "sets", {"train": "a\n", "val": "b\nc\n", "test": "c"})
-    assert ids(open_folder(tmp_path / "sets")) == (["a"], ["b", "c"])
-    write(tmp_path / "tested", {"trainval": "a\nb\n", "test": "c"})
-    assert ids(open_folder(tmp_path / "tested", strict=False)) == (["a", "b"], ["c"])
-    write(tmp_path / "none")
-    train, held_out = ids(open_folder(tmp_path / "none"))
-    assert sorted(train + held_out) == ["a", "b", "c"] and len(held_out) == 1
-
-
-def test_a_folder_of_something_else_is_named(tmp_path):
-    with pytest.raises(DataError, match="nowhere: there is no such folder or file"):
-        open_folder(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"expected COCO annotations .* found an empty folder"):
-        open_folder(tmp_path)
-    image(tmp_path / "photos" / "a.png")
-    (tmp_path / "settings.json").write_text('{"a": 1}')
-    with pytest.raises(
-        DataError, match=r"expected COCO annotations .* found photos, settings\.json"
-    ):
-        open_folder(tmp_path)
-    (tmp_path / "broken.json").write_text('{"images": [}')
-    with pytest.raises(DataError, match=r"broken\.json: not JSON: line 1, column 13"):
-        open_folder(tmp_path)
-    with pytest.raises(ValueError, match=r"held_out must be in \(0, 1\), got 1"):
-        open_folder(tmp_path, held_out=1)
-
-
-def test_several_files_must_say_what_they_are(tmp_path):
-    image(tmp_path / "a.png")
-    for names in (["one", "two"], ["train", "two"], ["train", "val", "train_more"]):
-        for file in tmp_path.glob("*.json"):
-            file.unlink()
-        for name in names:
-            coco(tmp_path / f"{name}.json", ["a.png"])
-        with pytest.raises(DataError, match="of several annotation files one must have 'train'"):
-            open_folder(tmp_path)
-
-
-def test_images_that_are_nowhere(tmp_path):
-    coco(tmp_path / "instances_train.json", ["a.png"])
-    with pytest.raises(DataError, match=r"none of its images, such as 'a\.png', is in "):
-        open_folder(tmp_path)
+def test_classes_are_matched_by_name(tmp_path):
+    data = VocDataset(
+        write(tmp_path), classes=Classes(("background", "dog", "cat"), (90, 7)), strict=True
+    )
+    assert data.target(0)["labels"].tolist() == [1, 2]
+    assert data.classes.category(1) == "dog" and data.classes.label("cat") == 2

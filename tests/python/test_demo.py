@@ -77,6 +77,13 @@ def test_the_demo_survives_ctrl_c_and_resumes_to_its_end(tmp_path):
     check_the_program(tmp_path)
 
 
+class Doubled(torch.nn.Module):
+    """A TorchScript file of something else."""
+
+    def forward(self, x):
+        return 2 * x
+
+
 def check_the_program(output):
     """The C++ program reports what it cannot read, and reads a PPM that others wrote."""
 
@@ -92,18 +99,26 @@ def check_the_program(output):
     assert whole.returncode == again.returncode == 0, again.stderr
     assert whole.stdout.splitlines()[1:] == again.stdout.splitlines()[1:]
 
+    for name, other in (("doubled", Doubled()), ("empty", torch.nn.Module())):
+        torch.jit.script(other).save(str(output / f"{name}.pt"))
     short, png = output / "short.ppm", output / "detections.png"
     short.write_bytes(pixels[:-1])
     for files, message in [
         ((output / "none.pt", scene), "none.pt: cannot be opened"),
         ((scene, scene), "0.ppm: not a TorchScript file"),
+        (
+            (output / "doubled.pt", scene),
+            "doubled.pt: expected a detector that tilewright exported",
+        ),
+        ((output / "doubled.pt", scene), "it has forward(Tensor x) -> Tensor"),
+        ((output / "empty.pt", scene), "empty.pt: expected a detector"),
         ((model, output / "none.ppm"), "none.ppm: cannot be opened"),
         ((model, png), "detections.png: not a binary PPM image (P6)"),
         ((model, short), "short.ppm: the file is cut short"),
     ]:
         failed = run(*files)
         assert failed.returncode == 1
-        assert message in failed.stderr
+        assert message in failed.stderr and failed.stderr.count("\n") == 1, failed.stderr
     assert run(model).returncode == 2
 
 
@@ -156,7 +171,13 @@ def test_a_checkpoint_that_does_not_fit_is_named(tmp_path):
         trainer(tmp_path).resume()
     trainer(tmp_path).save()
     other = dataclasses.replace(TINY, batch=3)
-    with pytest.raises(training.CheckpointError, match=r"other settings \(batch \d+\): give them"):
+    told = r"other settings \(batch was 2, and is 3 now\): give those again"
+    with pytest.raises(training.CheckpointError, match=told):
+        trainer(tmp_path, other).resume()
+    torch.save({"format": 1, "recipe": {**TINY.as_dict(), "data": "x"}}, tmp_path / "checkpoint.pt")
+    other = dataclasses.replace(TINY, model={**TINY.model, "min_size": 64})
+    told = r"\(model\.min_size was 128, and is 64 now; data was 'x', and is not set now\)"
+    with pytest.raises(training.CheckpointError, match=told):
         trainer(tmp_path, other).resume()
 
 
@@ -253,7 +274,25 @@ def test_a_tool_that_fails_shows_what_it_said():
         export._run(command)
 
 
-def test_bad_arguments_of_the_demo_are_refused():
-    done = subprocess.run(**demo(os.devnull, "--steps", "0"), capture_output=True, check=False)
-    assert done.returncode == 2
-    assert "must be at least 1, got 0" in done.stderr
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--steps", "0"], "argument --steps: must be at least 1, got 0"),
+        (["--steps", "many"], "argument --steps: must be a whole number, got 'many'"),
+        (["--seed", "-1"], "argument --seed: must be at least 0, got -1"),
+        (["--seed", "9" * 23], "argument --seed: must be at most 9223372036854775807, got 999"),
+        (["--min-size", "64"], "--min-size needs --data"),
+        (["--mirror"], "--mirror needs --data"),
+    ],
+)
+def test_bad_arguments_of_the_demo_are_refused(arguments, message, monkeypatch, capsys):
+    job = importlib.import_module("detector_demo.job")
+    monkeypatch.setattr(sys, "argv", ["train_detector.py", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        job.main()
+    assert stop.value.code == 2
+    assert f"error: {message}" in capsys.readouterr().err
+
+
+def test_the_largest_seed_trains(tmp_path):
+    trainer(tmp_path, dataclasses.replace(TINY, seed=2**63 - 1)).run(until=1)

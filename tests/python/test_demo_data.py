@@ -105,7 +105,8 @@ def test_a_coco_folder_goes_through_every_stage(tmp_path):
     (data / "test" / "0.png").unlink()
     other = demo(data, output, "--resume")
     assert other.returncode == 1
-    assert "was trained with other settings (held_out 6, data " in other.stderr
+    assert "was trained with other settings (held_out was 6, and is 5 now; data was" in other.stderr
+    assert f"'{data}: 4 and 6 images; " in other.stderr and ": 4 and 5 images; " in other.stderr
 
 
 def test_a_single_image_of_a_single_class(tmp_path, capsys):
