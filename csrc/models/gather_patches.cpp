@@ -72,8 +72,8 @@ at::Tensor gather(at::TensorList features, const at::Tensor& cells) {
   for (const auto& map : features) cells_per_image += map.size(2) * map.size(3);
   const auto image = cells.floor_divide(std::max<int64_t>(cells_per_image, 1));
   const auto cell = cells.remainder(std::max<int64_t>(cells_per_image, 1));
-  // Every level is asked for every cell, at some place of it where the cell is of another level: few
-  // cells are cheap, and no size depends on data.
+  // Every level is asked for every cell, at some place of it where the cell is of another level:
+  // few cells are cheap, and no size depends on data.
   auto patches = at::zeros({cells.size(0), kTaps, features[0].size(1)}, features[0].options());
   int64_t start = 0;
   for (const auto& map : features) {
