@@ -8,7 +8,7 @@ python benchmarks/boxes.py
 import torch
 import torchvision
 from harness import Table
-from inputs import DEVICE, agree, backward, boxes
+from inputs import DEVICE, agree, agree_in_gradients, backward, boxes
 
 import tilewright
 
@@ -28,14 +28,13 @@ def bench_overlaps(table, threads, name):
     """The pairs of two sets of boxes, with the gradient of the first."""
     first, second = boxes(COUNT, 800, 1216), boxes(COUNT, 800, 1216)
     grad = torch.randn(COUNT, COUNT, device=DEVICE)
-    leaf = first.clone().requires_grad_()
 
     def of(package):
         return lambda x: getattr(package, name)(x, second)
 
     ours, theirs = of(tilewright), of(torchvision.ops)
     agree(ours(first), theirs(first))
-    agree(*(torch.autograd.grad(f(leaf), leaf, grad)[0] for f in (ours, theirs)))
+    agree_in_gradients(ours, theirs, first, grad)
     work = f"{name} {COUNT}x{COUNT}"
     both = {"peer": lambda: theirs(first), "ours": lambda: ours(first)}
     table.add(f"{work} forward", threads, both, DEVICE)

@@ -14,7 +14,7 @@ import torch
 import torchvision
 from boxes import bench as bench_boxes
 from harness import Table
-from inputs import DEVICE, agree, backward, boxes, rois_of
+from inputs import DEVICE, agree, agree_in_gradients, backward, boxes, rois_of
 
 import tilewright
 
@@ -33,6 +33,8 @@ def bench_roi_align(table, threads):
 
         agree(ours(x), theirs(x))
         agree(ours(last), theirs(last))
+        grad = torch.randn(512, 256, bins, bins, device=DEVICE)
+        agree_in_gradients(ours, theirs, x, grad)
         name = f"roi_align {title}"
         table.add(
             f"{name} forward", threads, {"peer": lambda: theirs(x), "ours": lambda: ours(x)}, DEVICE
@@ -43,7 +45,6 @@ def bench_roi_align(table, threads):
             {"peer": lambda: theirs(last), "ours": lambda: ours(last)},
             DEVICE,
         )
-        grad = torch.randn(512, 256, bins, bins, device=DEVICE)
         table.add(
             f"{name} forward + backward",
             threads,
@@ -59,6 +60,10 @@ def bench_roi_align(table, threads):
     )
     few = rois_of(10, 100, 100)
     small = torch.randn(1, 64, 25, 25, device=DEVICE)
+    agree(
+        tilewright.roi_align(small, few, 7, 0.25, 2),
+        torchvision.ops.roi_align(small, few, 7, 0.25, 2),
+    )
     table.add(
         "roi_align 7x7 forward, 10 boxes, 64x25x25",
         threads,
@@ -75,11 +80,10 @@ def bench_multiscale(table, threads):
     maps = {n: torch.randn(1, 256, 200 >> i, 304 >> i, device=DEVICE) for i, n in enumerate(names)}
     proposals = boxes(512, 800, 1216)
     theirs = torchvision.ops.MultiScaleRoIAlign(names, 7, 2)
-    rois = torch.cat([torch.zeros(512, 1, device=DEVICE), proposals], 1)
 
     def ours():
         return tilewright.multiscale_roi_align(
-            list(maps.values()), rois, 7, [0.25, 0.125, 0.0625, 0.03125]
+            list(maps.values()), [proposals], 7, [0.25, 0.125, 0.0625, 0.03125]
         )
 
     def peer():

@@ -1,7 +1,9 @@
 """Faster R-CNN with a ResNet-50 and a feature pyramid against torchvision's: one process, the same
 weights, images and thresholds, each called as its documentation has it.
 
-Both are checked to agree before they are timed. python benchmarks/detector.py
+Detections are checked to agree before they are timed. Training steps draw their anchors and boxes
+at random, so that single losses differ; that losses and gradients agree under equal choices is a
+test (tests/python/test_torchvision_parity.py). python benchmarks/detector.py
 """
 
 import sys
@@ -76,6 +78,7 @@ def bench_inference(table, threads, frozen=False):
                 continue
             both = {"peer": lambda m=theirs: m(images), "ours": lambda m=ours: m(images)}
             theirs.to(memory_format=torch.channels_last)
+            agree(ours(images)[1], theirs(images), 0.1)
             table.add(name + ", both channels last", threads, both, seconds=20)
             with torch.autocast("cpu", torch.bfloat16):
                 table.add(name + ", both channels last, bf16 autocast", threads, both, seconds=10)

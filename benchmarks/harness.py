@@ -94,8 +94,11 @@ class Table:
         """contenders: {"peer": f, "ours": g}, or {"ours": g} where the peer has nothing like it."""
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
-        times = measure(contenders, device=device, **options)
-        torch.set_num_threads(before)
+        try:
+            times = measure(contenders, device=device, **options)
+            memory = {f"{name}_mb": peak_memory(f) for name, f in contenders.items()}
+        finally:
+            torch.set_num_threads(before)
         ours = statistics.median(times["ours"])
         peer = statistics.median(times["peer"]) if "peer" in times else None
         row = {"work": work, "threads": threads, "ours_ms": ours, "peer_ms": peer}
@@ -103,7 +106,7 @@ class Table:
         for name, taken in times.items():
             row |= {f"{name}_min_ms": min(taken), f"{name}_max_ms": max(taken)}
         if device == "cpu":
-            row |= {f"{name}_mb": peak_memory(function) for name, function in contenders.items()}
+            row |= memory
         self.rows.append(row)
         shown = (
             f"{peer:16.2f}ms {ours:10.2f}ms {peer / ours:6.1f}x"

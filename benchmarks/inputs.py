@@ -29,6 +29,13 @@ def agree(ours, theirs, tolerance=2e-4):
     torch.testing.assert_close(ours.contiguous(), theirs.contiguous(), rtol=0, atol=tolerance)
 
 
+def agree_in_gradients(ours, theirs, x, grad, tolerance=1e-3):
+    """Relative to the greatest gradient: sums of many boxes, in another order."""
+    leaf = x.detach().requires_grad_()
+    mine, peer = (torch.autograd.grad(f(leaf), leaf, grad)[0] for f in (ours, theirs))
+    agree(mine, peer, tolerance * peer.abs().max().item())
+
+
 def rois_of(count, height, width):
     """(count, 5), all of the first image."""
     return torch.cat([torch.zeros(count, 1, device=DEVICE), boxes(count, height, width)], 1)

@@ -1,15 +1,16 @@
 """roi_pool, ps_roi_pool and ps_roi_align against torchvision.ops: same inputs, same results, one
 process.
 
-Both sides are checked to agree before they are timed: 512 boxes, 7 x 7 bins, sampling ratio 2, on
-maps of 200 x 304 with 256 channels (roi_pool) or 490 (the position-sensitive ones: 10 outputs of
-49 bins). python benchmarks/roi_pools.py
+Both sides and their gradients are checked to agree before they are timed (but for ps_roi_pool's
+gradient, which torchvision gives to a row and a column more than it pools): 512 boxes, 7 x 7
+bins, sampling ratio 2, on maps of 200 x 304 with 256 channels (roi_pool) or 490 (the
+position-sensitive ones: 10 outputs of 49 bins). python benchmarks/roi_pools.py
 """
 
 import torch
 import torchvision
 from harness import Table
-from inputs import DEVICE, agree, backward, rois_of
+from inputs import DEVICE, agree, agree_in_gradients, backward, rois_of
 
 import tilewright
 
@@ -42,6 +43,10 @@ def bench(table, threads, name):
             DEVICE,
         )
         grad = torch.randn_like(ours(maps))
+        if (
+            name != "ps_roi_pool"
+        ):  # torchvision's gradient reaches a row and a column it never pooled
+            agree_in_gradients(ours, theirs, maps, grad)
         table.add(
             f"{work} forward + backward{layout}",
             threads,

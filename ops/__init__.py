@@ -9,10 +9,11 @@ from tilewright._library import built_cuda, cmake_prefix_path, load
 
 load()
 
-from tilewright import boxes, data, detection, models  # noqa: E402
+from tilewright import boxes, data, models, pooling, suppression  # noqa: E402
 from tilewright._C import version as _version  # noqa: E402
 from tilewright.boxes import *  # noqa: E402, F403
-from tilewright.detection import *  # noqa: E402, F403
+from tilewright.pooling import *  # noqa: E402, F403
+from tilewright.suppression import *  # noqa: E402, F403
 
 __version__ = _version()
 
@@ -23,5 +24,6 @@ __all__ = [
     "data",
     "models",
     *boxes.__all__,
-    *detection.__all__,
+    *pooling.__all__,
+    *suppression.__all__,
 ]

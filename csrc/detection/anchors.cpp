@@ -70,7 +70,9 @@ at::Tensor anchors(at::TensorList features, at::ArrayRef<double> sizes,
                      " must hold the same count for each of the ", levels, " levels, got ",
                      list.size(), " numbers");
     for (const double value : list) {
-      TILEWRIGHT_CHECK(kOp, value > 0, name, " must be positive, got ", value);
+      const float used = static_cast<float>(value);
+      TILEWRIGHT_CHECK(kOp, used > 0 && std::isfinite(used), name,
+                       " must be positive and finite in float32, got ", value);
     }
   };
   check_list("sizes", sizes);

@@ -24,6 +24,7 @@ at::Tensor ratio_or_zero(const at::Tensor& numerator, const at::Tensor& denomina
 
 #include "tilewright/core/check.h"
 #include "tilewright/core/operator_handle.h"
+#include "tilewright/detection/boxes_internal.h"
 #include "tilewright/detection/rotated_math.h"
 
 namespace tilewright {
@@ -31,22 +32,17 @@ namespace {
 
 RotatedBox<at::Tensor> rotated_boxes(const at::Tensor& boxes, int64_t pair_dim) {
   const auto wide = boxes.to(at::kDouble);
-  const auto usable =
-      wide.isfinite().all(-1).logical_and((wide.narrow(-1, 2, 2) > 0).all(-1));  // (..., N)
+  constexpr double kLargest = 1e75;             // products of areas stay finite
+  const auto usable = (wide.abs() <= kLargest)  // false for NaN
+                          .all(-1)
+                          .logical_and((wide.narrow(-1, 2, 2) > 0).all(-1));  // (..., N)
   const auto values =
       wide.masked_fill(usable.logical_not().unsqueeze(-1), 0).unsqueeze(pair_dim - 1).unbind(-1);
   return {values[0], values[1], values[2], values[3], values[4].cos(), values[4].sin()};
 }
 
 at::Tensor overlap_of_pairs(const at::Tensor& boxes1, const at::Tensor& boxes2) {
-  constexpr auto kOp = "box_iou_rotated";
-  for (const auto& [name, boxes] : {std::pair{"boxes1", &boxes1}, std::pair{"boxes2", &boxes2}}) {
-    TILEWRIGHT_CHECK(kOp, boxes->dim() >= 2 && boxes->sym_size(-1) == 5, name,
-                     " must have shape (..., N, 5), got ", shape_of(*boxes));
-    TILEWRIGHT_CHECK(kOp, !boxes->is_complex() && boxes->scalar_type() != at::kBool, name,
-                     " must be floating or integer, got ", boxes->scalar_type());
-  }
-  check_same_device(kOp, "boxes1", boxes1, "boxes2", boxes2);
+  boxes_internal::check_pairs("box_iou_rotated", boxes1, boxes2, 5);
   const auto a = rotated_boxes(boxes1, -1);  // 6 x (..., N, 1)
   const auto b = rotated_boxes(boxes2, -2);  // 6 x (..., 1, M)
   const auto intersection = rotated_intersection(a, b);

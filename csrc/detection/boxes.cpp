@@ -16,6 +16,7 @@ namespace tilewright {
 namespace {
 
 using boxes_internal::check_coordinates;
+using boxes_internal::check_pairs;
 using boxes_internal::computable;
 using boxes_internal::finite_or_empty;
 using boxes_internal::finite_rows;
@@ -44,11 +45,14 @@ Overlap overlap_of_pairs(const at::Tensor& boxes1, const at::Tensor& boxes2, boo
   return overlap;
 }
 
-void check_pair(const char* op, const at::Tensor& boxes1, const at::Tensor& boxes2) {
+}  // namespace
+
+void boxes_internal::check_pairs(const char* op, const at::Tensor& boxes1, const at::Tensor& boxes2,
+                                 int64_t columns) {
   for (const auto& [name, boxes] : {std::pair{"boxes1", &boxes1}, std::pair{"boxes2", &boxes2}}) {
-    TILEWRIGHT_CHECK(op, boxes->dim() >= 2 && boxes->sym_size(-1) == 4, name,
-                     " must have shape (..., N, 4), got ", shape_of(*boxes));
-    check_coordinates(op, name, *boxes);
+    TILEWRIGHT_CHECK(op, boxes->dim() >= 2 && boxes->sym_size(-1) == columns, name,
+                     " must have shape (..., N, ", columns, "), got ", shape_of(*boxes));
+    boxes_internal::check_numbers(op, name, *boxes);
   }
   check_same_device(op, "boxes1", boxes1, "boxes2", boxes2);
   const auto first = boxes1.sym_sizes().slice(0, boxes1.dim() - 2);
@@ -62,6 +66,8 @@ void check_pair(const char* op, const at::Tensor& boxes1, const at::Tensor& boxe
   }
 }
 
+namespace {
+
 at::Tensor area(const at::Tensor& boxes) {
   check_coordinates("box_area", "boxes", boxes);
   const auto side = computable(boxes).unbind(-1);
@@ -69,7 +75,7 @@ at::Tensor area(const at::Tensor& boxes) {
 }
 
 at::Tensor iou(const at::Tensor& boxes1, const at::Tensor& boxes2) {
-  check_pair("box_iou", boxes1, boxes2);
+  check_pairs("box_iou", boxes1, boxes2, 4);
   const auto overlap = overlap_of_pairs(boxes1, boxes2, /*with_hull=*/false);
   // Masked on both sides of the division, so that neither value nor gradient sees 0 / 0.
   const auto empty = (overlap.union_area > 0).logical_not();
@@ -77,7 +83,7 @@ at::Tensor iou(const at::Tensor& boxes1, const at::Tensor& boxes2) {
 }
 
 at::Tensor generalized_iou(const at::Tensor& boxes1, const at::Tensor& boxes2) {
-  check_pair("generalized_box_iou", boxes1, boxes2);
+  check_pairs("generalized_box_iou", boxes1, boxes2, 4);
   const auto overlap = overlap_of_pairs(boxes1, boxes2, /*with_hull=*/true);
   const auto finite =
       finite_rows(boxes1).unsqueeze(-1).logical_and(finite_rows(boxes2).unsqueeze(-2));
@@ -133,8 +139,10 @@ at::Tensor to_rois(at::TensorList boxes) {
     TILEWRIGHT_CHECK(kOp, boxes[i].scalar_type() == boxes[0].scalar_type(), name,
                      " must have the dtype of boxes[0] (", boxes[0].scalar_type(), "), got ",
                      boxes[i].scalar_type());
-    const auto image = at::full_like(boxes[i].slice(1, 0, 1), static_cast<int64_t>(i));  // (n, 1)
-    rows.push_back(at::cat({image, boxes[i]}, 1));
+    // 16 bits do not hold every index: bfloat16 goes from 256 to 258.
+    const auto wide = boxes_internal::at_least_float(boxes[i]);
+    const auto image = at::full_like(wide.slice(1, 0, 1), static_cast<int64_t>(i));  // (n, 1)
+    rows.push_back(at::cat({image, wide}, 1));
   }
   return at::cat(rows);  // (K, 5)
 }

@@ -20,8 +20,9 @@ TILEWRIGHT_API at::Tensor box_area(const at::Tensor& boxes);  // (...)
 // Intersection over union of every pair (Jaccard index).
 //   boxes1: (..., N, 4), boxes2: (..., M, 4), leading dimensions broadcast.
 //   Returns (..., N, M), float32 or float64.
-// A pair whose union has no positive area is 0, and a box with a NaN or infinite coordinate counts
-// as empty: its row is 0 and no gradient reaches it.
+// A pair whose union has no positive area is 0, and a box with a NaN or infinite coordinate, or one
+// beyond 4e18 (float64: 3e153), whose areas could overflow, counts as empty: its row is 0 and no
+// gradient reaches it.
 TILEWRIGHT_API at::Tensor box_iou(const at::Tensor& boxes1, const at::Tensor& boxes2);
 
 // Generalized IoU of every pair: IoU - (hull - union) / hull, in (-1, 1]
@@ -40,7 +41,8 @@ TILEWRIGHT_API at::Tensor resize_boxes(const at::Tensor& boxes, at::IntArrayRef 
                                        at::IntArrayRef new_size);
 
 // RoI rows of a batch: boxes[i] is (n_i, 4); returns (sum n_i, 5) with the image's index in front,
-// which is what the RoI pooling operators take.
+// which is what the RoI pooling operators take; float32 for 16-bit boxes, which hold no index above
+// 256 or 2048.
 TILEWRIGHT_API at::Tensor boxes_to_rois(at::TensorList boxes);
 
 }  // namespace tilewright

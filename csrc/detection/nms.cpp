@@ -1,5 +1,5 @@
 // The front of NMS: schemas and autocast. Results have as many rows as the data decide, so the
-// shape function needs unbacked sizes and lives in Python (ops/detection.py); nothing here is
+// shape function needs unbacked sizes and lives in Python (ops/suppression.py); nothing here is
 // differentiable.
 #include "tilewright/detection/nms.h"
 
@@ -53,7 +53,7 @@ at::Tensor batched_nms(const at::Tensor& boxes, const at::Tensor& scores, const 
 }
 
 TORCH_LIBRARY_FRAGMENT(tilewright, m) {
-  m.set_python_module("tilewright.detection");
+  m.set_python_module("tilewright.suppression");
   const std::vector<at::Tag> tags = {at::Tag::pt2_compliant_tag, at::Tag::dynamic_output_shape,
                                      at::Tag::data_dependent_output};
   m.def("nms(Tensor boxes, Tensor scores, float iou_threshold, int max_output=-1) -> Tensor", tags);

@@ -1,5 +1,5 @@
 // The front of NMS for rotated boxes: schemas, autograd, autocast. As for upright boxes, the shape
-// function lives in Python (ops/detection.py), and nothing is differentiable.
+// function lives in Python (ops/suppression.py), and nothing is differentiable.
 #include "tilewright/detection/nms_rotated.h"
 
 #include <torch/library.h>
@@ -49,7 +49,7 @@ at::Tensor batched_nms_rotated(const at::Tensor& boxes, const at::Tensor& scores
 }
 
 TORCH_LIBRARY_FRAGMENT(tilewright, m) {
-  m.set_python_module("tilewright.detection");
+  m.set_python_module("tilewright.suppression");
   const std::vector<at::Tag> tags = {at::Tag::pt2_compliant_tag, at::Tag::dynamic_output_shape,
                                      at::Tag::data_dependent_output};
   m.def(

@@ -4,7 +4,6 @@
 
 #include <ATen/Parallel.h>
 
-#include "tilewright/core/cpu/huge_pages.h"
 #include "tilewright/detection/ps_roi_register.h"
 #include "tilewright/detection/roi_checks.h"
 
@@ -64,7 +63,6 @@ at::Tensor pool_backward(const PsRoiArgs& args, const at::Tensor& given_grad,
   const at::Tensor grad = given_grad.contiguous(layout);
   at::Tensor map = empty_grad_input(grad, batch, channels, height, width);
   if (map.numel() == 0) return map;
-  prefer_huge_pages(map.data_ptr(), int64_t(map.nbytes()));
   const auto params = make_params(args, map, rois, grad, layout);
   for_pieces(params, map.numel() + grad.numel(),
              [&](int64_t begin, int64_t end) { ps_roi_backward(params, begin, end); });

@@ -6,7 +6,6 @@
 #include <ATen/core/Tensor.h>
 
 #include "tilewright/core/check.h"
-#include "tilewright/core/cpu/huge_pages.h"
 #include "tilewright/detection/roi_align_register.h"
 
 namespace tilewright {
@@ -45,7 +44,6 @@ at::Tensor pool(const RoiAlignArgs& args, at::TensorList features, const at::Ten
   }
   at::Tensor pooled = roi_align_output(args, features, given_rois);
   params.pooled = pooled.data_ptr();
-  prefer_huge_pages(params.pooled, int64_t(pooled.nbytes()));
   const int64_t pieces =
       args.rotated ? roi_align_rotated_forward_pieces(params) : roi_align_forward_pieces(params);
   const int64_t piece_elements = pooled.numel() / std::max<int64_t>(pieces, 1) + 1;
@@ -71,7 +69,6 @@ std::vector<at::Tensor> pool_backward(const RoiAlignArgs& args, const at::Tensor
   params.pooled = const_cast<void*>(grad.const_data_ptr());
   for (size_t i = 0; i < maps.size(); ++i) {
     params.levels[i] = {maps[i].data_ptr(), maps[i].size(2), maps[i].size(3), args.scales[i]};
-    prefer_huge_pages(params.levels[i].data, int64_t(maps[i].nbytes()));
   }
   const int64_t pieces =
       args.rotated ? roi_align_rotated_backward_pieces(params) : roi_align_backward_pieces(params);

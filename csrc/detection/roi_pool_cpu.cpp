@@ -4,7 +4,6 @@
 #include <ATen/Parallel.h>
 #include <torch/library.h>
 
-#include "tilewright/core/cpu/huge_pages.h"
 #include "tilewright/core/math.h"
 #include "tilewright/detection/roi_checks.h"
 #include "tilewright/detection/roi_pool_shapes.h"
@@ -52,8 +51,6 @@ std::tuple<at::Tensor, at::Tensor> roi_pool_cpu(const at::Tensor& input,
   const auto outputs = roi_pool_outputs(args, input, given_rois);
   const auto& [pooled, argmax] = outputs;
   if (pooled.numel() == 0) return outputs;
-  prefer_huge_pages(pooled.data_ptr(), int64_t(pooled.nbytes()));
-  prefer_huge_pages(argmax.data_ptr(), int64_t(argmax.nbytes()));
   const auto params =
       make_params(args, map, rois, pooled, argmax, layout == at::MemoryFormat::ChannelsLast);
   const int64_t pieces = roi_pool_forward_pieces(params);
@@ -75,7 +72,6 @@ at::Tensor roi_pool_backward_cpu(const at::Tensor& given_grad, const at::Tensor&
   const at::Tensor grad = given_grad.contiguous(layout), argmax = given_argmax.contiguous(layout);
   at::Tensor map = empty_grad_input(grad, batch, channels, height, width);
   if (map.numel() == 0) return map;
-  prefer_huge_pages(map.data_ptr(), int64_t(map.nbytes()));
   const auto params =
       make_params(args, map, rois, grad, argmax, layout == at::MemoryFormat::ChannelsLast);
   const int64_t pieces = roi_pool_backward_pieces(params);

@@ -1,5 +1,5 @@
 // Soft-NMS's front: schemas, autograd, autocast, the shapes of the backward pass. The forward's
-// shape depends on the data, so its shape function lives in Python (ops/detection.py).
+// shape depends on the data, so its shape function lives in Python (ops/suppression.py).
 #include "tilewright/detection/soft_nms.h"
 
 #include <ATen/ops/empty.h>
@@ -118,7 +118,7 @@ Pair soft_nms(const at::Tensor& boxes, const at::Tensor& scores, double iou_thre
 }
 
 TORCH_LIBRARY_FRAGMENT(tilewright, m) {
-  m.set_python_module("tilewright.detection");
+  m.set_python_module("tilewright.suppression");
   m.def(
       "soft_nms(Tensor boxes, Tensor scores, float iou_threshold=0.3, float sigma=0.5, "
       "float min_score=0.001, str method=\"gaussian\") -> (Tensor keep, Tensor scores)",

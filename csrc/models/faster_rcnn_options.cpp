@@ -20,8 +20,9 @@ void check_share(const char* name, double value) {
 
 void check_positive(const char* name, at::ArrayRef<double> values) {
   for (const double value : values) {
-    TILEWRIGHT_CHECK(kName, std::isfinite(value) && value > 0, name,
-                     " must hold positive numbers, got ", values);
+    const float used = static_cast<float>(value);
+    TILEWRIGHT_CHECK(kName, std::isfinite(used) && used > 0, name,
+                     " must hold positive numbers (of float32), got ", values);
   }
 }
 

@@ -70,7 +70,9 @@ at::Tensor gather(at::TensorList features, const at::Tensor& cells) {
   check_inputs(features, cells);
   int64_t cells_per_image = 0;
   for (const auto& map : features) cells_per_image += map.size(2) * map.size(3);
-  const auto image = cells.floor_divide(std::max<int64_t>(cells_per_image, 1));
+  // Only a cell out of range, which cannot be told on CUDA, needs to be moved to an image.
+  const auto image = cells.floor_divide(std::max<int64_t>(cells_per_image, 1))
+                         .clamp(0, std::max<int64_t>(features[0].size(0) - 1, 0));
   const auto cell = cells.remainder(std::max<int64_t>(cells_per_image, 1));
   // Every level is asked for every cell, at some place of it where the cell is of another level:
   // few cells are cheap, and no size depends on data.

@@ -13,7 +13,8 @@ namespace tilewright {
 //   order of flatten_predictions. Returns (N, 9 * C), channels fastest:
 //   linear(patches, weight.permute({0, 2, 3, 1}).flatten(1)) is the convolution with weight
 //   (O, C, 3, 3) there.
-// Differentiable in the maps. A cell out of range is an error on the CPU; on CUDA it must not come.
+// Differentiable in the maps. A cell out of range is an error on the CPU; on CUDA it gives the
+// patch of some other cell.
 TILEWRIGHT_API at::Tensor gather_patches(at::TensorList features, const at::Tensor& cells);
 
 }  // namespace tilewright

@@ -121,9 +121,9 @@ NamedLosses RegionProposalNetworkImpl::losses(const std::vector<torch::Tensor>& 
   std::vector<torch::Tensor> labels, matched, positives, negatives;
   for (const auto& boxes : gt_boxes) {
     const auto object = torch::ones({boxes.size(0)}, boxes.options().dtype(torch::kLong));
-    const auto [label, match] =
-        assign_targets(boxes, object, anchors, options_.rpn_fg_iou_thresh(),
-                       options_.rpn_bg_iou_thresh(), /*allow_low_quality=*/true);
+    const auto [label, match] = assign_targets(
+        boxes.to(anchors.scalar_type()), object, anchors, options_.rpn_fg_iou_thresh(),
+        options_.rpn_bg_iou_thresh(), /*allow_low_quality=*/true);
     const auto [positive, negative] =
         sample_balanced(label, sampling_noise(label), options_.rpn_batch_size_per_image(),
                         options_.rpn_positive_fraction());

@@ -188,8 +188,7 @@ void bind_module_interface(py::class_<FasterRCNNImpl, std::shared_ptr<FasterRCNN
           },
           py::arg("path"),
           "Loads what save, torch.jit.save or torch.save(state_dict) wrote; an error names the "
-          "file "
-          "and the keys, and nothing was written then.")
+          "file and the keys, and nothing was written then.")
       .def(
           "train",
           [](std::shared_ptr<Model> m, bool mode) {
@@ -227,8 +226,7 @@ void bind_module_interface(py::class_<FasterRCNNImpl, std::shared_ptr<FasterRCNN
             return m;
           },
           "For inference, in evaluation mode: writes batch norms into the convolutions before "
-          "them. "
-          "The model cannot train afterwards.");
+          "them. The model cannot train afterwards.");
 }
 
 }  // namespace

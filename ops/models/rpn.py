@@ -133,7 +133,12 @@ class RegionProposalNetwork(nn.Module):
         for boxes in gt_boxes:
             is_object = torch.ones(boxes.size(0), dtype=torch.int64, device=boxes.device)
             label, match = torch.ops.tilewright.assign_targets(
-                boxes, is_object, anchors, self.fg_iou_thresh, self.bg_iou_thresh, True
+                boxes.to(anchors.dtype),
+                is_object,
+                anchors,
+                self.fg_iou_thresh,
+                self.bg_iou_thresh,
+                True,
             )
             positive, negative = torch.ops.tilewright.sample_balanced(
                 label,
