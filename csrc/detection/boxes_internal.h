@@ -35,7 +35,8 @@ inline at::Tensor finite_rows(const at::Tensor& boxes) {
   return (at_least_float(boxes).abs() <= std::sqrt(largest) / 4).all(-1);
 }
 
-// Rows that are not finite_rows become empty boxes at the origin, which overlap nothing and get no gradient.
+// Rows that are not finite_rows become empty boxes at the origin, which overlap nothing and get no
+// gradient.
 inline at::Tensor finite_or_empty(const at::Tensor& boxes) {
   if (!boxes.is_floating_point()) return boxes;
   return boxes.masked_fill(finite_rows(boxes).logical_not().unsqueeze(-1), 0);
