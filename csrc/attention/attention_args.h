@@ -1,0 +1,92 @@
+// The options that every operator of the room takes, the checks of its arguments, and the tensors
+// it returns: what does not depend on the device.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <array>
+#include <optional>
+#include <tuple>
+
+#include "tilewright/attention/attention_math.h"
+
+namespace tilewright {
+
+struct AttentionArgs {
+  const char* op;
+  bool causal = false, top_left = false;
+  int64_t window_left = -1, window_right = -1;
+  std::optional<double> scale;
+  double softcap = 0, dropout_p = 0;
+
+  AttentionWindow window() const { return {causal, top_left, window_left, window_right}; }
+};
+
+// Tensors beside query, key and value; undefined where not given.
+struct AttentionExtras {
+  at::Tensor bias, alibi_slopes, sinks, rng_state;
+};
+
+using TensorPair = std::tuple<at::Tensor, at::Tensor>;
+// Of query, key, value, bias, alibi_slopes, sinks; (0,) where not asked for.
+using AttentionGrads =
+    std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
+// Which gradients of bias, alibi_slopes and sinks are asked for.
+using ExtraNeeds = std::array<bool, 3>;
+
+inline double scale_of(const AttentionArgs& args, int64_t head_dim) {
+  return args.scale ? *args.scale : 1 / std::sqrt(double(head_dim));
+}
+
+// float64 for float64, else float32: of lse, and of all sums.
+at::ScalarType accumulate_dtype(at::ScalarType dtype);
+
+void check_attention(const AttentionArgs& args, const at::Tensor& query, const at::Tensor& key,
+                     const at::Tensor& value, const AttentionExtras& extras);
+void check_attention_backward(const AttentionArgs& args, const at::Tensor& grad_out,
+                              const at::Tensor& grad_lse, const at::Tensor& query,
+                              const at::Tensor& key, const at::Tensor& value, const at::Tensor& out,
+                              const at::Tensor& lse, const AttentionExtras& extras);
+void check_attention_varlen(const AttentionArgs& args, const at::Tensor& query,
+                            const at::Tensor& key, const at::Tensor& value,
+                            const at::Tensor& cu_seqlens_q, const at::Tensor& cu_seqlens_k,
+                            int64_t max_seqlen_q, int64_t max_seqlen_k,
+                            const AttentionExtras& extras);
+void check_attention_varlen_backward(const AttentionArgs& args, const at::Tensor& grad_out,
+                                     const at::Tensor& grad_lse, const at::Tensor& query,
+                                     const at::Tensor& key, const at::Tensor& value,
+                                     const at::Tensor& out, const at::Tensor& lse);
+void check_attention_paged(const AttentionArgs& args, const at::Tensor& query,
+                           const at::Tensor& key_cache, const at::Tensor& value_cache,
+                           const at::Tensor& block_table, const at::Tensor& cache_seqlens,
+                           const AttentionExtras& extras);
+void check_append(const at::Tensor& key_cache, const at::Tensor& value_cache, const at::Tensor& key,
+                  const at::Tensor& value, const at::Tensor& block_table,
+                  const at::Tensor& cache_seqlens);
+
+// out and lse, not initialised. `packed`: (T, H, D) and (H, T).
+TensorPair attention_outputs(const at::Tensor& query, const at::Tensor& value, bool packed);
+// A tensor of `like`'s sizes whose memory has `like`'s order of dimensions, without gaps.
+at::Tensor empty_laid_out(const at::Tensor& like);
+// Gradients of query, key and value as above; of bias (its own shape and dtype), alibi_slopes and
+// sinks in the accumulation type, where asked for. Not initialised.
+AttentionGrads attention_grads(const at::Tensor& query, const at::Tensor& key,
+                               const at::Tensor& value, const AttentionExtras& extras,
+                               const ExtraNeeds& needs);
+
+// rng_state, or a fresh one on query's device where dropout needs it; undefined without dropout.
+at::Tensor attention_rng_state(const at::Tensor& query, double dropout_p,
+                               const std::optional<at::Tensor>& rng_state);
+
+// The tensor itself where its last stride is 1 (or its last size), else a copy.
+at::Tensor with_unit_stride(const at::Tensor& tensor);
+
+// Bias as the kernels take it: (B, H, Sq, Sk) with stride 0 where it broadcasts, the last stride 0
+// or 1.
+at::Tensor expand_bias(const at::Tensor& bias, int64_t batch, int64_t heads, int64_t q_len,
+                       int64_t k_len);
+
+inline at::Tensor or_undefined(const std::optional<at::Tensor>& tensor) {
+  return tensor.value_or(at::Tensor());
+}
+
+}  // namespace tilewright

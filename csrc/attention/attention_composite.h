@@ -1,0 +1,21 @@
+// Attention composed of ATen operators, with the matrix of scores: the second derivatives of
+// flash_attention are autograd's of this.
+#pragma once
+#include "tilewright/attention/attention_args.h"
+
+namespace tilewright {
+
+// out and lse by the definition in flash_attention.h; differentiable any number of times. Checks
+// nothing.
+TensorPair attention_composite(const AttentionArgs& args, const at::Tensor& query,
+                               const at::Tensor& key, const at::Tensor& value,
+                               const AttentionExtras& extras);
+
+// The gradients, as functions of all inputs that autograd can differentiate. grad_out or grad_lse
+// may be undefined.
+AttentionGrads attention_composite_backward(const AttentionArgs& args, const at::Tensor& grad_out,
+                                            const at::Tensor& grad_lse, const at::Tensor& query,
+                                            const at::Tensor& key, const at::Tensor& value,
+                                            const AttentionExtras& extras, const ExtraNeeds& needs);
+
+}  // namespace tilewright
