@@ -58,6 +58,10 @@ struct AttentionCpuParams {
   AttentionDropout dropout;
   double dropout_scale;  // 1 / (1 - p)
 
+  // Decoding: (tasks, kAttentionDecodeRows, value_dim + 2) in the accumulation type: sums of values,
+  // maximum, sum.
+  void* partials;
+
   // Backward.
   RowStrides grad_out, grad_query, grad_key, grad_value;
   int64_t most_key_blocks;  // of a task
@@ -89,6 +93,12 @@ TILEWRIGHT_CPU_KERNEL(attention_forward,
 TILEWRIGHT_CPU_KERNEL(attention_backward,
                       void(const AttentionCpuParams&, NextTask next, void* state))
 
-// A few rows of queries against many keys: tasks are runs of keys, each of which writes a partial
-// result of all queries of its group.
+// A few query rows against many keys: a task is a run of keys [first, last) of one head of keys, and
+// writes a partial result for all its queries; then each item is merged from its tasks' results.
+inline constexpr int64_t kAttentionDecodeRows = 16;
+TILEWRIGHT_CPU_KERNEL(attention_decode,
+                      void(const AttentionCpuParams&, NextTask next, void* state))
+TILEWRIGHT_CPU_KERNEL(attention_decode_merge,
+                      void(const AttentionCpuParams&, NextTask next, void* state))
+
 }  // namespace tilewright

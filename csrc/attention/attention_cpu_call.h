@@ -41,11 +41,13 @@ class AttentionCpuCall {
   static RowStrides strides_of(const at::Tensor& tensor, int64_t row_dim, int64_t head_dim);
   void set_sizes(int64_t batch, int64_t heads, int64_t kv_heads, const at::Tensor& value);
   void add_forward_tasks();
+  void add_decode_tasks();
   void add_backward_tasks(bool bias_is_matrix);
   int64_t products() const;
   at::Tensor sum_in_order(const at::Tensor& parts, at::IntArrayRef sizes);
   void add_query_parts(const at::Tensor& parts);
-  void run(bool backward);
+  template <class Kernel>
+  void run(int64_t count, Kernel kernel);
 
   at::Tensor keep(const at::Tensor& tensor) {
     kept_.push_back(tensor);

@@ -12,7 +12,7 @@ namespace {
 
 // Enough tasks for many threads, as long as each has this much to do.
 constexpr int64_t kWantedTasks = 32;
-constexpr int64_t kLeastTaskBlocks = 4;
+constexpr int64_t kLeastTaskBlocks = 4, kLeastDecodeBlocks = 4;
 // Products of a query with a key below which a second thread costs more than it brings.
 constexpr int64_t kLeastParallel = 16384;
 // Splits of the keys of one sequence and head, each of which holds gradients of all queries.
@@ -36,18 +36,17 @@ int64_t AttentionCpuCall::products() const {
   return sum;
 }
 
-void AttentionCpuCall::run(bool backward) {
+template <class Kernel>
+void AttentionCpuCall::run(int64_t count, Kernel kernel) {
   params_.sequences = sequences_.data();
   params_.tasks = tasks_.data();
   params_.items = items_.data();
   params_.first_rows = first_rows_.data();
   Queue queue;
-  queue.count = int64_t(items_.size()) - 1;
+  queue.count = count;
   const int64_t threads = products() < kLeastParallel ? 1 : at::get_num_threads();
-  at::parallel_for(0, std::min(threads, queue.count), 1, [&](int64_t, int64_t) {
-    backward ? attention_backward(params_, &Queue::next, &queue)
-             : attention_forward(params_, &Queue::next, &queue);
-  });
+  at::parallel_for(0, std::min(threads, count), 1,
+                   [&](int64_t, int64_t) { kernel(params_, &Queue::next, &queue); });
 }
 
 void AttentionCpuCall::add_forward_tasks() {
@@ -75,10 +74,43 @@ void AttentionCpuCall::add_forward_tasks() {
   items_.push_back(int64_t(tasks_.size()));
 }
 
+void AttentionCpuCall::add_decode_tasks() {
+  int64_t keys = 0;
+  for (const auto& s : sequences_) keys += params_.kv_heads * s.k_len;
+  const int64_t blocks = keys / kAttentionKeyBlock / kWantedTasks;
+  const int64_t run = std::max(blocks, kLeastDecodeBlocks) * kAttentionKeyBlock;
+  for (const auto& s : sequences_) {
+    if (s.q_len == 0) continue;
+    for (int64_t head = 0; head < params_.kv_heads; ++head) {
+      items_.push_back(int64_t(tasks_.size()));
+      int64_t first = 0;
+      do {
+        const int64_t last = std::min(first + run, s.k_len);
+        tasks_.push_back({int32_t(&s - sequences_.data()), int32_t(head), int32_t(first),
+                          int32_t(last), 1});
+        first = last;
+      } while (first < s.k_len);
+    }
+  }
+  items_.push_back(int64_t(tasks_.size()));
+}
+
 void AttentionCpuCall::run_forward() {
   if (sequences_.empty() || params_.heads == 0) return;
+  int64_t most_rows = 0;
+  for (const auto& s : sequences_) most_rows = std::max(most_rows, s.q_len);
+  if (most_rows * (params_.heads / params_.kv_heads) <= kAttentionDecodeRows) {
+    add_decode_tasks();
+    const at::Tensor partials =
+        at::empty({int64_t(tasks_.size()), kAttentionDecodeRows, params_.value_dim + 2},
+                  accumulate_options_);
+    params_.partials = partials.mutable_data_ptr();
+    run(int64_t(tasks_.size()), [](auto&&... a) { attention_decode(a...); });
+    run(int64_t(items_.size()) - 1, [](auto&&... a) { attention_decode_merge(a...); });
+    return;
+  }
   add_forward_tasks();
-  run(/*backward=*/false);
+  run(int64_t(items_.size()) - 1, [](auto&&... a) { attention_forward(a...); });
 }
 
 void AttentionCpuCall::add_backward_tasks(bool bias_is_matrix) {
@@ -158,7 +190,7 @@ std::array<at::Tensor, 3> AttentionCpuCall::run_backward(const ExtraNeeds& needs
     params_.query_parts = parts.mutable_data_ptr();
     params_.query_parts_total = parts.stride(0);
   }
-  run(/*backward=*/true);
+  run(int64_t(items_.size()) - 1, [](auto&&... a) { attention_backward(a...); });
   if (splits > 1) add_query_parts(parts);
   if (needs[0]) {
     found[0] = matrix ? grad_bias.view(extras_.bias.sizes())
