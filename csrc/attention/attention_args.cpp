@@ -185,8 +185,13 @@ void check_pages(const char* op, const at::Tensor& first, const c10::SymInt& bat
 
 void check_writable(const char* op, const char* name, const at::Tensor& tensor) {
   for (int64_t dim = 0; dim < tensor.dim(); ++dim) {
-    TILEWRIGHT_CHECK(op, tensor.sym_size(dim) <= 1 || tensor.sym_stride(dim) != 0, name,
-                     " is written to and must not be expanded, got stride 0 at dimension ", dim);
+    const bool last = dim + 1 == tensor.dim();
+    TILEWRIGHT_CHECK(op,
+                     tensor.sym_size(dim) <= 1 ||
+                         (last ? tensor.sym_stride(dim) == 1 : tensor.sym_stride(dim) != 0),
+                     name,
+                     " is written to: it must not be expanded, and its last stride must be 1,",
+                     " got stride ", tensor.sym_stride(dim), " at dimension ", dim);
   }
 }
 
