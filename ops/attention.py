@@ -2,7 +2,8 @@
 
 The functions can be used inside ``torch.jit.script``, ``torch.compile`` and ``torch.export``. The
 operators themselves, ``torch.ops.tilewright.flash_attention`` and its like, always return the
-output and the log-sum-exp; a scripted function that needs both calls those.
+output and the log-sum-exp; a scripted function that needs both calls those. Options are best given
+by keyword: TorchScript, which takes no keyword-only arguments, is why they need not be.
 """
 
 from typing import Optional, Tuple  # noqa: UP035  (TorchScript reads these)
@@ -26,7 +27,6 @@ def flash_attention(
     bias: Optional[Tensor] = None,  # noqa: UP045
     alibi_slopes: Optional[Tensor] = None,  # noqa: UP045
     sinks: Optional[Tensor] = None,  # noqa: UP045
-    *,
     causal: bool = False,
     top_left: bool = False,
     window_left: int = -1,
@@ -107,7 +107,6 @@ def flash_attention_varlen(
     cu_seqlens_k: Tensor,
     max_seqlen_q: int,
     max_seqlen_k: int,
-    *,
     causal: bool = False,
     top_left: bool = False,
     window_left: int = -1,
@@ -172,7 +171,6 @@ def flash_attention_paged(
     value_cache: Tensor,
     block_table: Tensor,
     cache_seqlens: Tensor,
-    *,
     causal: bool = True,
     window_left: int = -1,
     scale: Optional[float] = None,  # noqa: UP045
@@ -230,7 +228,8 @@ def append_kv_(
     """Writes new keys and values into the pages of their sequences, behind what these hold.
 
     Args:
-        key_cache, value_cache, block_table: as for :func:`flash_attention_paged`; written to.
+        key_cache, value_cache, block_table: as for :func:`flash_attention_paged`; the caches are
+            written to, so they must not be expanded, and their last stride must be 1.
         key: (B, Hk, S, D), of the caches' dtype.
         value: (B, Hk, S, Dv).
         cache_seqlens: (B,) int32, the keys that each sequence has before; left as it is.

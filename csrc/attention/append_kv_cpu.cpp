@@ -1,12 +1,10 @@
 // append_kv_ on the CPU: rows copied into pages, after the table was checked as a whole.
-#include <ATen/MemoryOverlap.h>
 #include <ATen/Parallel.h>
 #include <torch/library.h>
 
 #include <cstring>
 
 #include "tilewright/attention/attention_args.h"
-#include "tilewright/core/check.h"
 #include "tilewright/core/math.h"
 
 namespace tilewright {
@@ -14,11 +12,6 @@ namespace {
 
 // Bytes that one thread should copy at least.
 constexpr int64_t kGrainBytes = 1 << 16;
-
-void check_writable(const char* name, const at::Tensor& cache) {
-  TILEWRIGHT_CHECK("append_kv_", at::has_internal_overlap(cache) != at::MemOverlap::Yes, name,
-                   " must not be expanded: its elements share memory");
-}
 
 // One of the caches and the rows that go to it: (B, Hk, S, D) to (pages, page, Hk, D).
 struct RowCopy {
@@ -30,8 +23,8 @@ struct RowCopy {
 
   // Rows of one head, sequence after sequence.
   void head(int64_t head, const int32_t* table, int64_t max_pages, const int32_t* lengths) const {
-    const int64_t page_size = cache.size(1), row_elements = cache.size(3);
-    const int64_t element = cache.element_size(), step = cache.stride(3);
+    const int64_t page_size = cache.size(1);
+    const int64_t element = cache.element_size(), row_bytes = cache.size(3) * element;
     auto* to = static_cast<char*>(cache.data_ptr()) + head * cache.stride(2) * element;
     const auto* from =
         static_cast<const char*>(rows.const_data_ptr()) + head * rows.stride(1) * element;
@@ -40,13 +33,7 @@ struct RowCopy {
         const int64_t key = lengths[b] + s, page = table[b * max_pages + key / page_size];
         char* target = to + (page * cache.stride(0) + key % page_size * cache.stride(1)) * element;
         const char* source = from + (b * rows.stride(0) + s * rows.stride(2)) * element;
-        if (step == 1 || row_elements == 1) {
-          std::memcpy(target, source, row_elements * element);
-        } else {
-          for (int64_t d = 0; d < row_elements; ++d) {
-            std::memcpy(target + d * step * element, source + d * element, element);
-          }
-        }
+        std::memcpy(target, source, row_bytes);
       }
     }
   }
@@ -56,8 +43,6 @@ void append_kv_cpu(const at::Tensor& key_cache, const at::Tensor& value_cache,
                    const at::Tensor& key, const at::Tensor& value, const at::Tensor& block_table,
                    const at::Tensor& cache_seqlens) {
   check_append(key_cache, value_cache, key, value, block_table, cache_seqlens);
-  check_writable("key_cache", key_cache);
-  check_writable("value_cache", value_cache);
   const int64_t appended = key.size(2), heads = key.size(1);
   if (key.size(0) == 0 || appended == 0 || heads == 0) return;
   check_block_table_data("append_kv_", block_table, cache_seqlens, key_cache.size(0),

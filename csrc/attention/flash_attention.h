@@ -68,7 +68,8 @@ TILEWRIGHT_API std::tuple<at::Tensor, at::Tensor> flash_attention_paged(
     const std::optional<at::Tensor>& alibi_slopes = std::nullopt);
 
 // Writes key (B, Hk, S, D) and value (B, Hk, S, Dv) behind the cache_seqlens[b] keys that sequence b
-// has; cache_seqlens stays as it is. Everything is checked before anything is written.
+// has; cache_seqlens stays as it is. The caches' last stride is 1. Everything is checked before
+// anything is written.
 TILEWRIGHT_API void append_kv_(const at::Tensor& key_cache, const at::Tensor& value_cache,
                                const at::Tensor& key, const at::Tensor& value,
                                const at::Tensor& block_table, const at::Tensor& cache_seqlens);
