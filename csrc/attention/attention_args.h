@@ -63,6 +63,16 @@ void check_append(const at::Tensor& key_cache, const at::Tensor& value_cache, co
                   const at::Tensor& value, const at::Tensor& block_table,
                   const at::Tensor& cache_seqlens);
 
+// What only data can tell, on the CPU. Offsets that do not start at 0, decrease, overrun `total`, or
+// leave a sequence longer than max_seqlen.
+void check_cu_seqlens_data(const char* op, const char* name, const at::Tensor& cu_seqlens,
+                           int64_t total, int64_t max_seqlen);
+// Lengths for which block_table has no room, and pages that are none. Of the keys that each
+// sequence has, or where `appended` > 0 of as many behind them.
+void check_block_table_data(const char* op, const at::Tensor& block_table,
+                            const at::Tensor& cache_seqlens, int64_t pages, int64_t page_size,
+                            int64_t appended);
+
 // out and lse, not initialised. `packed`: (T, H, D) and (H, T).
 TensorPair attention_outputs(const at::Tensor& query, const at::Tensor& value, bool packed);
 // A tensor of `like`'s sizes whose memory has `like`'s order of dimensions, without gaps.

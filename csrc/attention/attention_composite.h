@@ -6,10 +6,10 @@
 namespace tilewright {
 
 // out and lse by the definition in flash_attention.h; differentiable any number of times. Checks
-// nothing.
+// nothing. `first_batch`: the place of query's first element in the batch, for dropout.
 TensorPair attention_composite(const AttentionArgs& args, const at::Tensor& query,
                                const at::Tensor& key, const at::Tensor& value,
-                               const AttentionExtras& extras);
+                               const AttentionExtras& extras, int64_t first_batch = 0);
 
 // The gradients, as functions of all inputs that autograd can differentiate. grad_out or grad_lse
 // may be undefined.

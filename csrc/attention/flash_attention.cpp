@@ -49,18 +49,17 @@ class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
   static constexpr bool is_traceable = true;
 
   static variable_list forward(AutogradContext* ctx, const at::Tensor& query, const at::Tensor& key,
-                               const at::Tensor& value, const at::Tensor& bias,
-                               const at::Tensor& slopes, const at::Tensor& sinks,
-                               const at::Tensor& rng_state, const AttentionArgs& args) {
+                               const at::Tensor& value, const OptionalTensor& bias,
+                               const OptionalTensor& slopes, const OptionalTensor& sinks,
+                               const OptionalTensor& rng_state, const AttentionArgs& args) {
     at::AutoDispatchBelowADInplaceOrView guard;
-    const auto [out, lse] =
-        flash_attention(query, key, value, optional_of(bias), optional_of(slopes),
-                        optional_of(sinks), args.causal, args.top_left, args.window_left,
-                        args.window_right, args.scale, args.softcap, args.dropout_p,
-                        optional_of(rng_state));
+    const auto [out, lse] = flash_attention(query, key, value, bias, slopes, sinks, args.causal,
+                                            args.top_left, args.window_left, args.window_right,
+                                            args.scale, args.softcap, args.dropout_p, rng_state);
     save_args(ctx, args);
     ctx->set_materialize_grads(false);
-    ctx->save_for_backward({query, key, value, bias, slopes, sinks, rng_state, out, lse});
+    ctx->save_for_backward({query, key, value, or_undefined(bias), or_undefined(slopes),
+                            or_undefined(sinks), or_undefined(rng_state), out, lse});
     return {out, lse};
   }
 
@@ -70,23 +69,25 @@ class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
     const at::Tensor &query = saved[0], &key = saved[1], &value = saved[2], &out = saved[7];
     const AttentionExtras extras{saved[3], saved[4], saved[5], saved[6]};
     if (!grads[0].defined() && !grads[1].defined()) return variable_list(8);
-    const auto asked = [&](size_t i, const at::Tensor& extra) {
-      return extra.defined() && at::isFloatingType(extra.scalar_type()) &&
-             ctx->needs_input_grad(i);
+    size_t edge = 3;  // of the inputs that were given
+    const auto asked = [&](const at::Tensor& extra) {
+      return extra.defined() && ctx->needs_input_grad(edge++);
     };
-    const ExtraNeeds needs{asked(3, extras.bias), asked(4, extras.alibi_slopes),
-                           asked(5, extras.sinks)};
+    ExtraNeeds needs;
+    needs[0] = asked(extras.bias);
+    needs[1] = asked(extras.alibi_slopes);
+    needs[2] = asked(extras.sinks);
     AttentionGrads found;
     if (at::GradMode::is_enabled()) {  // create_graph: the gradients are differentiated again
-      found = attention_composite_backward(args, grads[0], grads[1], query, key, value, extras,
-                                           needs);
+      found =
+          attention_composite_backward(args, grads[0], grads[1], query, key, value, extras, needs);
     } else {
       const at::Tensor grad_out = grads[0].defined() ? grads[0] : at::zeros_like(out);
       found = flash_attention_backward(
           grad_out, optional_of(grads[1]), query, key, value, out, saved[8],
           optional_of(extras.bias), optional_of(extras.alibi_slopes), optional_of(extras.sinks),
-          args.causal, args.top_left, args.window_left, args.window_right, args.scale,
-          args.softcap, args.dropout_p, optional_of(extras.rng_state), needs);
+          args.causal, args.top_left, args.window_left, args.window_right, args.scale, args.softcap,
+          args.dropout_p, optional_of(extras.rng_state), needs);
     }
     const auto extra_grad = [](bool needed, const at::Tensor& grad, const at::Tensor& input) {
       return needed ? grad.to(input.scalar_type()) : at::Tensor();
@@ -110,9 +111,9 @@ TensorPair attention_autograd(const at::Tensor& query, const at::Tensor& key,
                               const OptionalTensor& rng_state) {
   const AttentionArgs args{"flash_attention", causal, top_left, window_left,
                            window_right,      scale,  softcap,  dropout_p};
-  const auto out = AttentionFunction::apply(
-      query, key, value, or_undefined(bias), or_undefined(slopes), or_undefined(sinks),
-      attention_rng_state(query, dropout_p, rng_state), args);
+  const auto out =
+      AttentionFunction::apply(query, key, value, bias, slopes, sinks,
+                               optional_of(attention_rng_state(query, dropout_p, rng_state)), args);
   return {out[0], out[1]};
 }
 
@@ -122,17 +123,17 @@ class AttentionBackwardFunction : public torch::autograd::Function<AttentionBack
   static constexpr bool is_traceable = true;
 
   static variable_list forward(AutogradContext*, const at::Tensor& grad_out,
-                               const at::Tensor& grad_lse, const at::Tensor& query,
+                               const OptionalTensor& grad_lse, const at::Tensor& query,
                                const at::Tensor& key, const at::Tensor& value,
-                               const at::Tensor& out, const at::Tensor& lse, const at::Tensor& bias,
-                               const at::Tensor& slopes, const at::Tensor& sinks,
-                               const at::Tensor& rng_state, const AttentionArgs& args,
-                               ExtraNeeds needs) {
+                               const at::Tensor& out, const at::Tensor& lse,
+                               const OptionalTensor& bias, const OptionalTensor& slopes,
+                               const OptionalTensor& sinks, const OptionalTensor& rng_state,
+                               const AttentionArgs& args, ExtraNeeds needs) {
     at::AutoDispatchBelowADInplaceOrView guard;
     auto [dq, dk, dv, dbias, dslopes, dsinks] = flash_attention_backward(
-        grad_out, optional_of(grad_lse), query, key, value, out, lse, optional_of(bias),
-        optional_of(slopes), optional_of(sinks), args.causal, args.top_left, args.window_left,
-        args.window_right, args.scale, args.softcap, args.dropout_p, optional_of(rng_state), needs);
+        grad_out, grad_lse, query, key, value, out, lse, bias, slopes, sinks, args.causal,
+        args.top_left, args.window_left, args.window_right, args.scale, args.softcap,
+        args.dropout_p, rng_state, needs);
     return {dq, dk, dv, dbias, dslopes, dsinks};
   }
   static variable_list backward(AutogradContext*, const variable_list&) {
@@ -149,11 +150,16 @@ AttentionGrads attention_backward_autograd(
     bool causal, bool top_left, int64_t window_left, int64_t window_right,
     std::optional<double> scale, double softcap, double dropout_p, const OptionalTensor& rng_state,
     std::array<bool, 3> needs) {
-  const AttentionArgs args{"_flash_attention_backward", causal, top_left, window_left,
-                           window_right,                scale,  softcap,  dropout_p};
-  const auto g = AttentionBackwardFunction::apply(
-      grad_out, or_undefined(grad_lse), query, key, value, out, lse, or_undefined(bias),
-      or_undefined(slopes), or_undefined(sinks), or_undefined(rng_state), args, needs);
+  const AttentionArgs args{"_flash_attention_backward",
+                           causal,
+                           top_left,
+                           window_left,
+                           window_right,
+                           scale,
+                           softcap,
+                           dropout_p};
+  const auto g = AttentionBackwardFunction::apply(grad_out, grad_lse, query, key, value, out, lse,
+                                                  bias, slopes, sinks, rng_state, args, needs);
   return {g[0], g[1], g[2], g[3], g[4], g[5]};
 }
 
@@ -186,21 +192,22 @@ TensorPair attention_meta(const at::Tensor& query, const at::Tensor& key, const 
                           const OptionalTensor& sinks, bool causal, bool top_left,
                           int64_t window_left, int64_t window_right, std::optional<double> scale,
                           double softcap, double dropout_p, const OptionalTensor& rng_state) {
-  check_attention({"flash_attention", causal, top_left, window_left, window_right, scale, softcap,
-                   dropout_p},
-                  query, key, value,
-                  {or_undefined(bias), or_undefined(slopes), or_undefined(sinks),
-                   or_undefined(rng_state)});
+  check_attention(
+      {"flash_attention", causal, top_left, window_left, window_right, scale, softcap, dropout_p},
+      query, key, value,
+      {or_undefined(bias), or_undefined(slopes), or_undefined(sinks), or_undefined(rng_state)});
   return attention_outputs(query, value, /*packed=*/false);
 }
 
-AttentionGrads attention_backward_meta(
-    const at::Tensor& grad_out, const OptionalTensor& grad_lse, const at::Tensor& query,
-    const at::Tensor& key, const at::Tensor& value, const at::Tensor& out, const at::Tensor& lse,
-    const OptionalTensor& bias, const OptionalTensor& slopes, const OptionalTensor& sinks,
-    bool causal, bool top_left, int64_t window_left, int64_t window_right,
-    std::optional<double> scale, double softcap, double dropout_p, const OptionalTensor& rng_state,
-    std::array<bool, 3> needs) {
+AttentionGrads attention_backward_meta(const at::Tensor& grad_out, const OptionalTensor& grad_lse,
+                                       const at::Tensor& query, const at::Tensor& key,
+                                       const at::Tensor& value, const at::Tensor& out,
+                                       const at::Tensor& lse, const OptionalTensor& bias,
+                                       const OptionalTensor& slopes, const OptionalTensor& sinks,
+                                       bool causal, bool top_left, int64_t window_left,
+                                       int64_t window_right, std::optional<double> scale,
+                                       double softcap, double dropout_p,
+                                       const OptionalTensor& rng_state, std::array<bool, 3> needs) {
   const AttentionExtras extras{or_undefined(bias), or_undefined(slopes), or_undefined(sinks),
                                or_undefined(rng_state)};
   check_attention_backward({"_flash_attention_backward", causal, top_left, window_left,
