@@ -39,8 +39,10 @@ def run(function, inputs, options, grad_out=None, grad_lse=None):
     grads = torch.autograd.grad(
         [y for y, _ in given], list(wanted.values()), [g for _, g in given], allow_unused=True
     )
-    zeros = [torch.zeros_like(x) if g is None else g for g, x in zip(grads, wanted.values())]
-    return out.detach(), lse.detach(), dict(zip(wanted, zeros))
+    zeros = [
+        torch.zeros_like(x) if g is None else g for g, x in zip(grads, wanted.values(), strict=True)
+    ]
+    return out.detach(), lse.detach(), dict(zip(wanted, zeros, strict=True))
 
 
 def assert_lse(ours, plain, expected):
