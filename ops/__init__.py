@@ -9,8 +9,9 @@ from tilewright._library import built_cuda, cmake_prefix_path, load
 
 load()
 
-from tilewright import boxes, data, models, pooling, suppression  # noqa: E402
+from tilewright import attention, boxes, data, models, pooling, suppression  # noqa: E402
 from tilewright._C import version as _version  # noqa: E402
+from tilewright.attention import *  # noqa: E402, F403
 from tilewright.boxes import *  # noqa: E402, F403
 from tilewright.pooling import *  # noqa: E402, F403
 from tilewright.suppression import *  # noqa: E402, F403
@@ -23,6 +24,7 @@ __all__ = [
     "cmake_prefix_path",
     "data",
     "models",
+    *attention.__all__,
     *boxes.__all__,
     *pooling.__all__,
     *suppression.__all__,

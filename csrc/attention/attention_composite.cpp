@@ -3,7 +3,6 @@
 #include "tilewright/attention/attention_composite.h"
 
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include <limits>
 #include <vector>
@@ -136,45 +135,6 @@ TensorPair attention_composite(const AttentionArgs& args, const at::Tensor& quer
     p = at::where(kept, p / (1 - args.dropout_p), 0);
   }
   return {at::matmul(p, v).to(query.scalar_type()), lse};
-}
-
-AttentionGrads attention_composite_backward(const AttentionArgs& args, const at::Tensor& grad_out,
-                                            const at::Tensor& grad_lse, const at::Tensor& query,
-                                            const at::Tensor& key, const at::Tensor& value,
-                                            const AttentionExtras& extras,
-                                            const ExtraNeeds& needs) {
-  at::AutoGradMode grad_mode(true);
-  // A name of its own for each input: one tensor may be given as query and as key.
-  const auto own = [](const at::Tensor& tensor) {
-    return tensor.defined() ? tensor.view_as(tensor) : tensor;
-  };
-  const at::Tensor q = own(query), k = own(key), v = own(value);
-  const AttentionExtras given{own(extras.bias), own(extras.alibi_slopes), own(extras.sinks),
-                              extras.rng_state};
-  const auto [out, lse] = attention_composite(args, q, k, v, given);
-  torch::autograd::variable_list results, grads;
-  const auto add = [&](const at::Tensor& result, const at::Tensor& grad) {
-    if (!grad.defined() || !result.requires_grad()) return;
-    results.push_back(result);
-    grads.push_back(grad);
-  };
-  add(out, grad_out);
-  add(lse, grad_lse);
-  const std::array<at::Tensor, 6> inputs{q, k, v, given.bias, given.alibi_slopes, given.sinks};
-  std::array<at::Tensor, 6> found;
-  torch::autograd::variable_list asked;
-  std::vector<size_t> places;
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    if (!inputs[i].defined() || !inputs[i].requires_grad() || (i >= 3 && !needs[i - 3])) continue;
-    asked.push_back(inputs[i]);
-    places.push_back(i);
-  }
-  if (!results.empty() && !asked.empty()) {
-    const auto derivatives = torch::autograd::grad(results, asked, grads, /*retain_graph=*/true,
-                                                   /*create_graph=*/true, /*allow_unused=*/true);
-    for (size_t i = 0; i < places.size(); ++i) found[places[i]] = derivatives[i];
-  }
-  return {found[0], found[1], found[2], found[3], found[4], found[5]};
 }
 
 }  // namespace tilewright

@@ -1,7 +1,7 @@
 // Attention composed of ATen operators, with the matrix of scores: the second derivatives of
 // flash_attention are autograd's of this.
 #pragma once
-#include "tilewright/attention/attention_args.h"
+#include "tilewright/attention/attention_calls.h"
 
 namespace tilewright {
 
@@ -17,5 +17,13 @@ AttentionGrads attention_composite_backward(const AttentionArgs& args, const at:
                                             const at::Tensor& grad_lse, const at::Tensor& query,
                                             const at::Tensor& key, const at::Tensor& value,
                                             const AttentionExtras& extras, const ExtraNeeds& needs);
+
+// The same of packed sequences. Reads cu_seqlens on the host; sequences are cut to what lies within
+// the tensors and the greatest lengths.
+VarlenGrads attention_varlen_composite_backward(
+    const AttentionArgs& args, const at::Tensor& grad_out, const at::Tensor& grad_lse,
+    const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+    const at::Tensor& cu_seqlens_q, const at::Tensor& cu_seqlens_k, int64_t max_seqlen_q,
+    int64_t max_seqlen_k, const AttentionExtras& extras, bool need_slopes);
 
 }  // namespace tilewright

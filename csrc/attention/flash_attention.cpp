@@ -3,10 +3,9 @@
 
 #include <ATen/autocast_mode.h>
 #include <ATen/ops/zeros_like.h>
-#include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
-#include "tilewright/attention/attention_calls.h"
+#include "tilewright/attention/attention_autograd.h"
 #include "tilewright/attention/attention_composite.h"
 #include "tilewright/core/check.h"
 #include "tilewright/core/operator_handle.h"
@@ -16,33 +15,6 @@ namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-OptionalTensor optional_of(const at::Tensor& tensor) {
-  return tensor.defined() ? OptionalTensor(tensor) : std::nullopt;
-}
-
-void save_args(AutogradContext* ctx, const AttentionArgs& args) {
-  auto& data = ctx->saved_data;
-  data["causal"] = args.causal;
-  data["top_left"] = args.top_left;
-  data["window_left"] = args.window_left;
-  data["window_right"] = args.window_right;
-  data["scale"] = args.scale;
-  data["softcap"] = args.softcap;
-  data["dropout_p"] = args.dropout_p;
-}
-
-AttentionArgs saved_args(const char* op, AutogradContext* ctx) {
-  const auto& data = ctx->saved_data;
-  return {op,
-          data.at("causal").toBool(),
-          data.at("top_left").toBool(),
-          data.at("window_left").toInt(),
-          data.at("window_right").toInt(),
-          data.at("scale").toOptional<double>(),
-          data.at("softcap").toDouble(),
-          data.at("dropout_p").toDouble()};
-}
 
 class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
  public:
@@ -90,7 +62,7 @@ class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
           args.dropout_p, optional_of(extras.rng_state), needs);
     }
     const auto extra_grad = [](bool needed, const at::Tensor& grad, const at::Tensor& input) {
-      return needed ? grad.to(input.scalar_type()) : at::Tensor();
+      return needed && grad.defined() ? grad.to(input.scalar_type()) : at::Tensor();
     };
     return {std::get<0>(found),
             std::get<1>(found),
