@@ -41,8 +41,8 @@ def _attend(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    mask: Optional[Tensor],
-    dropout: float,  # noqa: UP045
+    mask: Optional[Tensor],  # noqa: UP045
+    dropout: float,
 ) -> Tuple[Tensor, Tensor]:  # noqa: UP006
     """Output and probabilities, as torch computes them where the matrix is asked for."""
     s = torch.matmul(q * math.sqrt(1.0 / q.size(-1)), k.transpose(-2, -1))
@@ -101,7 +101,7 @@ class MultiheadAttention(nn.MultiheadAttention):
                 f"key and value must have {query.dim()} dimensions as query, got {key.dim()} and "
                 f"{value.dim()}"
             )
-        same = query is key and key is value and self._qkv_same_embed_dim
+        same = query is key and key is value
         q_in, k_in, v_in = self._rows(query), self._rows(key), self._rows(value)
         batch, queries, keys = q_in.size(0), q_in.size(1), k_in.size(1)
         _check_input("query", q_in, batch, queries, self.embed_dim)
@@ -144,31 +144,39 @@ class MultiheadAttention(nn.MultiheadAttention):
             return x.unsqueeze(0)
         return x if self.batch_first else x.transpose(0, 1)
 
+    def _weights(self) -> Tuple[Tensor, Tensor, Tensor]:  # noqa: UP006
+        """Of the projections of query, key and value."""
+        weight = self.in_proj_weight
+        if weight is not None:
+            w_q, w_k, w_v = weight.split(self.embed_dim)
+            return w_q, w_k, w_v
+        w_q, w_k, w_v = self.q_proj_weight, self.k_proj_weight, self.v_proj_weight
+        assert w_q is not None and w_k is not None and w_v is not None
+        return w_q, w_k, w_v
+
     def _project(
         self, query: Tensor, key: Tensor, value: Tensor, same: bool
     ) -> Tuple[Tensor, Tensor, Tensor]:  # noqa: UP006
         """The heads of the three, (N, H, L or S, E / H): views into the projections."""
         width, batch = self.embed_dim, query.size(0)
         bias = self.in_proj_bias
-        if same:
-            q, k, v = nn.functional.linear(query, self.in_proj_weight, bias).split(width, -1)
+        weight = self.in_proj_weight
+        if weight is not None and same:
+            q, k, v = nn.functional.linear(query, weight, bias).split(width, -1)
         else:
-            if self._qkv_same_embed_dim:
-                w_q, w_k, w_v = self.in_proj_weight.split(width)
-            else:
-                w_q, w_k, w_v = self.q_proj_weight, self.k_proj_weight, self.v_proj_weight
+            w_q, w_k, w_v = self._weights()
+            b_q: Optional[Tensor] = None  # noqa: UP045
+            b_k: Optional[Tensor] = None  # noqa: UP045
+            b_v: Optional[Tensor] = None  # noqa: UP045
             if bias is not None:
                 b_q, b_k, b_v = bias.split(width)
-                q = nn.functional.linear(query, w_q, b_q)
-                k = nn.functional.linear(key, w_k, b_k)
-                v = nn.functional.linear(value, w_v, b_v)
-            else:
-                q = nn.functional.linear(query, w_q)
-                k = nn.functional.linear(key, w_k)
-                v = nn.functional.linear(value, w_v)
-        if self.bias_k is not None and self.bias_v is not None:
-            k = torch.cat([k, self.bias_k.to(k.dtype).expand(batch, 1, width)], 1)
-            v = torch.cat([v, self.bias_v.to(v.dtype).expand(batch, 1, width)], 1)
+            q = nn.functional.linear(query, w_q, b_q)
+            k = nn.functional.linear(key, w_k, b_k)
+            v = nn.functional.linear(value, w_v, b_v)
+        bias_k, bias_v = self.bias_k, self.bias_v
+        if bias_k is not None and bias_v is not None:
+            k = torch.cat([k, bias_k.to(k.dtype).expand(batch, 1, width)], 1)
+            v = torch.cat([v, bias_v.to(v.dtype).expand(batch, 1, width)], 1)
         if self.add_zero_attn:
             k = torch.cat([k, k.new_zeros([batch, 1, width])], 1)
             v = torch.cat([v, v.new_zeros([batch, 1, width])], 1)
