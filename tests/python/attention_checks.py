@@ -72,7 +72,7 @@ def assert_attention(function, tensors, options, gradient="out", device="cpu", p
     assert out.dtype == dtype and lse.dtype == wide
     assert_close_to_fp64(out.cpu(), plain_out, expected_out)
     assert_lse(lse.cpu(), plain_lse, expected_lse)
-    terms = reference.gradient_terms(*grads, tensors, options)
+    terms, part = reference.gradient_terms(*grads, tensors, options)
     for name, gradient_of in found.items():
         assert gradient_of.dtype == tensors[name].dtype, name
         assert gradient_of.isfinite().all(), name
@@ -83,6 +83,7 @@ def assert_attention(function, tensors, options, gradient="out", device="cpu", p
                 expected[name],
                 gradient=True,
                 terms=terms[name],
+                part=part,
             )
         except AssertionError as error:
             raise AssertionError(f"gradient of {name}: {error}") from error

@@ -12,7 +12,7 @@ EPS = {
 }
 
 
-def assert_close_to_fp64(ours, plain, reference, gradient=False, terms=0.0):
+def assert_close_to_fp64(ours, plain, reference, gradient=False, terms=0.0, part=0.0):
     """The project's error rule (design, numerics).
 
     Args:
@@ -22,6 +22,7 @@ def assert_close_to_fp64(ours, plain, reference, gradient=False, terms=0.0):
         gradient: gradients may err three times as much as the composition, results twice.
         terms: the largest term of the sums that the result is made of. Where they cancel to less
             than a hundredth of it, it stands for the largest value of the reference.
+        part: of `terms`, by which the result may err in any case.
     """
     assert ours.shape == reference.shape, (ours.shape, reference.shape)
     if reference.numel() == 0:
@@ -33,7 +34,7 @@ def assert_close_to_fp64(ours, plain, reference, gradient=False, terms=0.0):
     if ours.dtype == torch.float64:
         bound = 1e-12 * largest
     else:
-        bound = 2 * EPS[ours.dtype] * largest
+        bound = part * terms + 2 * EPS[ours.dtype] * largest
         if plain is not None:
             factor = 3 if gradient else 2
             bound += factor * (plain.double() - reference).abs().max().item()

@@ -100,7 +100,7 @@ def scores(
         s = softcap * torch.tanh(s / softcap)
     if alibi_slopes is not None:
         slopes = alibi_slopes.reshape(-1, heads, 1, 1)
-        s = s - slopes * distance(q_len, k_len, top_left).abs()
+        s = s - slopes * distance(q_len, k_len, top_left).abs().to(s.dtype)
     if bias is not None:
         s = s.masked_fill(~bias, -INFINITY) if bias.dtype == torch.bool else s + bias
     keeps = window_keeps(q_len, k_len, causal, top_left, window_left, window_right)
@@ -162,11 +162,15 @@ def plain(
     rng_state=None,
     **options,
 ):
-    """The same as one writes it with torch.softmax, in the inputs' dtype."""
+    """The same as one writes it with torch.softmax, all of it in query's dtype."""
     batch, heads, q_len = query.shape[:3]
+    bias, alibi_slopes, sinks = (
+        x if x is None or x.dtype == torch.bool else x.to(query.dtype)
+        for x in (bias, alibi_slopes, sinks)
+    )
     s = scores(query, key, bias, alibi_slopes, **options)
     if sinks is not None:
-        column = sinks.to(s.dtype).reshape(1, heads, 1, 1).expand(batch, heads, q_len, 1)
+        column = sinks.reshape(1, heads, 1, 1).expand(batch, heads, q_len, 1)
         s = torch.cat([s, column], -1)
     empty = (s == -INFINITY).all(-1, keepdim=True)
     s = s.masked_fill(empty, 0)
@@ -175,13 +179,13 @@ def plain(
     if dropout_p > 0:
         keeps = dropout_keeps(rng_state, dropout_p, batch, heads, q_len, key.shape[2])
         probability = probability * keeps / (1 - dropout_p)
-    return probability.to(value.dtype) @ expand_heads(value, heads), lse
+    return probability @ expand_heads(value, heads), lse
 
 
 @torch.no_grad()
 def gradient_terms(grad_out, grad_lse, tensors, options):
     """How large the terms are that gradients of query, key, ... (by name) are sums and differences
-    of: where these cancel altogether, rounding errors are proportional to the terms.
+    of, and by what part of them they may err because lse is rounded, and P = exp(S - lse) with it.
 
     dS = P * (dP - D + dLSE) becomes P * (|dO| |V| + |D| + |dLSE|), and so on.
     """
@@ -209,4 +213,9 @@ def gradient_terms(grad_out, grad_lse, tensors, options):
         "alibi_slopes": (ds * far).sum((-1, -2)),
         "sinks": per_row.sum(-1),
     }
-    return {n: x.max().item() if x.numel() else 0.0 for n, x in terms.items()}
+    digits = torch.finfo(
+        torch.float64 if tensors["query"].dtype == torch.float64 else torch.float32
+    ).eps
+    finite = lse[lse.isfinite()].abs()
+    part = 0.5 * digits * (finite.max().item() if finite.numel() else 0.0)
+    return {n: x.max().item() if x.numel() else 0.0 for n, x in terms.items()}, part
