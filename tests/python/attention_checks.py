@@ -82,7 +82,7 @@ def assert_attention(function, tensors, options, gradient="out", device="cpu", p
                 composed.get(name),
                 expected[name],
                 gradient=True,
-                terms=terms[name],
+                terms=terms.get(name, 0.0),
                 part=part,
             )
         except AssertionError as error:

@@ -209,13 +209,15 @@ def gradient_terms(grad_out, grad_lse, tensors, options):
         "query": scaled @ expand_heads(key, heads).abs(),
         "key": scaled.transpose(-1, -2) @ query.abs(),
         "value": p.transpose(-1, -2) @ d,
-        "bias": ds,
-        "alibi_slopes": (ds * far).sum((-1, -2)),
-        "sinks": per_row.sum(-1),
+        "alibi_slopes": (ds * far).sum((0, 2, 3)),
+        "sinks": per_row.sum((0, 2)),
     }
+    if "bias" in tensors and ds.numel():
+        terms["bias"] = ds.sum_to_size(tensors["bias"].shape)
     digits = torch.finfo(
         torch.float64 if tensors["query"].dtype == torch.float64 else torch.float32
     ).eps
     finite = lse[lse.isfinite()].abs()
     part = 0.5 * digits * (finite.max().item() if finite.numel() else 0.0)
-    return {n: x.max().item() if x.numel() else 0.0 for n, x in terms.items()}, part
+    terms = {name: x.max().item() for name, x in terms.items() if x.numel()}
+    return terms, part
