@@ -67,7 +67,7 @@ class BackwardTask {
     rows_ = scratch_.take<G>(kKeys * max_of(depth_, value_depth_));
     keys_transposed_ = scratch_.take<G>(kKeys * depth_);
     values_transposed_ = scratch_.take<G>(kKeys * value_depth_);
-    keys_ = scratch_.take<G>(kKeys * p_.head_dim);
+    keys_ = scratch_.take<G>(kPaired<G> ? kKeys * p_.head_dim : 0);
     grad_keys_ = scratch_.take<A>(most_blocks_ * kKeys * p_.head_dim);
     grad_values_ = scratch_.take<A>(most_blocks_ * kKeys * p_.value_dim);
   }
@@ -134,13 +134,16 @@ class BackwardTask {
     const auto sees = [&](int64_t key) {
       return sees_key<T>(p_, *sequence_, head_, row_, row_ + rows_in_chunk_, key);
     };
-    pack_key_rows<T>(p_, [&](int64_t key) { return from.value(key); }, first, count, seen,
-                     p_.value_dim, rows_, value_depth_, sees);
-    pack_transposed_operand(rows_, value_depth_, count, value_depth_, values_transposed_, kKeys);
-    pack_key_rows<T>(p_, [&](int64_t key) { return from.key(key); }, first, count, seen,
-                     p_.head_dim, rows_, depth_, sees);
-    pack_transposed_operand(rows_, depth_, count, depth_, keys_transposed_, kKeys);
-    pack_operand(rows_, depth_, count, p_.head_dim, keys_, p_.head_dim);
+    const Rows<G> values =
+        key_rows<T>(p_, sequence_->pages, [&](int64_t key) { return from.value(key); },
+                    p_.value.row, first, count, seen, p_.value_dim, rows_, sees);
+    pack_transposed_operand(values.data, values.stride, count, value_depth_, values_transposed_,
+                            kKeys);
+    const Rows<G> keys =
+        key_rows<T>(p_, sequence_->pages, [&](int64_t key) { return from.key(key); }, p_.key.row,
+                    first, count, seen, p_.head_dim, rows_, sees);
+    pack_transposed_operand(keys.data, keys.stride, count, depth_, keys_transposed_, kKeys);
+    key_operand_ = operand_of(keys, count, p_.head_dim, keys_);
   }
 
   // One block of queries and the keys of `groups` in the block from `first` on.
@@ -156,13 +159,7 @@ class BackwardTask {
     differentiate(row, rows, padded, first + begin, width);
     const G *weights, *grads, *paired_grads;
     if constexpr (kPaired<G>) {
-      for (int64_t r = 0; r < padded; r += 2) {
-        const A *even = scores_ + r * kKeys, *grad = grad_scores_ + r * kKeys;
-        pair_rows_of_floats(even, even + kKeys, width, paired_weights_ + r * kKeys);
-        pair_rows_of_floats(grad, grad + kKeys, width, paired_grads_ + r * kKeys);
-        convert_row(grad, plain_grads_ + r * kKeys, width);
-        convert_row(grad + kKeys, plain_grads_ + (r + 1) * kKeys, width);
-      }
+      for (int64_t r = 0; r < padded; r += 2) pair_rows_at(r, width);
       weights = paired_weights_;
       grads = plain_grads_;
       paired_grads = paired_grads_;
@@ -174,8 +171,27 @@ class BackwardTask {
          grads_transposed_ + row, weights, grad_values + begin);
     gemm(use_brgemm_, {p_.head_dim, width, padded, kChunk, kKeys, kKeys, true},
          queries_transposed_ + row, paired_grads, grad_keys + begin);
-    gemm(use_brgemm_, {padded, p_.head_dim, width, kKeys, p_.head_dim, p_.head_dim, true}, grads,
-         keys_ + begin * p_.head_dim, grad_queries_ + row * p_.head_dim);
+    gemm(use_brgemm_,
+         {padded, p_.head_dim, width, kKeys, key_operand_.stride, p_.head_dim, true}, grads,
+         key_operand_.data + begin * key_operand_.stride, grad_queries_ + row * p_.head_dim);
+  }
+
+  // Weights and gradients of two rows as bfloat16: both in pairs, gradients in rows too.
+  void pair_rows_at(int64_t r, int64_t width) {
+    const A *scores = scores_ + r * kKeys, *grads = grad_scores_ + r * kKeys;
+    for (int64_t i = 0; i < width; i += 2 * V::size()) {
+      const V even = V::loadu(grads + i), even_next = V::loadu(grads + i + V::size());
+      const V odd = V::loadu(grads + kKeys + i), odd_next = V::loadu(grads + kKeys + i + V::size());
+      store_bfloat16(even, even_next, plain_grads_ + r * kKeys + i);
+      store_bfloat16(odd, odd_next, plain_grads_ + (r + 1) * kKeys + i);
+      G* pairs = paired_grads_ + r * kKeys + 2 * i;
+      store_pairs(even, odd, pairs);
+      store_pairs(even_next, odd_next, pairs + 2 * V::size());
+      G* weights = paired_weights_ + r * kKeys + 2 * i;
+      store_pairs(V::loadu(scores + i), V::loadu(scores + kKeys + i), weights);
+      store_pairs(V::loadu(scores + i + V::size()), V::loadu(scores + kKeys + i + V::size()),
+                  weights + 2 * V::size());
+    }
   }
 
   // Products in scores_ and grad_scores_ become probabilities and gradients of products.
@@ -285,7 +301,8 @@ class BackwardTask {
   A *scores_, *grad_scores_;          // (kRows, kKeys)
   G *paired_weights_, *paired_grads_, *plain_grads_;  // the same for bfloat16
   A *derivative_, *keeps_;                            // (kKeys,)
-  G* rows_;
+  G* rows_;  // (kKeys, depth) or (kKeys, value_depth)
+  Rows<G> key_operand_{};
   G *keys_transposed_, *values_transposed_;  // (depth, kKeys), (value_depth, kKeys)
   G* keys_;                                  // (kKeys, head_dim)
   A *grad_keys_, *grad_values_;              // (blocks, head_dim, kKeys), (blocks, value_dim, kKeys)

@@ -77,20 +77,6 @@ inline Accumulate<T> dot(const T* a, const T* b, int64_t count) {
   return at::vec::vec_reduce_all<A>([](const Vec<T>& x, const Vec<T>& y) { return x + y; }, sum);
 }
 
-// Two rows of floats, rounded to bfloat16, as one of pairs.
-inline void pair_rows_of_floats(const float* even, const float* odd, int64_t count,
-                                c10::BFloat16* to) {
-  auto* pairs = reinterpret_cast<uint32_t*>(to);
-  for (int64_t i = 0; i < count; ++i) {
-    uint32_t low, high;
-    std::memcpy(&low, even + i, sizeof low);
-    std::memcpy(&high, odd + i, sizeof high);
-    low += 0x7fff + (low >> 16 & 1);
-    high += 0x7fff + (high >> 16 & 1);
-    pairs[i] = low >> 16 | (high & 0xffff0000);
-  }
-}
-
 // rows (count, size) of the tensor from a transposed tile (size, count).
 template <class T, class A>
 inline void tile_to_rows(const A* tile, int64_t tile_stride, int64_t count, int64_t size, T* rows,

@@ -59,10 +59,13 @@ class ForwardTask {
     sums_ = scratch_.take<A>(rows * V::size());
     scores_ = scratch_.take<A>(kRows * kKeys);
     weights_ = scratch_.take<G>(kPaired<G> ? kRows * kKeys : 0);
+    now_ = scratch_.take<A>(kRows);
+    shift_ = scratch_.take<A>(kRows);
+    shrink_ = scratch_.take<A>(kRows);
     keeps_ = scratch_.take<A>(kKeys);
-    rows_ = scratch_.take<G>(kKeys * max_of(depth_, p_.value_dim));
+    rows_ = scratch_.take<G>(kKeys * max_of(depth_, padded_depth<G>(p_.value_dim)));
     keys_ = scratch_.take<G>(kKeys * depth_);
-    values_ = kPaired<G> ? scratch_.take<G>(kKeys * p_.value_dim) : rows_;
+    values_ = scratch_.take<G>(kPaired<G> ? kKeys * p_.value_dim : 0);
   }
 
   // Reads the queries and returns the keys that any of them sees.
@@ -105,14 +108,14 @@ class ForwardTask {
       }
       return false;
     };
-    pack_key_rows<T>(p_, [&](int64_t key) { return from.key(key); }, first, count, seen,
-                     p_.head_dim, rows_, depth_, sees);
-    pack_transposed_operand(rows_, depth_, count, depth_, keys_, kKeys);
-    pack_key_rows<T>(p_, [&](int64_t key) { return from.value(key); }, first, count, seen,
-                     p_.value_dim, rows_, p_.value_dim, sees);
-    if constexpr (kPaired<G>) {
-      pack_operand(rows_, p_.value_dim, count, p_.value_dim, values_, p_.value_dim);
-    }
+    const Rows<G> keys =
+        key_rows<T>(p_, sequence_->pages, [&](int64_t key) { return from.key(key); }, p_.key.row,
+                    first, count, seen, p_.head_dim, rows_, sees);
+    pack_transposed_operand(keys.data, keys.stride, count, depth_, keys_, kKeys);
+    const Rows<G> values =
+        key_rows<T>(p_, sequence_->pages, [&](int64_t key) { return from.value(key); },
+                    p_.value.row, first, count, seen, p_.value_dim, rows_, sees);
+    value_operand_ = operand_of(values, count, p_.value_dim, values_);
   }
 
   // One block of queries and the keys [first, first + count).
@@ -127,26 +130,29 @@ class ForwardTask {
     prepare(block, rules, first + begin, width);
     A* out = out_ + b * kRows * p_.value_dim;
     const A factor = rules.factor();
+    A* most = most_ + b * kRows;
     for (int64_t r = 0; r < block.rows; ++r) {
-      A& most = most_[b * kRows + r];
-      A* row = scores_ + r * kKeys;
-      const A before = most, now = max_of(before, row_max(row, width) * factor);
-      most = now;
+      now_[r] = max_of(most[r], row_max(scores_ + r * kKeys, width) * factor);
+    }
+    for (int64_t r = 0; r < block.rows; r += V::size()) {
+      const V before = V::loadu(most + r), now = V::loadu(now_ + r), none(kMinusInfinity<A>);
       // Where nothing is seen yet, all weights are 2^-inf.
-      const A shift = now == kMinusInfinity<A> ? A(0) : now;
+      const V shift = V::blendv(now, V(A(0)), now == none);
+      exp2_lanes<5>(before - shift).store(shrink_ + r);
+      shift.store(shift_ + r);
+      now.store(most + r);
+    }
+    for (int64_t r = 0; r < block.rows; ++r) {
+      A* row = scores_ + r * kKeys;
+      if (block.started && shrink_[r] != A(1)) scale_row(out + r * p_.value_dim, shrink_[r]);
       A* sums = sums_ + (b * kRows + r) * V::size();
-      V sum = V::loadu(sums);
-      if (block.started && before != now) {
-        const A shrink = exp2_of(before - shift);
-        sum = sum * V(shrink);
-        scale_row(out + r * p_.value_dim, shrink);
-      }
+      V sum = V::loadu(sums) * V(shrink_[r]);
       if (p_.dropout.threshold != 0) {
         dropout_row(p_, sequence_->index * p_.heads + block.head, block.row + r, first + begin,
                     width, keeps_);
-        sum = weigh<true>(row, width, factor, shift, sum, weights_ + r * kKeys);
+        sum = weigh<true>(row, width, factor, shift_[r], sum, weights_ + r * kKeys);
       } else {
-        sum = weigh<false>(row, width, factor, shift, sum, weights_ + r * kKeys);
+        sum = weigh<false>(row, width, factor, shift_[r], sum, weights_ + r * kKeys);
       }
       sum.store(sums);
     }
@@ -156,9 +162,9 @@ class ForwardTask {
     } else {
       weights = scores_;
     }
-    gemm(use_brgemm_, {padded, p_.value_dim, width, kKeys, p_.value_dim, p_.value_dim,
-                       block.started},
-         weights, values_ + begin * p_.value_dim, out);
+    gemm(use_brgemm_,
+         {padded, p_.value_dim, width, kKeys, value_operand_.stride, p_.value_dim, block.started},
+         weights, value_operand_.data + begin * value_operand_.stride, out);
     block.started = true;
   }
 
@@ -191,7 +197,7 @@ class ForwardTask {
         b = b * V::loadu(keeps_ + i + V::size());
       }
       if constexpr (kPaired<G>) {
-        at::vec::convert_from_float<G>(a, b).store(weights + i);
+        store_bfloat16(a, b, weights + i);
       } else {
         a.store(row + i);
         b.store(row + i + V::size());
@@ -251,10 +257,12 @@ class ForwardTask {
   A *out_, *most_, *sums_;
   A* scores_;      // (kRows, kKeys)
   G* weights_;     // the same for bfloat16; else the scores become weights in place
-  A* keeps_;
-  G* rows_;    // (kKeys, depth) or (kKeys, value_dim)
-  G* keys_;    // transposed, (depth, kKeys)
-  G* values_;  // (kKeys, value_dim)
+  A *now_, *shift_, *shrink_;  // (kRows,)
+  A* keeps_;       // (kKeys,)
+  G* rows_;        // (kKeys, depth) or (kKeys, value_dim)
+  G* keys_;        // transposed, (depth, kKeys)
+  G* values_;      // in pairs, (kKeys, value_dim)
+  Rows<G> value_operand_{};
 };
 
 template <class T, class G>

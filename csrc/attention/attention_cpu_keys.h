@@ -48,24 +48,56 @@ inline bool sees_key(const AttentionCpuParams& params, const AttentionCpuSequenc
   return false;
 }
 
-// The rows [first, first + count) of keys (or values) in a tile (count, stride): zeros for those
-// outside `seen`. A weight of 0 does not hide a NaN, so with a bias rows that are not finite become
-// zeros too where sees(row) is false: no query of the task sees them.
+template <class G>
+struct Rows {
+  const G* data;
+  int64_t stride;
+};
+
+// The rows [first, first + count) of keys (or values), with zeros for those outside `seen`: where
+// they lie if they can be used so, or in `tile`, with an even stride for bfloat16. A weight of 0 does
+// not hide a NaN, so with a bias rows that are not finite become zeros too where sees(row) is false:
+// no query of the task sees them.
 template <class T, class G, class RowOf, class Sees>
-inline void pack_key_rows(const AttentionCpuParams& params, RowOf row_of, int64_t first,
-                          int64_t count, KeyRange seen, int64_t size, G* to, int64_t stride,
-                          Sees sees) {
+inline Rows<G> key_rows(const AttentionCpuParams& params, const int32_t* pages, RowOf row_of,
+                        int64_t row_stride, int64_t first, int64_t count, KeyRange seen,
+                        int64_t size, G* tile, Sees sees) {
+  if constexpr (std::is_same_v<T, G>) {
+    const bool even = !kPaired<G> || (size % 2 == 0 && row_stride % 2 == 0);
+    if (pages == nullptr && params.bias_kind == BiasKind::kNone && even && row_stride > 0 &&
+        first >= seen.begin && first + count <= seen.end) {
+      return {row_of(first), row_stride};
+    }
+  }
+  const int64_t stride = padded_depth<G>(size);
   pack_rows<T>(
       [&](int64_t r) {
         return first + r >= seen.begin && first + r < seen.end ? row_of(first + r) : nullptr;
       },
-      count, size, to, stride);
-  if (params.bias_kind == BiasKind::kNone) return;
-  for (int64_t r = 0; r < count; ++r) {
-    G* row = to + r * stride;
-    if (has_non_finite(row, size) && !sees(first + r)) {
-      std::memset(static_cast<void*>(row), 0, size_t(size) * sizeof(G));
+      count, size, tile, stride);
+  if (params.bias_kind != BiasKind::kNone) {
+    for (int64_t r = 0; r < count; ++r) {
+      G* row = tile + r * stride;
+      if (has_non_finite(row, size) && !sees(first + r)) {
+        std::memset(static_cast<void*>(row), 0, size_t(size) * sizeof(G));
+      }
     }
+  }
+  return {tile, stride};
+}
+
+// The second operand of a product with `rows`, whose K is their number: the rows themselves, or
+// pairs of them in `packed`.
+template <class G>
+inline Rows<G> operand_of(const Rows<G>& rows, int64_t count, int64_t size, G* packed) {
+  if constexpr (kPaired<G>) {
+    for (int64_t r = 0; r < count; r += 2) {
+      const G* row = rows.data + r * rows.stride;
+      pair_rows(row, row + rows.stride, size, packed + r * size);
+    }
+    return {packed, size};
+  } else {
+    return rows;
   }
 }
 

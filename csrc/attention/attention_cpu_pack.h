@@ -4,6 +4,9 @@
 #include <c10/util/BFloat16.h>
 
 #include <cstring>
+#if defined(CPU_CAPABILITY_AVX512)
+#include <immintrin.h>
+#endif
 
 #include "tilewright/core/cpu/transpose.h"
 
@@ -77,6 +80,29 @@ inline void pack_transposed_operand(const G* tile, int64_t tile_stride, int64_t 
   }
 }
 
+#if defined(CPU_CAPABILITY_AVX512)
+// Both rounded to nearest even, `low` in the low half. Written as assembly because the build's
+// instruction set has no such thing: callers asked brgemm_serves_bfloat16() before.
+inline __m512i round_to_bfloat16(__m512 low, __m512 high) {
+  __m512i both;
+  asm("vcvtne2ps2bf16 %1, %2, %0" : "=v"(both) : "v"(low), "v"(high));
+  return both;
+}
+
+// 32 values, next to each other.
+inline void store_bfloat16(const Vec<float>& low, const Vec<float>& high, c10::BFloat16* to) {
+  _mm512_storeu_si512(to, round_to_bfloat16(low, high));
+}
+
+// 16 values of two rows, as pairs.
+inline void store_pairs(const Vec<float>& even, const Vec<float>& odd, c10::BFloat16* to) {
+  // Element i of the even row is value i, of the odd one value 16 + i.
+  const __m512i turn = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,
+                                        23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  _mm512_storeu_si512(to, _mm512_permutexvar_epi16(turn, round_to_bfloat16(even, odd)));
+}
+#endif
+
 // Two rows of bfloat16 as one of pairs.
 inline void pair_rows(const c10::BFloat16* even, const c10::BFloat16* odd, int64_t count,
                       c10::BFloat16* to) {
@@ -84,19 +110,6 @@ inline void pair_rows(const c10::BFloat16* even, const c10::BFloat16* odd, int64
   const auto* high = reinterpret_cast<const uint16_t*>(odd);
   auto* pairs = reinterpret_cast<uint32_t*>(to);
   for (int64_t i = 0; i < count; ++i) pairs[i] = uint32_t(low[i]) | uint32_t(high[i]) << 16;
-}
-
-// The second operand of A tile, from a tile (depth, width): as it is, but in pairs for bfloat16.
-template <class G>
-inline void pack_operand(const G* tile, int64_t tile_stride, int64_t depth, int64_t width, G* to,
-                         int64_t stride) {
-  if constexpr (kPaired<G>) {
-    for (int64_t k = 0; k < depth; k += 2) {
-      pair_rows(tile + k * tile_stride, tile + (k + 1) * tile_stride, width, to + k * stride);
-    }
-  } else {
-    for (int64_t k = 0; k < depth; ++k) convert_row(tile + k * tile_stride, to + k * stride, width);
-  }
 }
 
 // Whether a row holds a value that is not finite: such values times 0 are NaN.
