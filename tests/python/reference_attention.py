@@ -160,6 +160,7 @@ def plain(
     *,
     dropout_p=0.0,
     rng_state=None,
+    first_head=0,
     **options,
 ):
     """The same as one writes it with torch.softmax, all of it in query's dtype."""
@@ -177,7 +178,7 @@ def plain(
     probability = torch.softmax(s, -1).masked_fill(empty, 0)[..., : key.shape[2]]
     lse = torch.logsumexp(s, -1).masked_fill(empty.squeeze(-1), -INFINITY)
     if dropout_p > 0:
-        keeps = dropout_keeps(rng_state, dropout_p, batch, heads, q_len, key.shape[2])
+        keeps = dropout_keeps(rng_state, dropout_p, batch, heads, q_len, key.shape[2], first_head)
         probability = probability * keeps / (1 - dropout_p)
     return probability @ expand_heads(value, heads), lse
 
