@@ -1,5 +1,5 @@
 """Times contenders against each other: interleaved in one process, medians and ratios, memory, JSON
-and a plot. As a program, writes the recorded tables into README.md."""
+and a plot. As a program, writes the recorded tables into README.md and docs/."""
 
 import ctypes
 import json
@@ -13,7 +13,7 @@ import torch
 import tilewright
 
 RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
 
 
 def machine():
@@ -189,4 +189,5 @@ def with_tables(text):
 
 
 if __name__ == "__main__":
-    README.write_text(with_tables(README.read_text()))
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        page.write_text(with_tables(page.read_text()))

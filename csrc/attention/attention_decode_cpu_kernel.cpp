@@ -18,7 +18,9 @@ class DecodeTask {
   using V = Vec<T>;
   static constexpr int64_t kKeys = kAttentionKeyBlock, kRows = kAttentionDecodeRows;
   static constexpr int kTogether = 4;  // query rows that share a read of keys
-  static constexpr int kStrip = 4;     // registers of values that are summed over a block of keys
+  // Registers of one row of values that are summed over a block of keys.
+  template <int kCount>
+  static constexpr int kStrip = kCount <= 2 ? 8 : 4;
 
  public:
   explicit DecodeTask(const AttentionCpuParams& params)
@@ -51,6 +53,7 @@ class DecodeTask {
     const KeyRows<T> keys(p_, *sequence_, task.kv_head);
     for (int64_t first = begin; first < end; first += kKeys) {
       const int64_t count = min_of(kKeys, end - first);
+      last_ = end;
       for (int64_t r = 0; r < rows_; r += kTogether) {
         switch (min_of(rows_ - r, int64_t(kTogether))) {
           case 1: multiply_keys<1>(keys, r, first, count); break;
@@ -91,6 +94,13 @@ class DecodeTask {
     seen_ = scratch_.take<uint8_t>(kKeys);
   }
 
+  // Values are fetched while keys are multiplied and the other way round: two streams hide more of
+  // the memory's latency than one.
+  static void fetch(const T* row, int64_t size) {
+    constexpr int64_t kLine = 64 / int64_t(sizeof(T));
+    for (int64_t i = 0; i < size; i += kLine) __builtin_prefetch(row + i, 0, 2);
+  }
+
   // scores_ (rows, keys) of kCount query rows.
   template <int kCount>
   void multiply_keys(const KeyRows<T>& keys, int64_t r, int64_t first, int64_t count) {
@@ -100,6 +110,7 @@ class DecodeTask {
       const int64_t together = min_of(kLanes<T>, count - k);
       for (int64_t i = 0; i < together; ++i) {
         const T* key = keys.key(first + k + i);
+        if (r == 0) fetch(keys.value(first + k + i), p_.value_dim);
         V sums[kCount];
         for (int q = 0; q < kCount; ++q) sums[q] = V(A(0));
         for (int64_t d = 0; d < whole; d += kLanes<T>) {
@@ -181,8 +192,12 @@ class DecodeTask {
   template <int kCount>
   void add_values(const KeyRows<T>& keys, int64_t r, int64_t first, int64_t count) {
     int64_t d = 0;
-    for (; d + kStrip * kLanes<T> <= p_.value_dim; d += kStrip * kLanes<T>) {
-      add_strip<kCount, kStrip>(keys, r, first, count, d, kLanes<T>);
+    constexpr int kWide = kStrip<kCount>;
+    for (; d + kWide * kLanes<T> <= p_.value_dim; d += kWide * kLanes<T>) {
+      add_strip<kCount, kWide>(keys, r, first, count, d, kLanes<T>);
+    }
+    for (; d + 2 * kLanes<T> <= p_.value_dim; d += 2 * kLanes<T>) {
+      add_strip<kCount, 2>(keys, r, first, count, d, kLanes<T>);
     }
     for (; d < p_.value_dim; d += kLanes<T>) {
       add_strip<kCount, 1>(keys, r, first, count, d, min_of(kLanes<T>, p_.value_dim - d));
@@ -200,6 +215,9 @@ class DecodeTask {
     }
     for (int64_t i = 0; i < count; ++i) {
       if (!seen_[i]) continue;
+      if (r == 0 && d == 0 && first + kKeys + i < last_) {
+        fetch(keys.key(first + kKeys + i), p_.head_dim);
+      }
       const T* value = keys.value(first + i) + d;
       V row[kVectors];
       for (int v = 0; v < kVectors; ++v) row[v] = load_lanes(value + v * kLanes<T>, lanes);
@@ -219,7 +237,7 @@ class DecodeTask {
 
   const AttentionCpuParams& p_;
   const AttentionCpuSequence* sequence_ = nullptr;
-  int64_t depth_, first_head_ = 0, rows_ = 0;
+  int64_t depth_, first_head_ = 0, rows_ = 0, last_ = 0;
   TileScratch scratch_;
   A* queries_;  // (kRows, depth)
   A* scores_;   // (kRows, kKeys)
