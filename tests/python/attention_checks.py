@@ -17,7 +17,9 @@ def leaves(tensors, device="cpu", dtype=None):
             continue
         copy = tensor.to(device, dtype or tensor.dtype).detach()
         if copy.data_ptr() == tensor.data_ptr() and tensor.numel():
-            copy = torch.empty_strided(tensor.shape, tensor.stride(), dtype=copy.dtype)
+            copy = torch.empty_strided(
+                *(tensor.shape, tensor.stride()), dtype=copy.dtype, device=copy.device
+            )
             copy.copy_(tensor)
         out[name] = copy.requires_grad_()
     return out
