@@ -63,7 +63,7 @@ void check_append(const at::Tensor& key_cache, const at::Tensor& value_cache, co
                   const at::Tensor& value, const at::Tensor& block_table,
                   const at::Tensor& cache_seqlens);
 
-// What only data can tell, on the CPU. Offsets that do not start at 0, decrease, overrun `total`, or
+// What only data can tell, on the CPU. Offsets that do not start at 0, decrease, overrun `total` or
 // leave a sequence longer than max_seqlen.
 void check_cu_seqlens_data(const char* op, const char* name, const at::Tensor& cu_seqlens,
                            int64_t total, int64_t max_seqlen);
