@@ -73,20 +73,17 @@ __global__ void attention_grad_key_kernel(AttentionParams<T> p, int tiles) {
   const auto query_of = [&](int round) { return (first_step + round % steps) * kStepRows; };
 
   const auto load_keys = [&](T* to, const HeadRows<const T>& from, int columns) {
-    load_tile<Parts::kKeys, kHeadDim, kGeneral>(to, columns, p.aligned, from.data, [&](int r) {
-      return key0 + r <= last_key ? from.at(seq.tensor_batch(p.cu_k), kv_head, seq.k_row + key0 + r)
-                                  : static_cast<const T*>(nullptr);
-    });
+    const T* first = from.at(seq.tensor_batch(p.cu_k), kv_head, seq.k_row + key0);
+    load_tile<Parts::kKeys, kHeadDim, kGeneral>(to, {first, from.row, 0, last_key + 1 - key0},
+                                                columns, p.aligned, from.data);
   };
   const auto load_step = [&](int round) {
     const int head = head_of(round), query0 = query_of(round), half = round % 2;
     const auto load = [&](T* to, const HeadRows<const T>& from, int columns) {
-      load_tile<kStepRows, kHeadDim, kGeneral>(
-          to + half * kStepRows * kHeadDim, columns, p.aligned, from.data, [&](int r) {
-            const int i = query0 + r;
-            return i >= queries.begin && i < queries.end ? query_row(p, from, seq, head, i)
-                                                         : static_cast<const T*>(nullptr);
-          });
+      load_tile<kStepRows, kHeadDim, kGeneral>(to + half * kStepRows * kHeadDim,
+                                               {query_row(p, from, seq, head, query0), from.row,
+                                                queries.begin - query0, queries.end - query0},
+                                               columns, p.aligned, from.data);
     };
     load(parts.query, p.query, p.head_dim);
     load(parts.grad, p.grad_out, p.value_dim);

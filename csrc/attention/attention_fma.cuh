@@ -10,16 +10,17 @@ namespace tilewright::inline TILEWRIGHT_MACHINE {
 // Columns of both operands that a product takes at a time; the column behind them keeps the rows
 // of a quarter warp in different banks.
 inline constexpr int kFmaDepth = 32, kFmaStride = kFmaDepth + 1;
-// Columns of the result that a block owns; more would spill in float64. A block of the next columns
-// computes the probabilities again.
-inline constexpr int kFmaColumns = 64;
+// Columns of the result that a block owns: as many as registers hold beside a tile of probabilities.
+// A block of the next columns computes the probabilities again.
+template <class Acc>
+inline constexpr int kFmaColumns = sizeof(Acc) == 8 ? 32 : 64;
 inline constexpr int kWeightStride = kTileKeys + 1;
 
 template <class T>
 struct FmaParts {
   using Acc = accumulate_t<T>;
   Acc *left, *right;  // (64, kFmaStride)
-  Acc* columns;       // (64, kFmaColumns)
+  Acc* columns;       // (64, kFmaColumns<Acc>)
   Acc* weights;       // (kTileQueries, kWeightStride)
   DropoutTile dropout;
   uint8_t* absent;  // (kTileKeys,)
@@ -27,7 +28,7 @@ struct FmaParts {
   TILEWRIGHT_HD FmaParts(SharedMemory& shared)
       : left(shared.take<Acc>(64 * kFmaStride)),
         right(shared.take<Acc>(64 * kFmaStride)),
-        columns(shared.take<Acc>(64 * kFmaColumns)),
+        columns(shared.take<Acc>(64 * kFmaColumns<Acc>)),
         weights(shared.take<Acc>(kTileQueries * kWeightStride)),
         dropout{shared.take<uint8_t>(kTileQueries * 16)},
         absent(shared.take<uint8_t>(kTileKeys)),
@@ -73,10 +74,10 @@ TILEWRIGHT_DEVICE void fma_rows(Acc* left, Acc* right, const RowA& row_a, const 
   }
 }
 
-// out (16 of 64 lines, kFmaColumns) += weights (or their transpose) times 64 staged rows.
+// out (16 of 64 lines, kFmaColumns<Acc>) += weights (or their transpose) times 64 staged rows.
 template <bool kTransposed, class Acc>
 TILEWRIGHT_DEVICE void fma_columns(const Acc* weights, const Acc* columns,
-                                   Acc (&out)[kFmaColumns / 8][4]) {
+                                   Acc (&out)[kFmaColumns<Acc> / 8][4]) {
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
   const int line = warp * 16 + g;
 #pragma unroll 2
@@ -85,8 +86,8 @@ TILEWRIGHT_DEVICE void fma_columns(const Acc* weights, const Acc* columns,
     const Acc w1 =
         weights[kTransposed ? k * kWeightStride + line + 8 : (line + 8) * kWeightStride + k];
 #pragma unroll
-    for (int n = 0; n < kFmaColumns / 8; ++n) {
-      const Pack<Acc, 2> b = load_pack<2>(columns + k * kFmaColumns + 8 * n + 2 * t);
+    for (int n = 0; n < kFmaColumns<Acc> / 8; ++n) {
+      const Pack<Acc, 2> b = load_pack<2>(columns + k * kFmaColumns<Acc> + 8 * n + 2 * t);
       out[n][0] += w0 * b[0];
       out[n][1] += w0 * b[1];
       out[n][2] += w1 * b[0];

@@ -12,7 +12,7 @@ __global__ void attention_forward_fma_kernel(AttentionParams<T> p, int tiles) {
   constexpr int kN = kTileKeys / 8;
   const int pack = p.packs_group ? p.group : 1;
   BlockCursor cursor;
-  const int column0 = cursor.next(int(ceil_div(p.value_dim, kFmaColumns))) * kFmaColumns;
+  const int column0 = cursor.next(int(ceil_div(p.value_dim, kFmaColumns<Acc>))) * kFmaColumns<Acc>;
   const int tile = tiles - 1 - cursor.next(tiles), split = cursor.next(p.splits);
   const int unit = cursor.next(p.packs_group ? p.kv_heads() : p.heads);
   const AttentionSequence seq = sequence_of(p, cursor.next(p.batch));
@@ -36,7 +36,7 @@ __global__ void attention_forward_fma_kernel(AttentionParams<T> p, int tiles) {
                                    : static_cast<const T*>(nullptr);
   };
 
-  Acc out[kFmaColumns / 8][4] = {};
+  Acc out[kFmaColumns<Acc> / 8][4] = {};
   RunningSoftmax<Acc> softmax;
   softmax.start();
   for (int key0 = walk.begin; key0 < walk.end; key0 += kTileKeys) {
@@ -58,7 +58,8 @@ __global__ void attention_forward_fma_kernel(AttentionParams<T> p, int tiles) {
         head = int64_t(seq.batch) * p.heads + head_of(row);
       });
     }
-    stage_rows<kFmaColumns, kFmaColumns>(parts.columns, column0, p.value_dim, rows_of(p.value));
+    stage_rows<kFmaColumns<Acc>, kFmaColumns<Acc>>(parts.columns, column0, p.value_dim,
+                                                   rows_of(p.value));
     Acc s[kN][4] = {};
     fma_rows(parts.left, parts.right, queries, rows_of(p.key), p.head_dim, s);
     const ScoreLine<Acc> lines[2] = {query_line(p, seq, head_of(line), query_of(line)),
@@ -71,15 +72,15 @@ __global__ void attention_forward_fma_kernel(AttentionParams<T> p, int tiles) {
     }
     Acc rescale[2];
     softmax.update(s, Acc(1), rescale);
-    each_score<kFmaColumns / 8>([&](int n, int e, int of, int) { out[n][e] *= rescale[of]; });
+    each_score<kFmaColumns<Acc> / 8>([&](int n, int e, int of, int) { out[n][e] *= rescale[of]; });
     each_score<kN>([&](int n, int e, int of, int column) {
       const bool dropped = p.rng_state && !parts.dropout.keeps(line + 8 * of, 2 * t + column);
       parts.weights[weight_place(of, column)] = dropped ? Acc(0) : s[n][e];
     });
     __syncthreads();
     if (p.bias_kind != BiasKind::kNone) {
-      drop_hidden_rows<2>(p, seq, kv_head, parts.columns, kTileKeys, kFmaColumns, key0,
-                          [](int r, int c) { return r * kFmaColumns + c; });
+      drop_hidden_rows<2>(p, seq, kv_head, parts.columns, kTileKeys, kFmaColumns<Acc>, key0,
+                          [](int r, int c) { return r * kFmaColumns<Acc> + c; });
     }
     fma_columns<false>(parts.weights, parts.columns, out);
   }
@@ -111,29 +112,29 @@ template <class T>
 __global__ void attention_grad_key_fma_kernel(AttentionParams<T> p, int tiles) {
   using Acc = accumulate_t<T>;
   constexpr int kN = kTileKeys / 8;
-  const int of_value = int(ceil_div(p.value_dim, kFmaColumns));
+  const int of_value = int(ceil_div(p.value_dim, kFmaColumns<Acc>));
   BlockCursor cursor;
-  const int part = cursor.next(of_value + int(ceil_div(p.head_dim, kFmaColumns)));
+  const int part = cursor.next(of_value + int(ceil_div(p.head_dim, kFmaColumns<Acc>)));
   const int key0 = cursor.next(tiles) * kTileKeys, kv_head = cursor.next(p.kv_heads());
   const AttentionSequence seq = sequence_of(p, cursor.next(p.batch));
   if (key0 >= seq.k_len) return;
   const bool takes_value = part < of_value;
-  const int column0 = (takes_value ? part : part - of_value) * kFmaColumns;
+  const int column0 = (takes_value ? part : part - of_value) * kFmaColumns<Acc>;
 
   SharedMemory shared;
   const FmaParts<T> parts(shared);
   const int last_key = min_of(key0 + kTileKeys, seq.k_len) - 1;
   const IntRange queries = queries_of_tile(p, seq, key0, last_key);
-  Acc out[kFmaColumns / 8][4] = {};
+  Acc out[kFmaColumns<Acc> / 8][4] = {};
   for (int head = kv_head * p.group; head < (kv_head + 1) * p.group; ++head) {
     for (int query0 = queries.begin / kTileQueries * kTileQueries; query0 < queries.end;
          query0 += kTileQueries) {
       const FmaTile<T> tile{p, parts, seq, head, query0, key0};
       const IntRange all{key0, last_key + 1};
       __syncthreads();
-      stage_rows<kFmaColumns, kFmaColumns>(parts.columns, column0,
-                                           takes_value ? p.value_dim : p.head_dim,
-                                           tile.queries(takes_value ? p.grad_out : p.query));
+      stage_rows<kFmaColumns<Acc>, kFmaColumns<Acc>>(
+          parts.columns, column0, takes_value ? p.value_dim : p.head_dim,
+          tile.queries(takes_value ? p.grad_out : p.query));
       Acc s[kN][4] = {};
       tile.probabilities(all, s);
       if (takes_value) {
@@ -165,7 +166,7 @@ __global__ void attention_grad_query_fma_kernel(AttentionParams<T> p, int tiles)
   using Acc = accumulate_t<T>;
   constexpr int kN = kTileKeys / 8;
   BlockCursor cursor;
-  const int column0 = cursor.next(int(ceil_div(p.head_dim, kFmaColumns))) * kFmaColumns;
+  const int column0 = cursor.next(int(ceil_div(p.head_dim, kFmaColumns<Acc>))) * kFmaColumns<Acc>;
   const int tile_index = cursor.next(tiles), head = cursor.next(p.heads);
   const AttentionSequence seq = sequence_of(p, cursor.next(p.batch));
   const int query0 = tile_index * kTileQueries;
@@ -175,13 +176,13 @@ __global__ void attention_grad_query_fma_kernel(AttentionParams<T> p, int tiles)
   const int last_query = min_of(query0 + kTileQueries, seq.q_len) - 1;
   const IntRange keys =
       query0 <= last_query ? keys_of_tile(p, seq, query0, last_query) : IntRange{0, 0};
-  Acc out[kFmaColumns / 8][4] = {};
+  Acc out[kFmaColumns<Acc> / 8][4] = {};
   Acc slope_sum = 0;
   for (int key0 = keys.begin / kTileKeys * kTileKeys; key0 < keys.end; key0 += kTileKeys) {
     const FmaTile<T> tile{p, parts, seq, head, query0, key0};
     __syncthreads();
-    stage_rows<kFmaColumns, kFmaColumns>(parts.columns, column0, p.head_dim,
-                                         tile.keys(p.key, keys));
+    stage_rows<kFmaColumns<Acc>, kFmaColumns<Acc>>(parts.columns, column0, p.head_dim,
+                                                   tile.keys(p.key, keys));
     Acc s[kN][4] = {};
     tile.probabilities(keys, s);
     tile.derivatives(keys, s);
@@ -196,8 +197,8 @@ __global__ void attention_grad_query_fma_kernel(AttentionParams<T> p, int tiles)
     tile.keep_weights(s);
     __syncthreads();
     if (p.bias_kind != BiasKind::kNone) {
-      drop_hidden_rows<2>(p, seq, head / p.group, parts.columns, kTileKeys, kFmaColumns, key0,
-                          [](int r, int c) { return r * kFmaColumns + c; });
+      drop_hidden_rows<2>(p, seq, head / p.group, parts.columns, kTileKeys, kFmaColumns<Acc>, key0,
+                          [](int r, int c) { return r * kFmaColumns<Acc> + c; });
     }
     fma_columns<false>(parts.weights, parts.columns, out);
   }

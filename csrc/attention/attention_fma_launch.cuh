@@ -9,7 +9,8 @@ template <class T>
 void launch_attention_forward(const AttentionParams<T>& p, bool) {
   const int tiles = forward_tiles(p, kTileQueries);
   launch<attention_forward_fma_kernel<T>>(
-      attention_config<FmaParts<T>>(tiles * forward_units(p) * ceil_div(p.value_dim, kFmaColumns)),
+      attention_config<FmaParts<T>>(tiles * forward_units(p) *
+                                    ceil_div(p.value_dim, kFmaColumns<accumulate_t<T>>)),
       p, tiles);
   launch_combine(p);
 }
@@ -17,8 +18,8 @@ void launch_attention_forward(const AttentionParams<T>& p, bool) {
 template <class T>
 void launch_attention_backward(const AttentionParams<T>& p, bool) {
   launch_rows(p);
-  const int64_t of_value = ceil_div(p.value_dim, kFmaColumns);
-  const int64_t of_key = ceil_div(p.head_dim, kFmaColumns);
+  const int64_t of_value = ceil_div(p.value_dim, kFmaColumns<accumulate_t<T>>);
+  const int64_t of_key = ceil_div(p.head_dim, kFmaColumns<accumulate_t<T>>);
   const int key_tiles = int(ceil_div(p.k_len, kTileKeys));
   launch<attention_grad_key_fma_kernel<T>>(
       attention_config<FmaParts<T>>((of_value + of_key) * key_tiles * p.batch * p.kv_heads()), p,

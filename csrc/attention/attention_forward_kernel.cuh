@@ -14,19 +14,25 @@ namespace tilewright::inline TILEWRIGHT_MACHINE {
 template <int kHeadDim, bool kGeneral>
 inline constexpr int kForwardGroups = kGeneral || kHeadDim > 128 ? 1 : 2;
 
+// Keys of a step. Scores of 64 would not fit beside the sums of two groups at 128 columns, nor of one
+// at 256.
+template <int kHeadDim, bool kGeneral>
+inline constexpr int kForwardKeys = kHeadDim* kForwardGroups<kHeadDim, kGeneral> > 128 ? 32 : 64;
+
 template <class T, int kHeadDim, bool kGeneral>
 struct ForwardParts {
+  static constexpr int kKeys = kForwardKeys<kHeadDim, kGeneral>;
   static constexpr int kQueries = 16 * kAttentionWarps * kForwardGroups<kHeadDim, kGeneral>;
   T *query, *key, *value;
   DropoutTile dropout{};
-  uint8_t* absent = nullptr;  // (kTileKeys,): keys whose page does not exist
+  uint8_t* absent = nullptr;  // (kKeys,): keys whose page does not exist
   TILEWRIGHT_HD ForwardParts(SharedMemory& shared)
       : query(shared.take<T>(kQueries * kHeadDim, 128)),
-        key(shared.take<T>(kTileKeys * kHeadDim, 128)),
-        value(shared.take<T>(kTileKeys * kHeadDim, 128)) {
+        key(shared.take<T>(kKeys * kHeadDim, 128)),
+        value(shared.take<T>(kKeys * kHeadDim, 128)) {
     if constexpr (kGeneral) {
       dropout.keep = shared.take<uint8_t>(kQueries * 16);
-      absent = shared.take<uint8_t>(kTileKeys);
+      absent = shared.take<uint8_t>(kKeys);
     }
   }
 };
@@ -34,8 +40,9 @@ struct ForwardParts {
 // Grid: tiles of queries, then splits, heads (of keys where groups are packed) and sequences.
 template <class T, int kHeadDim, bool kGeneral>
 __global__ void attention_forward_kernel(AttentionParams<T> p, int tiles) {
-  constexpr int kGroups = kForwardGroups<kHeadDim, kGeneral>, kN = kTileKeys / 8;
   using Parts = ForwardParts<T, kHeadDim, kGeneral>;
+  constexpr int kGroups = kForwardGroups<kHeadDim, kGeneral>, kKeys = Parts::kKeys;
+  constexpr int kN = kKeys / 8;
   const bool packed = kGeneral && p.packs_group;
   const int pack = packed ? p.group : 1;
   BlockCursor cursor;
@@ -59,26 +66,35 @@ __global__ void attention_forward_kernel(AttentionParams<T> p, int tiles) {
   const IntRange keys = keys_of_tile(p, seq, first_query, last_query);
   const TileWalk walk =
       kGeneral ? split_keys(p, keys, split)
-               : TileWalk{keys.begin / kTileKeys * kTileKeys, keys.end > keys.begin ? keys.end : 0};
+               : TileWalk{keys.begin / kKeys * kKeys, keys.end > keys.begin ? keys.end : 0};
 
   const auto load_keys = [&](T* to, const HeadRows<const T>& from, int columns, int key0) {
-    load_tile<kTileKeys, kHeadDim, kGeneral>(to, columns, p.aligned, from.data, [&](int r) {
-      const int j = key0 + r;
-      const T* row = nullptr;
-      if (j < keys.begin || j >= keys.end) return row;
-      if constexpr (kGeneral) {
-        row = key_row(p, from, seq, kv_head, j);
-      } else {
-        row = from.at(seq.tensor_batch(p.cu_k), kv_head, seq.k_row + j);
+    if constexpr (kGeneral) {
+      if (p.table) {
+        load_scattered<kKeys, kHeadDim>(to, columns, p.aligned, from.data, [&](int r) {
+          const int j = key0 + r;
+          return j >= keys.begin && j < keys.end ? key_row(p, from, seq, kv_head, j)
+                                                 : static_cast<const T*>(nullptr);
+        });
+        return;
       }
-      return row;
-    });
+    }
+    const T* first = from.at(seq.tensor_batch(p.cu_k), kv_head, seq.k_row + key0);
+    load_tile<kKeys, kHeadDim, kGeneral>(to, {first, from.row, keys.begin - key0, keys.end - key0},
+                                         columns, p.aligned, from.data);
   };
-  load_tile<Parts::kQueries, kHeadDim, kGeneral>(
-      parts.query, p.head_dim, p.aligned, p.query.data, [&](int r) {
-        return query_of(r) < seq.q_len ? query_row(p, p.query, seq, head_of(r), query_of(r))
-                                       : static_cast<const T*>(nullptr);
-      });
+  if (packed) {
+    load_scattered<Parts::kQueries, kHeadDim>(
+        parts.query, p.head_dim, p.aligned, p.query.data, [&](int r) {
+          return query_of(r) < seq.q_len ? query_row(p, p.query, seq, head_of(r), query_of(r))
+                                         : static_cast<const T*>(nullptr);
+        });
+  } else {
+    const T* first = query_row(p, p.query, seq, unit, row0);
+    load_tile<Parts::kQueries, kHeadDim, kGeneral>(parts.query,
+                                                   {first, p.query.row, 0, seq.q_len - row0},
+                                                   p.head_dim, p.aligned, p.query.data);
+  }
   if (walk.begin < walk.end) load_keys(parts.key, p.key, p.head_dim, walk.begin);
   commit_copies();
 
@@ -90,17 +106,17 @@ __global__ void attention_forward_kernel(AttentionParams<T> p, int tiles) {
   const bool works = row0 + warp_row < rows;
   const float unit_log2 = kGeneral ? 1.f : p.scale * float(kLog2E);
 
-  for (int key0 = walk.begin; key0 < walk.end; key0 += kTileKeys) {
+  for (int key0 = walk.begin; key0 < walk.end; key0 += kKeys) {
     wait_copies<0>();
     __syncthreads();
     load_keys(parts.value, p.value, p.value_dim, key0);
     commit_copies();
     if constexpr (kGeneral) {
-      if (p.table && int(threadIdx.x) < kTileKeys) {
+      if (p.table && int(threadIdx.x) < kKeys) {
         const int j = key0 + int(threadIdx.x);
         parts.absent[threadIdx.x] = j < keys.end && !key_row(p, p.key, seq, kv_head, j);
       }
-      if (p.rng_state) {
+      if (p.rng_state && (key0 == walk.begin || key0 % kTileKeys == 0)) {
         parts.dropout.fill(p, Parts::kQueries, key0, [&](int row, int64_t& head, int& query) {
           query = query_of(row);
           head = int64_t(seq.batch) * p.heads + head_of(row);
@@ -112,13 +128,13 @@ __global__ void attention_forward_kernel(AttentionParams<T> p, int tiles) {
     if (works) multiply_rows<kHeadDim>(parts.query, warp_row, parts.key, 0, s);
     wait_copies<0>();
     __syncthreads();
-    if (key0 + kTileKeys < walk.end) {
-      load_keys(parts.key, p.key, p.head_dim, key0 + kTileKeys);
+    if (key0 + kKeys < walk.end) {
+      load_keys(parts.key, p.key, p.head_dim, key0 + kKeys);
       commit_copies();
     }
     if constexpr (kGeneral) {
       if (p.bias_kind != BiasKind::kNone) {
-        drop_hidden_rows<8>(p, seq, kv_head, parts.value, kTileKeys, kHeadDim, key0,
+        drop_hidden_rows<8>(p, seq, kv_head, parts.value, kKeys, kHeadDim, key0,
                             [](int r, int c) { return tile_place<kHeadDim>(r, c / 8); });
       }
     }
@@ -135,7 +151,7 @@ __global__ void attention_forward_kernel(AttentionParams<T> p, int tiles) {
         });
       }
     } else if (keys_of(p, seq, last_query).begin > key0 ||
-               keys_of(p, seq, first_query).end < key0 + kTileKeys) {
+               keys_of(p, seq, first_query).end < key0 + kKeys) {
 #pragma unroll
       for (int m = 0; m < kGroups; ++m) {
         const int row = row0 + warp_row + 16 * m + g;
@@ -146,16 +162,17 @@ __global__ void attention_forward_kernel(AttentionParams<T> p, int tiles) {
     for (int m = 0; m < kGroups; ++m) {
       float rescale[2];
       softmax[m].update(s[m], unit_log2, rescale);
-#pragma unroll
-      for (int n = 0; n < kHeadDim / 8; ++n) {
-#pragma unroll
-        for (int e = 0; e < 4; ++e) out[m][n][e] *= rescale[e / 2];
+      // Once the largest score has come by there is nothing to rescale.
+      if (__any_sync(0xffffffff, rescale[0] != 1 || rescale[1] != 1)) {
+        each_score<kHeadDim / 8>(
+            [&](int n, int e, int line, int) { out[m][n][e] *= rescale[line]; });
       }
     }
     if constexpr (kGeneral) {
       if (p.rng_state) {
         each_score<kN>([&](int n, int e, int line, int column) {
-          if (!parts.dropout.keeps(warp_row + g + 8 * line, 2 * t + column)) s[0][n][e] = 0;
+          if (!parts.dropout.keeps(warp_row + g + 8 * line, key0 % kTileKeys + 2 * t + column))
+            s[0][n][e] = 0;
         });
       }
     }

@@ -44,20 +44,16 @@ __global__ void attention_grad_query_kernel(AttentionParams<T> p, int tiles) {
   const int first_key = keys.begin / kStepRows * kStepRows;
 
   const auto load_queries = [&](T* to, const HeadRows<const T>& from, int columns) {
-    load_tile<Parts::kQueries, kHeadDim, kGeneral>(to, columns, p.aligned, from.data, [&](int r) {
-      return query0 + r <= last_query ? query_row(p, from, seq, head, query0 + r)
-                                      : static_cast<const T*>(nullptr);
-    });
+    load_tile<Parts::kQueries, kHeadDim, kGeneral>(
+        to, {query_row(p, from, seq, head, query0), from.row, 0, last_query + 1 - query0}, columns,
+        p.aligned, from.data);
   };
   const auto load_step = [&](int key0, int half) {
     const auto load = [&](T* to, const HeadRows<const T>& from, int columns) {
+      const T* first = from.at(seq.tensor_batch(p.cu_k), kv_head, seq.k_row + key0);
       load_tile<kStepRows, kHeadDim, kGeneral>(
-          to + half * kStepRows * kHeadDim, columns, p.aligned, from.data, [&](int r) {
-            const int j = key0 + r;
-            return j >= keys.begin && j < keys.end
-                       ? from.at(seq.tensor_batch(p.cu_k), kv_head, seq.k_row + j)
-                       : static_cast<const T*>(nullptr);
-          });
+          to + half * kStepRows * kHeadDim, {first, from.row, keys.begin - key0, keys.end - key0},
+          columns, p.aligned, from.data);
     };
     load(parts.key, p.key, p.head_dim);
     load(parts.value, p.value, p.value_dim);
