@@ -2,7 +2,8 @@
 
 The functions can be used inside ``torch.jit.script``, ``torch.compile`` and ``torch.export``. The
 operators themselves, ``torch.ops.tilewright.flash_attention`` and its like, always return the
-output and the log-sum-exp; a scripted function that needs both calls those.
+output and the log-sum-exp; a scripted function that needs both calls those. Options are best given
+by keyword: TorchScript, which takes no keyword-only arguments, is why they need not be.
 """
 
 from typing import Optional, Tuple  # noqa: UP035  (TorchScript reads these)
@@ -26,7 +27,6 @@ def flash_attention(
     bias: Optional[Tensor] = None,  # noqa: UP045
     alibi_slopes: Optional[Tensor] = None,  # noqa: UP045
     sinks: Optional[Tensor] = None,  # noqa: UP045
-    *,
     causal: bool = False,
     top_left: bool = False,
     window_left: int = -1,
@@ -107,7 +107,6 @@ def flash_attention_varlen(
     cu_seqlens_k: Tensor,
     max_seqlen_q: int,
     max_seqlen_k: int,
-    *,
     causal: bool = False,
     top_left: bool = False,
     window_left: int = -1,
@@ -172,7 +171,6 @@ def flash_attention_paged(
     value_cache: Tensor,
     block_table: Tensor,
     cache_seqlens: Tensor,
-    *,
     causal: bool = True,
     window_left: int = -1,
     scale: Optional[float] = None,  # noqa: UP045

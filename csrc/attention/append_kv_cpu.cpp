@@ -1,12 +1,10 @@
 // append_kv_ on the CPU: rows copied into pages, after the table was checked as a whole.
-#include <ATen/MemoryOverlap.h>
 #include <ATen/Parallel.h>
 #include <torch/library.h>
 
 #include <cstring>
 
 #include "tilewright/attention/attention_args.h"
-#include "tilewright/core/check.h"
 #include "tilewright/core/math.h"
 
 namespace tilewright {
@@ -14,11 +12,6 @@ namespace {
 
 // Bytes that one thread should copy at least.
 constexpr int64_t kGrainBytes = 1 << 16;
-
-void check_writable(const char* name, const at::Tensor& cache) {
-  TILEWRIGHT_CHECK("append_kv_", at::has_internal_overlap(cache) != at::MemOverlap::Yes, name,
-                   " must not be expanded: its elements share memory");
-}
 
 // One of the caches and the rows that go to it: (B, Hk, S, D) to (pages, page, Hk, D).
 struct RowCopy {
@@ -56,8 +49,6 @@ void append_kv_cpu(const at::Tensor& key_cache, const at::Tensor& value_cache,
                    const at::Tensor& key, const at::Tensor& value, const at::Tensor& block_table,
                    const at::Tensor& cache_seqlens) {
   check_append(key_cache, value_cache, key, value, block_table, cache_seqlens);
-  check_writable("key_cache", key_cache);
-  check_writable("value_cache", value_cache);
   const int64_t appended = key.size(2), heads = key.size(1);
   if (key.size(0) == 0 || appended == 0 || heads == 0) return;
   check_block_table_data("append_kv_", block_table, cache_seqlens, key_cache.size(0),

@@ -3,7 +3,6 @@
 #include "tilewright/attention/attention_args.h"
 
 #include <initializer_list>
-#include <limits>
 #include <string>
 
 #include "tilewright/core/check.h"
@@ -154,11 +153,6 @@ void check_results(const char* op, const at::Tensor& query, const at::Tensor& gr
                    shape_of(grad_lse));
 }
 
-void check_dropout_known(const AttentionArgs& args, const at::Tensor& rng_state) {
-  TILEWRIGHT_CHECK(args.op, args.dropout_p == 0 || rng_state.defined(),
-                   "rng_state must be given where dropout_p > 0");
-}
-
 void check_offsets(const char* op, const at::Tensor& query, const char* name,
                    const at::Tensor& cu_seqlens, const char* max_name, int64_t max_seqlen) {
   TILEWRIGHT_CHECK(op, cu_seqlens.dim() == 1 && cu_seqlens.sym_size(0) >= 1, name,
@@ -176,11 +170,9 @@ void check_pages(const char* op, const at::Tensor& first, const c10::SymInt& bat
   check_shape(op, "value_cache", value_cache, "(pages, page, Hk, Dv)", 4);
   TILEWRIGHT_CHECK(op, key_cache.sym_size(1) >= 1,
                    "key_cache must have pages of at least one row, got ", shape_of(key_cache));
-  for (int64_t dim = 0; dim < 3; ++dim) {
-    TILEWRIGHT_CHECK(op, value_cache.sym_size(dim) == key_cache.sym_size(dim),
-                     "value_cache must have as many pages, rows and heads as key_cache, ",
-                     shape_of(key_cache), ", got ", shape_of(value_cache));
-  }
+  check_sizes(op, "value_cache", value_cache, "(pages, page, Hk, Dv)",
+              {key_cache.sym_size(0), key_cache.sym_size(1), key_cache.sym_size(2),
+               value_cache.sym_size(3)});
   TILEWRIGHT_CHECK(op, block_table.dim() == 2 && block_table.sym_size(0) == batch,
                    "block_table must have shape (B, max_pages) with B = ", batch, ", got ",
                    shape_of(block_table));
@@ -189,6 +181,13 @@ void check_pages(const char* op, const at::Tensor& first, const c10::SymInt& bat
   check_sizes(op, "cache_seqlens", cache_seqlens, "(B,)", {batch});
   check_dtype(op, "cache_seqlens", cache_seqlens, at::kInt);
   check_same_device(op, first_name, first, "cache_seqlens", cache_seqlens);
+}
+
+void check_writable(const char* op, const char* name, const at::Tensor& tensor) {
+  for (int64_t dim = 0; dim < tensor.dim(); ++dim) {
+    TILEWRIGHT_CHECK(op, tensor.sym_size(dim) <= 1 || tensor.sym_stride(dim) != 0, name,
+                     " is written to and must not be expanded, got stride 0 at dimension ", dim);
+  }
 }
 
 }  // namespace
@@ -226,7 +225,8 @@ void check_attention_backward(const AttentionArgs& args, const at::Tensor& grad_
   check_sizes(args.op, "out", out, "(B, H, Sq, Dv)", {batch, heads, length, value.sym_size(3)});
   check_sizes(args.op, "lse", lse, "(B, H, Sq)", {batch, heads, length});
   check_results(args.op, query, grad_out, grad_lse, out, lse);
-  check_dropout_known(args, extras.rng_state);
+  TILEWRIGHT_CHECK(args.op, args.dropout_p == 0 || extras.rng_state.defined(),
+                   "rng_state must be given where dropout_p > 0");
 }
 
 void check_attention_varlen(const AttentionArgs& args, const at::Tensor& query,
@@ -284,6 +284,8 @@ void check_append(const at::Tensor& key_cache, const at::Tensor& value_cache, co
   check_shape(kOp, "value", value, "(B, Hk, S, Dv)", 4);
   const auto batch = key.sym_size(0), length = key.sym_size(2);
   check_floating(kOp, "key_cache", key_cache);
+  check_writable(kOp, "key_cache", key_cache);
+  check_writable(kOp, "value_cache", value_cache);
   check_pages(kOp, key_cache, batch, "key_cache", key_cache, value_cache, block_table,
               cache_seqlens);
   check_beside(kOp, "key_cache", key_cache, "value_cache", value_cache);

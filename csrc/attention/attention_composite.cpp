@@ -90,8 +90,6 @@ at::Tensor for_query_heads(const at::Tensor& tensor, int64_t heads, at::ScalarTy
 TensorPair attention_composite(const AttentionArgs& args, const at::Tensor& query,
                                const at::Tensor& key, const at::Tensor& value,
                                const AttentionExtras& extras, int64_t first_batch) {
-  // Autocast would round the products.
-  c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
   const auto type = accumulate_dtype(query.scalar_type());
   const Places places{query.size(0), query.size(1), query.size(2), key.size(2),
                       query.options().dtype(at::kLong)};

@@ -12,6 +12,12 @@ namespace {
 
 using torch::autograd::variable_list;
 
+// Records a graph, free of autocast: it would round the products, and their derivatives.
+struct DifferentiableHere {
+  at::AutoGradMode grad_mode{true};
+  c10::impl::ExcludeDispatchKeyGuard no_autocast{c10::autocast_dispatch_keyset};
+};
+
 // A name of its own for each input: one tensor may be given as query and as key.
 at::Tensor own(const at::Tensor& tensor) {
   return tensor.defined() ? tensor.view_as(tensor) : tensor;
@@ -72,7 +78,7 @@ AttentionGrads attention_composite_backward(const AttentionArgs& args, const at:
                                             const at::Tensor& key, const at::Tensor& value,
                                             const AttentionExtras& extras,
                                             const ExtraNeeds& needs) {
-  at::AutoGradMode grad_mode(true);
+  const DifferentiableHere guard;
   const at::Tensor q = own(query), k = own(key), v = own(value);
   const AttentionExtras given{own(extras.bias), own(extras.alibi_slopes), own(extras.sinks),
                               extras.rng_state};
@@ -91,7 +97,7 @@ VarlenGrads attention_varlen_composite_backward(
     const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
     const at::Tensor& cu_seqlens_q, const at::Tensor& cu_seqlens_k, int64_t max_seqlen_q,
     int64_t max_seqlen_k, const AttentionExtras& extras, bool need_slopes) {
-  at::AutoGradMode grad_mode(true);
+  const DifferentiableHere guard;
   const at::Tensor q = own(query), k = own(key), v = own(value), slopes = own(extras.alibi_slopes);
   const auto q_rows = sequence_rows(cu_seqlens_q, q.size(0), max_seqlen_q);
   const auto k_rows = sequence_rows(cu_seqlens_k, k.size(0), max_seqlen_k);

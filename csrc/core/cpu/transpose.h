@@ -27,6 +27,13 @@ class Square {
     store_lanes<To>(Vec<T>::loadu(reinterpret_cast<const Acc*>(&rows_[row])), to, count);
   }
 
+  // The sum of the rows, in order.
+  Vec<T> add_up() const {
+    Row sum = rows_[0];
+    for (int i = 1; i < kSide; ++i) sum += rows_[i];
+    return Vec<T>::loadu(reinterpret_cast<const Acc*>(&sum));
+  }
+
   // Eklundh's way: quarters of ever smaller squares change places.
   void transpose() { swap_quarters<kSide / 2>(std::make_index_sequence<size_t(kSide)>()); }
 
