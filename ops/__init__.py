@@ -9,9 +9,18 @@ from tilewright._library import built_cuda, cmake_prefix_path, load
 
 load()
 
-from tilewright import attention, boxes, data, models, pooling, suppression  # noqa: E402
+from tilewright import (  # noqa: E402
+    attention,
+    attention_modules,
+    boxes,
+    data,
+    models,
+    pooling,
+    suppression,
+)
 from tilewright._C import version as _version  # noqa: E402
 from tilewright.attention import *  # noqa: E402, F403
+from tilewright.attention_modules import *  # noqa: E402, F403
 from tilewright.boxes import *  # noqa: E402, F403
 from tilewright.pooling import *  # noqa: E402, F403
 from tilewright.suppression import *  # noqa: E402, F403
@@ -25,6 +34,7 @@ __all__ = [
     "data",
     "models",
     *attention.__all__,
+    *attention_modules.__all__,
     *boxes.__all__,
     *pooling.__all__,
     *suppression.__all__,

@@ -149,7 +149,11 @@ void AttentionCpuCall::add_backward_tasks(bool bias_is_matrix) {
 std::array<at::Tensor, 3> AttentionCpuCall::run_backward(const ExtraNeeds& needs) {
   const at::Tensor none = at::empty({0}, accumulate_options_);
   std::array<at::Tensor, 3> found{none, none, none};
-  if (sequences_.empty() || params_.heads == 0) return found;
+  if (sequences_.empty() || params_.heads == 0) {
+    if (needs[0]) found[0] = at::zeros(extras_.bias.sizes(), accumulate_options_);
+    if (needs[1]) found[1] = at::zeros(extras_.alibi_slopes.sizes(), accumulate_options_);
+    return found;
+  }
   const int64_t batch = params_.batch, heads = params_.heads;
   const int64_t q_len = sequences_[0].q_len, k_len = sequences_[0].k_len;
   // The gradient of bias: of its own shape where that is a matrix of queries and keys, else per

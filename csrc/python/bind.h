@@ -3,6 +3,7 @@
 #include <torch/extension.h>
 
 namespace tilewright {
+void bind_attention(pybind11::module_& m);
 void bind_detection(pybind11::module_& m);
 void bind_models(pybind11::module_& m);
 }  // namespace tilewright

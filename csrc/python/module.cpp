@@ -10,6 +10,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("built_torch_version", &tilewright::built_torch_version);
   m.def("built_cuda", &tilewright::built_cuda);
   m.def("cpu_instruction_set", &tilewright::cpu_instruction_set);
+  tilewright::bind_attention(m);
   tilewright::bind_detection(m);
   tilewright::bind_models(m);
 }

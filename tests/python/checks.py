@@ -12,7 +12,7 @@ EPS = {
 }
 
 
-def assert_close_to_fp64(ours, plain, reference, gradient=False):
+def assert_close_to_fp64(ours, plain, reference, gradient=False, terms=0.0, part=0.0):
     """The project's error rule (design, numerics).
 
     Args:
@@ -20,16 +20,21 @@ def assert_close_to_fp64(ours, plain, reference, gradient=False):
         plain: the plain PyTorch composition in the same dtype, or None where there is none.
         reference: the fp64 result.
         gradient: gradients may err three times as much as the composition, results twice.
+        terms: the largest term of the sums that the result is made of. Where they cancel to less
+            than a hundredth of it, it stands for the largest value of the reference.
+        part: of `terms`, by which the result may err in any case.
     """
     assert ours.shape == reference.shape, (ours.shape, reference.shape)
     if reference.numel() == 0:
         return
     largest = reference.abs().max().item()
+    if largest < 0.01 * terms:
+        largest = terms
     error = (ours.double() - reference).abs().max().item()
     if ours.dtype == torch.float64:
         bound = 1e-12 * largest
     else:
-        bound = 2 * EPS[ours.dtype] * largest
+        bound = part * terms + 2 * EPS[ours.dtype] * largest
         if plain is not None:
             factor = 3 if gradient else 2
             bound += factor * (plain.double() - reference).abs().max().item()
