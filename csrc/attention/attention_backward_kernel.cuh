@@ -72,10 +72,13 @@ __global__ void attention_grad_key_kernel(AttentionParams<T> p, int tiles) {
   const auto head_of = [&](int round) { return kv_head * p.group + round / steps; };
   const auto query_of = [&](int round) { return (first_step + round % steps) * kStepRows; };
 
+  // What no query of the sequence sees may hold anything.
+  const IntRange seen = keys_of_tile(p, seq, 0, seq.q_len - 1);
   const auto load_keys = [&](T* to, const HeadRows<const T>& from, int columns) {
     const T* first = from.at(seq.tensor_batch(p.cu_k), kv_head, seq.k_row + key0);
-    load_tile<Parts::kKeys, kHeadDim, kGeneral>(to, {first, from.row, 0, last_key + 1 - key0},
-                                                columns, p.aligned, from.data);
+    load_tile<Parts::kKeys, kHeadDim, kGeneral>(
+        to, {first, from.row, seen.begin - key0, min_of(seen.end, last_key + 1) - key0}, columns,
+        p.aligned, from.data);
   };
   const auto load_step = [&](int round) {
     const int head = head_of(round), query0 = query_of(round), half = round % 2;

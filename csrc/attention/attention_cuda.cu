@@ -1,6 +1,9 @@
 // Attention on CUDA, dense and packed: tensors to kernel parameters and launches.
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/addcmul.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/mul.h>
 #include <ATen/ops/sub.h>
 
 #include "tilewright/attention/attention_calls.h"
@@ -83,6 +86,21 @@ void bias_sizes(const at::Tensor& bias, int (&sizes)[4]) {
   }
 }
 
+// d lse / d sink = exp(sink - lse), of which delta = grad_out . out - grad_lse is what the loss makes.
+// 16-bit outputs lose digits of delta: there the sum of the derivatives by a query's scores,
+// (grad_out . out) - (1 - share) delta, gives them back.
+at::Tensor sinks_gradient(const at::Tensor& sinks, const at::Tensor& lse,
+                          const at::Tensor& grad_lse, const at::Tensor& delta,
+                          const at::Tensor& score_sums) {
+  const at::Tensor share = at::sub(sinks.view({1, -1, 1}), lse).exp_();  // (B, H, Sq)
+  at::Tensor exact = delta;
+  if (score_sums.defined()) {
+    exact = at::addcmul(score_sums, delta, 1 - share);
+    if (grad_lse.defined()) exact.sub_(grad_lse);
+  }
+  return at::mul(share, exact).sum(at::IntArrayRef({0, 2})).neg_();
+}
+
 AttentionGrads run_backward(const AttentionArgs& args, const CallShape& shape,
                             const at::Tensor& given_grad_out, const at::Tensor& given_grad_lse,
                             const at::Tensor& given_query, const at::Tensor& given_key,
@@ -107,6 +125,8 @@ AttentionGrads run_backward(const AttentionArgs& args, const CallShape& shape,
     slope_partials =
         at::empty({shape.batch, query.size(1), ceil_div(shape.q_len, kTileQueries)}, lse.options());
   }
+  at::Tensor score_sums;
+  if (needs[2] && query.element_size() == 2) score_sums = at::empty_like(lse);
   dispatch_floating(args.op, query.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     using Acc = accumulate_t<device_t<T>>;
@@ -125,6 +145,7 @@ AttentionGrads run_backward(const AttentionArgs& args, const CallShape& shape,
                         ? static_cast<void*>(mutable_data<T>(grad_bias))
                         : static_cast<void*>(mutable_data<float>(grad_bias));
     }
+    if (score_sums.defined()) p.score_sums = mutable_data<Acc>(score_sums);
     if (needs[1]) p.slope_partials = mutable_data<Acc>(slope_partials);
     p.aligned = rows_in_packs_of(8, {query, key, value, grad_out});
     p.pairs = rows_in_packs_of(2, {grad_query, grad_key, grad_value});
@@ -134,11 +155,7 @@ AttentionGrads run_backward(const AttentionArgs& args, const CallShape& shape,
     grad_slopes = slope_partials.sum(-1);
     if (given_extras.alibi_slopes.dim() == 1) grad_slopes = grad_slopes.sum(0);
   }
-  if (needs[2]) {
-    // d lse / d sink = exp(sink - lse), and delta holds what the loss makes of it.
-    const at::Tensor share = at::sub(extras.sinks.view({1, -1, 1}), lse).exp_();
-    grad_sinks = share.mul_(delta).sum(at::IntArrayRef({0, 2})).neg_();
-  }
+  if (needs[2]) grad_sinks = sinks_gradient(extras.sinks, lse, grad_lse, delta, score_sums);
   return grads;
 }
 

@@ -14,14 +14,13 @@ namespace tilewright::inline TILEWRIGHT_MACHINE {
 template <int kHeadDim, bool kGeneral>
 inline constexpr int kForwardGroups = kGeneral || kHeadDim > 128 ? 1 : 2;
 
-// Keys of a step. Scores of 64 would not fit beside the sums of two groups at 128 columns, nor of one
-// at 256.
-template <int kHeadDim, bool kGeneral>
-inline constexpr int kForwardKeys = kHeadDim* kForwardGroups<kHeadDim, kGeneral> > 128 ? 32 : 64;
+// Keys of a step. From 128 columns on, scores of 64 would not fit in registers beside the sums.
+template <int kHeadDim>
+inline constexpr int kForwardKeys = kHeadDim > 64 ? 32 : 64;
 
 template <class T, int kHeadDim, bool kGeneral>
 struct ForwardParts {
-  static constexpr int kKeys = kForwardKeys<kHeadDim, kGeneral>;
+  static constexpr int kKeys = kForwardKeys<kHeadDim>;
   static constexpr int kQueries = 16 * kAttentionWarps * kForwardGroups<kHeadDim, kGeneral>;
   T *query, *key, *value;
   DropoutTile dropout{};

@@ -75,7 +75,7 @@ __global__ void attention_grad_query_kernel(AttentionParams<T> p, int tiles) {
     }
   }
   float out[kGroups][kHeadDim / 8][4] = {};
-  float slope_sum = 0;
+  float slope_sum = 0, score_sums[2] = {};
   const float unit_log2 = kGeneral ? 1.f : p.scale * float(kLog2E);
 
   int half = 0;
@@ -139,6 +139,9 @@ __global__ void attention_grad_query_kernel(AttentionParams<T> p, int tiles) {
           slope_sum -= float(abs(lines[line].center - key0 - 2 * t - column)) * ds[0][n][e];
         });
       }
+      if (p.score_sums) {
+        each_score<kN>([&](int n, int e, int line, int) { score_sums[line] += ds[0][n][e]; });
+      }
       if (p.softcap > 0) uncap(capped, ds[0]);
     }
     uint32_t packed[kGroups][kN / 2][4];
@@ -152,6 +155,17 @@ __global__ void attention_grad_query_kernel(AttentionParams<T> p, int tiles) {
       slope_sum = block_reduce(slope_sum, Sum(), 0.f, parts.scratch);
       if (threadIdx.x == 0) {
         p.slope_partials[(int64_t(seq.batch) * p.heads + head) * tiles + tile] = slope_sum;
+      }
+    }
+  }
+  if constexpr (kGeneral) {
+    if (p.score_sums) {
+#pragma unroll
+      for (int line = 0; line < 2; ++line) {
+        const float sum = warp_reduce<4>(score_sums[line], Sum());
+        const int i = query0 + warp_query + g + 8 * line;
+        if (t > 0 || i > last_query) continue;
+        p.score_sums[p.lse_at(int(seq.tensor_batch(p.cu_q)), head, seq.q_row + i)] = sum;
       }
     }
   }

@@ -56,7 +56,8 @@ AttentionParams<device_t<T>> attention_params(const AttentionArgs& args, const a
   p.key = read_rows<T>(key, key_layout);
   p.value = read_rows<T>(value, key_layout);
   p.heads = int(query.size(1));
-  p.group = int(query.size(1) / std::max<int64_t>(key.size(key_layout.head), 1));
+  const int64_t key_heads = std::max<int64_t>(key.size(key_layout.head), 1);
+  p.group = int(std::max<int64_t>(query.size(1) / key_heads, 1));  // without heads too
   p.head_dim = int(query.size(-1)), p.value_dim = int(value.size(-1));
   p.window = args.window();
   p.scale = Acc(scale_of(args, query.size(-1)));

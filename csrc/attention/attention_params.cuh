@@ -71,6 +71,7 @@ struct AttentionParams {
   const Acc *saved_lse, *grad_lse;  // grad_lse: null without
   Acc *lse_log2, *delta;
   Acc* slope_partials;  // (batch, heads, tiles of queries); null unless asked for
+  Acc* score_sums;      // of each query, the derivatives by its scores; null unless asked for
   // The bias's gradient, contiguous; a size is 1 where the bias broadcasts.
   void* grad_bias;
   int bias_sizes[4];

@@ -100,7 +100,9 @@ TILEWRIGHT_DEVICE void add_bias(const B* bias, const ScoreLine<Acc> (&lines)[2],
     if constexpr (std::is_same_v<B, uint8_t>) {
       if (!value) s[n][e] = minus_infinity<Acc>();
     } else {
-      s[n][e] += Acc(to_accumulate(value));
+      const Acc added = Acc(to_accumulate(value));
+      // What it hides may be NaN.
+      s[n][e] = added == minus_infinity<Acc>() ? added : s[n][e] + added;
     }
   });
 }
