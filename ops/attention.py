@@ -228,7 +228,8 @@ def append_kv_(
     """Writes new keys and values into the pages of their sequences, behind what these hold.
 
     Args:
-        key_cache, value_cache, block_table: as for :func:`flash_attention_paged`; written to.
+        key_cache, value_cache, block_table: as for :func:`flash_attention_paged`; the caches are
+            written to, so they must not be expanded, and their last stride must be 1.
         key: (B, Hk, S, D), of the caches' dtype.
         value: (B, Hk, S, Dv).
         cache_seqlens: (B,) int32, the keys that each sequence has before; left as it is.

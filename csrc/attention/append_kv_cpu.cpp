@@ -23,8 +23,8 @@ struct RowCopy {
 
   // Rows of one head, sequence after sequence.
   void head(int64_t head, const int32_t* table, int64_t max_pages, const int32_t* lengths) const {
-    const int64_t page_size = cache.size(1), row_elements = cache.size(3);
-    const int64_t element = cache.element_size(), step = cache.stride(3);
+    const int64_t page_size = cache.size(1);
+    const int64_t element = cache.element_size(), row_bytes = cache.size(3) * element;
     auto* to = static_cast<char*>(cache.data_ptr()) + head * cache.stride(2) * element;
     const auto* from =
         static_cast<const char*>(rows.const_data_ptr()) + head * rows.stride(1) * element;
@@ -33,13 +33,7 @@ struct RowCopy {
         const int64_t key = lengths[b] + s, page = table[b * max_pages + key / page_size];
         char* target = to + (page * cache.stride(0) + key % page_size * cache.stride(1)) * element;
         const char* source = from + (b * rows.stride(0) + s * rows.stride(2)) * element;
-        if (step == 1 || row_elements == 1) {
-          std::memcpy(target, source, row_elements * element);
-        } else {
-          for (int64_t d = 0; d < row_elements; ++d) {
-            std::memcpy(target + d * step * element, source + d * element, element);
-          }
-        }
+        std::memcpy(target, source, row_bytes);
       }
     }
   }

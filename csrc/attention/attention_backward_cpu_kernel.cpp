@@ -32,8 +32,10 @@ class BackwardTask {
   }
   ~BackwardTask() { brgemm_done(); }
 
-  void run(const AttentionCpuTask& task) {
+  // `first` of its work item: nothing is in the bias's gradient yet.
+  void run(const AttentionCpuTask& task, bool first) {
     task_ = &task;
+    first_ = first;
     sequence_ = p_.sequences + task.sequence;
     const int64_t blocks = task.last > task.first ? ceil_div(task.last - task.first, task.step) : 0;
     std::memset(grad_keys_, 0, size_t(blocks * kKeys * p_.head_dim) * sizeof(A));
@@ -239,7 +241,10 @@ class BackwardTask {
       A* to = static_cast<A*>(p_.grad_bias) + split() * p_.grad_bias_split +
               sequence_->index * p_.grad_bias_strides[0] + head_ * p_.grad_bias_strides[1] +
               query * p_.grad_bias_strides[2];
-      if (p_.grad_bias_strides[3] != 0) {
+      const bool first_head = head_ % (p_.heads / p_.kv_heads) == 0;
+      if (p_.assign_grad_bias && first_ && (first_head || p_.grad_bias_strides[1] != 0)) {
+        std::memcpy(to + first + from, grads + from, size_t(end - from) * sizeof(A));
+      } else if (p_.grad_bias_strides[3] != 0) {
         add_rows(to + first + from, grads + from, end - from);
       } else {
         *to += row_sum(grads + from, end - from);
@@ -292,7 +297,7 @@ class BackwardTask {
   const AttentionCpuSequence* sequence_ = nullptr;
   int64_t depth_, value_depth_, most_blocks_;
   int64_t head_ = 0, row_ = 0, rows_in_chunk_ = 0;
-  bool use_brgemm_ = false;
+  bool use_brgemm_ = false, first_ = false;
   TileScratch scratch_;
   G *queries_, *queries_transposed_;  // (kChunk, depth), (head_dim, kChunk)
   G *grads_, *grads_transposed_;      // of out: (kChunk, value_depth), (value_dim, kChunk)
@@ -315,7 +320,7 @@ void run_items(const AttentionCpuParams& params, NextTask next, void* state) {
   BackwardTask<T, G> worker(params, params.most_key_blocks);
   for (; item >= 0; item = next(state)) {
     for (int64_t i = params.items[item]; i < params.items[item + 1]; ++i) {
-      worker.run(params.tasks[i]);
+      worker.run(params.tasks[i], i == params.items[item]);
     }
   }
 }

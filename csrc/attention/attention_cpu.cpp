@@ -41,7 +41,8 @@ AttentionGrads backward(const at::Tensor& grad_out, const OptionalTensor& grad_l
                                or_undefined(rng_state)};
   const at::Tensor given_grad_lse = or_undefined(grad_lse);
   check_attention_backward(args, grad_out, given_grad_lse, query, key, value, out, lse, extras);
-  AttentionGrads grads = attention_grads(query, key, value, extras, needs);
+  // The gradient of bias is taken as it comes: it may be large.
+  AttentionGrads grads = attention_grads(query, key, value, extras, {false, needs[1], needs[2]});
   auto& [grad_query, grad_key, grad_value, grad_bias, grad_slopes, grad_sinks] = grads;
   AttentionCpuCall call(args, query, query.size(3));
   const at::Tensor plain_lse = lse.contiguous();
@@ -52,7 +53,7 @@ AttentionGrads backward(const at::Tensor& grad_out, const OptionalTensor& grad_l
                      given_grad_lse.defined() ? given_grad_lse.contiguous() : at::Tensor(),
                      grad_query, grad_key, grad_value);
   const auto found = call.run_backward(needs);
-  if (needs[0]) grad_bias.copy_(found[0]);
+  if (needs[0]) grad_bias = found[0].to(bias->scalar_type());
   if (needs[1]) grad_slopes.copy_(found[1]);
   if (needs[2]) grad_sinks.copy_(sinks_gradient(grad_out, given_grad_lse, out, lse, *sinks));
   return grads;

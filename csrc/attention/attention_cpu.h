@@ -71,11 +71,13 @@ struct AttentionCpuParams {
   void* query_parts;
   int64_t query_parts_total;
   const int64_t* first_rows;  // of each sequence, among all query rows
-  // In the accumulation type, zeroed, null where not asked for. grad_bias has strides as bias has;
-  // it is summed over what its strides of 0 share only within a task.
+  // In the accumulation type, null where not asked for; zeros, but grad_bias where
+  // assign_grad_bias: there it is a matrix whose every element the first task of an item writes.
+  // grad_bias has strides as bias has; what its strides of 0 share lies within a work item.
   void* grad_bias;
   int64_t grad_bias_strides[4];
   int64_t grad_bias_split;
+  bool assign_grad_bias;
   double* grad_slopes;  // (splits, batch, heads)
 };
 

@@ -62,36 +62,33 @@ inline void mask_row(A* row, int64_t count, int64_t begin, int64_t end) {
   for (int64_t i = max_of(end, int64_t(0)); i < count; ++i) row[i] = kMinusInfinity<A>;
 }
 
+// row = factor * row + bias, in powers of 2.
 template <class A, class B>
-inline void add_bias(A* row, const B* bias, int64_t stride, int64_t count) {
+inline void add_bias(A* row, A factor, const B* bias, int64_t stride, int64_t count) {
+  // -inf hides whatever stands there, NaN too.
+  const auto add = [&](int64_t i, A value) {
+    row[i] = value == kMinusInfinity<A> ? value : row[i] * factor + value * A(kLog2E);
+  };
   if (stride == 0) {
-    const A one = A(*bias);
-    for (int64_t i = 0; i < count; ++i) {
-      row[i] = one == kMinusInfinity<A> ? one : row[i] + one * A(kLog2E);
+    for (int64_t i = 0; i < count; ++i) add(i, A(*bias));
+  } else if constexpr (std::is_same_v<A, Accumulate<B>>) {
+    const Vec<B> infinite(kMinusInfinity<A>), scale(factor), log2e{A(kLog2E)};
+    for (int64_t i = 0; i < count; i += kLanes<B>) {
+      const int64_t lanes = min_of(kLanes<B>, count - i);
+      const Vec<B> value = load_lanes(bias + i, lanes);
+      const Vec<B> sum = at::vec::fmadd(value, log2e, Vec<B>::loadu(row + i) * scale);
+      Vec<B>::blendv(sum, infinite, value == infinite).store(row + i);
     }
-    return;
-  }
-  for (int64_t i = 0; i < count; i += kLanes<B>) {
-    const int64_t lanes = min_of(kLanes<B>, count - i);
-    const Vec<B> value = load_lanes(bias + i, lanes);
-    const Vec<B> infinite(kMinusInfinity<Accumulate<B>>);
-    Vec<B> sum;
-    if constexpr (std::is_same_v<A, Accumulate<B>>) {
-      sum = at::vec::fmadd(value, Vec<B>(A(kLog2E)), Vec<B>::loadu(row + i, lanes));
-      // -inf hides whatever stands there, NaN too.
-      Vec<B>::blendv(sum, infinite, value == infinite).store(row + i, int(lanes));
-    } else {  // float beside double
-      for (int64_t k = 0; k < lanes; ++k) {
-        row[i + k] = A(bias[i + k]) == kMinusInfinity<A> ? kMinusInfinity<A>
-                                                         : row[i + k] + A(bias[i + k]) * A(kLog2E);
-      }
-    }
+  } else {  // float beside double
+    for (int64_t i = 0; i < count; ++i) add(i, A(bias[i]));
   }
 }
 
 template <class A>
-inline void add_bias(A* row, const bool* keeps, int64_t stride, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) row[i] = keeps[i * stride] ? row[i] : kMinusInfinity<A>;
+inline void add_bias(A* row, A factor, const bool* keeps, int64_t stride, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    row[i] = keeps[i * stride] ? row[i] * factor : kMinusInfinity<A>;
+  }
 }
 
 // Products of one query with the keys [first, first + count) become scores. Keys from `count` on are
@@ -101,8 +98,8 @@ inline void score_row(const ScoreRules<T, A>& rules, int64_t query, int64_t firs
                       A* row, A* derivative) {
   using V = at::vec::Vectorized<A>;
   constexpr int64_t kStep = V::size();
-  const V scale(rules.scale), log2e{A(kLog2E)};
   const AttentionCpuParams& params = *rules.params;
+  A factor = rules.scale * A(kLog2E);  // of what stands in the row, on the way to powers of 2
   if (rules.softcap > 0) {
     const V cap(rules.softcap * A(kLog2E)), inverse(rules.scale / rules.softcap);
     for (int64_t i = 0; i < count; i += kStep) {
@@ -110,9 +107,7 @@ inline void score_row(const ScoreRules<T, A>& rules, int64_t query, int64_t firs
       (bent * cap).store(row + i);
       if (derivative != nullptr) (V(A(1)) - bent * bent).store(derivative + i);
     }
-  } else {
-    const V factor = scale * log2e;
-    for (int64_t i = 0; i < count; i += kStep) (V::loadu(row + i) * factor).store(row + i);
+    factor = A(1);
   }
   if (params.slopes != nullptr) {
     const A center =
@@ -120,21 +115,26 @@ inline void score_row(const ScoreRules<T, A>& rules, int64_t query, int64_t firs
     const V slope(-rules.slope * A(kLog2E));
     for (int64_t i = 0; i < count; i += kStep) {
       const V distance = (V(center) - V::arange(A(i), A(1))).abs();
-      at::vec::fmadd(slope, distance, V::loadu(row + i)).store(row + i);
+      at::vec::fmadd(slope, distance, V::loadu(row + i) * V(factor)).store(row + i);
     }
+    factor = A(1);
   }
   const int64_t stride = params.bias_strides[3];
   const int64_t at = query * params.bias_strides[2] + first * stride;
   switch (params.bias_kind) {
-    case BiasKind::kNone: break;
+    case BiasKind::kNone:
+      if (factor != A(1)) {
+        for (int64_t i = 0; i < count; i += kStep) (V::loadu(row + i) * V(factor)).store(row + i);
+      }
+      break;
     case BiasKind::kBool:
-      add_bias(row, reinterpret_cast<const bool*>(rules.bias) + at, stride, count);
+      add_bias(row, factor, reinterpret_cast<const bool*>(rules.bias) + at, stride, count);
       break;
     case BiasKind::kFloat:
-      add_bias(row, reinterpret_cast<const float*>(rules.bias) + at, stride, count);
+      add_bias(row, factor, reinterpret_cast<const float*>(rules.bias) + at, stride, count);
       break;
     case BiasKind::kInput:
-      add_bias(row, reinterpret_cast<const T*>(rules.bias) + at, stride, count);
+      add_bias(row, factor, reinterpret_cast<const T*>(rules.bias) + at, stride, count);
       break;
   }
 }

@@ -177,9 +177,11 @@ std::array<at::Tensor, 3> AttentionCpuCall::run_backward(const ExtraNeeds& needs
   const bool keys_are_split = !has_keys;
   at::Tensor grad_bias, grad_slopes, parts;
   if (needs[0]) {
-    grad_bias = at::zeros({keys_are_split ? splits : 1, bias_sizes[0], bias_sizes[1],
+    grad_bias = at::empty({keys_are_split ? splits : 1, bias_sizes[0], bias_sizes[1],
                            bias_sizes[2], bias_sizes[3]},
                           accumulate_options_);
+    params_.assign_grad_bias = matrix && !params_.window.limited();
+    if (!params_.assign_grad_bias) grad_bias.zero_();
     params_.grad_bias = grad_bias.mutable_data_ptr();
     params_.grad_bias_split = keys_are_split ? grad_bias.stride(0) : 0;
   }

@@ -46,6 +46,10 @@ c10::SymDimVector sizes_of(const at::Tensor& tensor) {
 
 }  // namespace
 
+at::ScalarType accumulate_dtype(at::ScalarType dtype) {
+  return dtype == at::kDouble ? at::kDouble : at::kFloat;
+}
+
 at::Tensor empty_laid_out(const at::Tensor& like) { return empty_ordered(like, sizes_of(like)); }
 
 TensorPair attention_outputs(const at::Tensor& query, const at::Tensor& value, bool packed) {

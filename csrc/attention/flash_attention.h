@@ -20,8 +20,8 @@ namespace tilewright {
 // and then dropout of probabilities with 1 / (1 - dropout_p).
 //
 // query (B, H, Sq, D), key (B, Hk, Sk, D), value (B, Hk, Sk, Dv): float64, float32, float16 or
-//   bfloat16, one dtype; H a multiple of Hk (query head h uses key head h / (H / Hk)); D and Dv from
-//   1 to 256; any strides whose last is 1 (others are copied).
+//   bfloat16, one dtype; H a multiple of Hk (query head h uses key head h / (H / Hk)); D and Dv
+//   from 1 to 256; any strides whose last is 1 (others are copied).
 // bias: broadcasts to (B, H, Sq, Sk); bool, query's dtype or float32.
 // alibi_slopes: (H,) or (B, H), floating. sinks: (H,), floating; a score that enters only the
 //   denominator and lse.
@@ -67,8 +67,9 @@ TILEWRIGHT_API std::tuple<at::Tensor, at::Tensor> flash_attention_paged(
     int64_t window_left = -1, std::optional<double> scale = std::nullopt, double softcap = 0.0,
     const std::optional<at::Tensor>& alibi_slopes = std::nullopt);
 
-// Writes key (B, Hk, S, D) and value (B, Hk, S, Dv) behind the cache_seqlens[b] keys that sequence b
-// has; cache_seqlens stays as it is. Everything is checked before anything is written.
+// Writes key (B, Hk, S, D) and value (B, Hk, S, Dv) behind the cache_seqlens[b] keys that sequence
+// b has; cache_seqlens stays as it is. The caches' last stride is 1. Everything is checked before
+// anything is written.
 TILEWRIGHT_API void append_kv_(const at::Tensor& key_cache, const at::Tensor& value_cache,
                                const at::Tensor& key, const at::Tensor& value,
                                const at::Tensor& block_table, const at::Tensor& cache_seqlens);

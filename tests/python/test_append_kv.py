@@ -60,7 +60,6 @@ def test_layouts(device):
     for arrange in (
         lambda x: x,
         lambda x: x.permute(2, 0, 1, 3).contiguous().permute(1, 2, 0, 3),
-        lambda x: x.repeat_interleave(2, -1)[..., ::2],
         lambda x: torch.cat([x, x], -1)[..., : x.shape[-1]],
     ):
         caches = [arrange(x) for x in make_caches(device, 16, 6)]
@@ -151,12 +150,20 @@ def arguments(device, dtype=torch.float32):
 @kernels
 @pytest.mark.no_launch
 @pytest.mark.parametrize("place,name", [(0, "key_cache"), (1, "value_cache")])
-def test_expanded_caches(device, place, name):
-    args = arguments(device)
-    args[place] = args[place][:, :1].expand_as(args[place])
-    message = f"{name} is written to and must not be expanded, got stride 0 at dimension 1"
-    with pytest.raises(RuntimeError, match=message):
-        tilewright.append_kv_(*args)
+def test_caches_that_cannot_be_written(device, place, name):
+    for change, stride, dim in (
+        (lambda x: x[:, :1].expand_as(x), 0, 1),
+        (lambda x: x[..., :1].expand_as(x), 0, 3),
+        (lambda x: x.repeat_interleave(2, -1)[..., ::2], 2, 3),
+    ):
+        args = arguments(device)
+        args[place] = change(args[place])
+        message = (
+            f"{name} is written to: it must not be expanded, and its last stride must be 1, "
+            f"got stride {stride} at dimension {dim}"
+        )
+        with pytest.raises(RuntimeError, match=message):
+            tilewright.append_kv_(*args)
 
 
 @kernels

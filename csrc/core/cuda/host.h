@@ -36,6 +36,7 @@ class DeviceImpl {
 void lend(const at::Tensor& tensor, const void* data, bool writable);
 #endif
 bool deterministic_algorithms();
+int multiprocessors();
 }  // namespace runtime
 
 inline namespace TILEWRIGHT_MACHINE {
@@ -97,6 +98,9 @@ device_t<T>* data_of(const at::Tensor& tensor, bool written) {
 
 // torch.use_deterministic_algorithms(True)?
 inline bool deterministic() { return runtime::deterministic_algorithms(); }
+
+// Of the current device.
+inline int multiprocessors() { return runtime::multiprocessors(); }
 
 }  // namespace TILEWRIGHT_MACHINE
 }  // namespace tilewright

@@ -20,6 +20,13 @@ void launch_on_gpu(const void* kernel, dim3 grid, dim3 block, size_t shared_byte
   C10_CUDA_KERNEL_LAUNCH_CHECK();
 }
 
+int multiprocessors() {
+  int device = 0, count = 0;
+  C10_CUDA_CHECK(cudaGetDevice(&device));
+  C10_CUDA_CHECK(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
+  return count;
+}
+
 bool deterministic_algorithms() { return at::globalContext().deterministicAlgorithms(); }
 
 }  // namespace tilewright::runtime
