@@ -207,14 +207,14 @@ struct RunningSoftmax {
       top = max(top, __shfl_xor_sync(0xffffffff, top, 2));
       // A line that has seen nothing: all its probabilities are 2^(-inf - 0).
       const Acc base = top == minus_infinity<Acc>() ? Acc(0) : top * unit;
-      rescale[line] = exp2_of(largest[line] * unit - base);
+      rescale[line] = exp2_of(Acc(fma(largest[line], unit, -base)));
       largest[line] = top;
       Acc total = 0;
 #pragma unroll
       for (int n = 0; n < N; ++n) {
 #pragma unroll
         for (int e = 2 * line; e < 2 * line + 2; ++e) {
-          s[n][e] = exp2_of(s[n][e] * unit - base);
+          s[n][e] = exp2_of(Acc(fma(s[n][e], unit, -base)));
           total += s[n][e];
         }
       }
