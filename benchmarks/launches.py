@@ -84,6 +84,50 @@ def boxes(generator):
         tilewright.batched_nms_rotated(turned, scores, classes, 0.5)
 
 
+def _attend(generator, dtype, dim, query_len=160, **options):
+    """Two heads of queries on one of keys, causal, forward and backward."""
+    q, k, v = (
+        torch.randn(1, heads, length, dim, generator=generator).to(dtype).requires_grad_()
+        for heads, length in ((2, query_len), (1, 160), (1, 160))
+    )
+    torch.ops.tilewright.flash_attention(q, k, v, causal=True, **options)[0].sum().backward()
+
+
+@representative("attention")
+def attention(generator):
+    for dtype in DTYPES:
+        for dim in (64, 128, 256) if dtype.itemsize == 2 else (64,):
+            _attend(generator, dtype, dim)
+
+
+@representative("attention, softcap")
+def attention_softcap(generator):
+    for dtype in (torch.bfloat16, torch.float16):
+        for dim in (64, 128, 256):
+            _attend(generator, dtype, dim, softcap=30.0)
+
+
+@representative("attention, bias")
+def attention_bias(generator):
+    for dtype in DTYPES:
+        bias = torch.randn(160, 160, generator=generator).to(dtype).requires_grad_()
+        _attend(generator, dtype, 64, bias=bias)
+
+
+@representative("decoding")
+def decoding(generator):
+    ops = torch.ops.tilewright
+    for dtype in DTYPES:
+        caches = [torch.randn(40, 16, 1, 64, generator=generator).to(dtype) for _ in "kv"]
+        q, k, v = (
+            torch.randn(1, heads, 1, 64, generator=generator).to(dtype) for heads in (4, 1, 1)
+        )
+        table = torch.randperm(40, generator=generator).to(torch.int32)[None]
+        lengths = torch.tensor([600], dtype=torch.int32)
+        ops.append_kv_(*caches, k, v, table, lengths)
+        ops.flash_attention_paged(q, *caches, table, lengths + 1)
+
+
 # Of tilewright_simt::memory_report.
 FIELDS = (
     "block_threads",

@@ -144,7 +144,7 @@ def analyse(library):
                 "registers": int(registers),
                 "stack_bytes": int(stack),
                 # sm_90 and later count the 1 KB that the system takes
-                "static_shared_bytes": int(shared) - (1024 if int(arch[3:5]) >= 90 else 0),
+                "static_shared_bytes": max(0, int(shared) - (1024 if int(arch[3:5]) >= 90 else 0)),
             }
     demangled = demangle(name for name, _ in result)
     listing = _run(["cuobjdump", "-sass", str(library)], environment)

@@ -1,6 +1,7 @@
 // Attention's backward pass on tiles, from out and lse alone: P = 2^(s - lse), dS = P (dP - D) with
 // D = rowsum(dO * O) - dLSE. A task owns blocks of keys and walks over all queries, so that the
-// gradients of keys and values are sums in one order; those of queries are summed per split of keys.
+// gradients of keys and values are sums in one order; those of queries are summed per split of
+// keys.
 #include "tilewright/attention/attention_cpu.h"
 #include "tilewright/attention/attention_cpu_gradients.h"
 #include "tilewright/attention/attention_cpu_keys.h"
@@ -136,14 +137,14 @@ class BackwardTask {
     const auto sees = [&](int64_t key) {
       return sees_key<T>(p_, *sequence_, head_, row_, row_ + rows_in_chunk_, key);
     };
-    const Rows<G> values =
-        key_rows<T>(p_, sequence_->pages, [&](int64_t key) { return from.value(key); },
-                    p_.value.row, first, count, seen, p_.value_dim, rows_, sees);
+    const Rows<G> values = key_rows<T>(
+        p_, sequence_->pages, [&](int64_t key) { return from.value(key); }, p_.value.row, first,
+        count, seen, p_.value_dim, rows_, sees);
     pack_transposed_operand(values.data, values.stride, count, value_depth_, values_transposed_,
                             kKeys);
-    const Rows<G> keys =
-        key_rows<T>(p_, sequence_->pages, [&](int64_t key) { return from.key(key); }, p_.key.row,
-                    first, count, seen, p_.head_dim, rows_, sees);
+    const Rows<G> keys = key_rows<T>(
+        p_, sequence_->pages, [&](int64_t key) { return from.key(key); }, p_.key.row, first, count,
+        seen, p_.head_dim, rows_, sees);
     pack_transposed_operand(keys.data, keys.stride, count, depth_, keys_transposed_, kKeys);
     key_operand_ = operand_of(keys, count, p_.head_dim, keys_);
   }
@@ -154,8 +155,8 @@ class BackwardTask {
     const int64_t begin = groups.begin, width = groups.end - begin;
     const int64_t padded = ceil_div(rows, 16) * 16;
     constexpr int64_t kPair = kPaired<G> ? 2 : 1;
-    gemm(use_brgemm_, {padded, width, depth_, depth_, kKeys, kKeys, false},
-         queries_ + row * depth_, keys_transposed_ + begin * kPair, scores_);
+    gemm(use_brgemm_, {padded, width, depth_, depth_, kKeys, kKeys, false}, queries_ + row * depth_,
+         keys_transposed_ + begin * kPair, scores_);
     gemm(use_brgemm_, {padded, width, value_depth_, value_depth_, kKeys, kKeys, false},
          grads_ + row * value_depth_, values_transposed_ + begin * kPair, grad_scores_);
     differentiate(row, rows, padded, first + begin, width);
@@ -173,9 +174,8 @@ class BackwardTask {
          grads_transposed_ + row, weights, grad_values + begin);
     gemm(use_brgemm_, {p_.head_dim, width, padded, kChunk, kKeys, kKeys, true},
          queries_transposed_ + row, paired_grads, grad_keys + begin);
-    gemm(use_brgemm_,
-         {padded, p_.head_dim, width, kKeys, key_operand_.stride, p_.head_dim, true}, grads,
-         key_operand_.data + begin * key_operand_.stride, grad_queries_ + row * p_.head_dim);
+    gemm(use_brgemm_, {padded, p_.head_dim, width, kKeys, key_operand_.stride, p_.head_dim, true},
+         grads, key_operand_.data + begin * key_operand_.stride, grad_queries_ + row * p_.head_dim);
   }
 
   // Weights and gradients of two rows as bfloat16: both in pairs, gradients in rows too.
@@ -306,11 +306,11 @@ class BackwardTask {
   A *scores_, *grad_scores_;          // (kRows, kKeys)
   G *paired_weights_, *paired_grads_, *plain_grads_;  // the same for bfloat16
   A *derivative_, *keeps_;                            // (kKeys,)
-  G* rows_;  // (kKeys, depth) or (kKeys, value_depth)
+  G* rows_;                                           // (kKeys, depth) or (kKeys, value_depth)
   Rows<G> key_operand_{};
   G *keys_transposed_, *values_transposed_;  // (depth, kKeys), (value_depth, kKeys)
   G* keys_;                                  // (kKeys, head_dim)
-  A *grad_keys_, *grad_values_;              // (blocks, head_dim, kKeys), (blocks, value_dim, kKeys)
+  A *grad_keys_, *grad_values_;  // (blocks, head_dim, kKeys), (blocks, value_dim, kKeys)
 };
 
 template <class T, class G>

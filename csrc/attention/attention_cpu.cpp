@@ -35,8 +35,14 @@ AttentionGrads backward(const at::Tensor& grad_out, const OptionalTensor& grad_l
                         bool top_left, int64_t window_left, int64_t window_right,
                         std::optional<double> scale, double softcap, double dropout_p,
                         const OptionalTensor& rng_state, std::array<bool, 3> needs) {
-  const AttentionArgs args{"_flash_attention_backward", causal, top_left, window_left,
-                           window_right,                scale,  softcap,  dropout_p};
+  const AttentionArgs args{"_flash_attention_backward",
+                           causal,
+                           top_left,
+                           window_left,
+                           window_right,
+                           scale,
+                           softcap,
+                           dropout_p};
   const AttentionExtras extras{or_undefined(bias), or_undefined(slopes), or_undefined(sinks),
                                or_undefined(rng_state)};
   const at::Tensor given_grad_lse = or_undefined(grad_lse);

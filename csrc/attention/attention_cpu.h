@@ -58,14 +58,14 @@ struct AttentionCpuParams {
   AttentionDropout dropout;
   double dropout_scale;  // 1 / (1 - p)
 
-  // Decoding: (tasks, kAttentionDecodeRows, value_dim + 2) in the accumulation type: sums of values,
-  // maximum, sum.
+  // Decoding: (tasks, kAttentionDecodeRows, value_dim + 2) in the accumulation type: sums of
+  // values, maximum, sum.
   void* partials;
 
   // Backward.
   RowStrides grad_out, grad_query, grad_key, grad_value;
   int64_t most_key_blocks;  // of a task
-  int64_t splits;  // of a sequence's keys; 1: gradients of queries go where they belong
+  int64_t splits;           // of a sequence's keys; 1: gradients of queries go where they belong
   // (splits, total) in the accumulation type, where splits > 1: query gradients of a sequence and
   // head begin at (index of its first row * heads + head * q_len) * head_dim.
   void* query_parts;
@@ -95,11 +95,11 @@ TILEWRIGHT_CPU_KERNEL(attention_forward,
 TILEWRIGHT_CPU_KERNEL(attention_backward,
                       void(const AttentionCpuParams&, NextTask next, void* state))
 
-// A few query rows against many keys: a task is a run of keys [first, last) of one head of keys, and
-// writes a partial result for all its queries; then each item is merged from its tasks' results.
+// A few query rows against many keys: a task is a run of keys [first, last) of one head of keys,
+// and writes a partial result for all its queries; then each item is merged from its tasks'
+// results.
 inline constexpr int64_t kAttentionDecodeRows = 16;
-TILEWRIGHT_CPU_KERNEL(attention_decode,
-                      void(const AttentionCpuParams&, NextTask next, void* state))
+TILEWRIGHT_CPU_KERNEL(attention_decode, void(const AttentionCpuParams&, NextTask next, void* state))
 TILEWRIGHT_CPU_KERNEL(attention_decode_merge,
                       void(const AttentionCpuParams&, NextTask next, void* state))
 

@@ -135,7 +135,7 @@ void AttentionCpuCall::set_extras(const AttentionExtras& extras) {
     const at::Tensor bias = keep(expand_bias(extras.bias, params_.batch, params_.heads,
                                              sequences_[0].q_len, sequences_[0].k_len));
     params_.bias = bias.const_data_ptr();
-    params_.bias_kind = bias.scalar_type() == at::kBool      ? BiasKind::kBool
+    params_.bias_kind = bias.scalar_type() == at::kBool       ? BiasKind::kBool
                         : bias.scalar_type() == params_.dtype ? BiasKind::kInput
                                                               : BiasKind::kFloat;
     for (int i = 0; i < 4; ++i) params_.bias_strides[i] = bias.size(i) == 1 ? 0 : bias.stride(i);

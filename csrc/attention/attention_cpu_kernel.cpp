@@ -1,5 +1,5 @@
-// Attention's forward pass on tiles: a task packs each block of keys once and updates all its blocks
-// of queries with it, by the online softmax (Milakov and Gimelshein, arXiv:1805.02867).
+// Attention's forward pass on tiles: a task packs each block of keys once and updates all its
+// blocks of queries with it, by the online softmax (Milakov and Gimelshein, arXiv:1805.02867).
 #include "tilewright/attention/attention_cpu.h"
 #include "tilewright/attention/attention_cpu_keys.h"
 #include "tilewright/attention/attention_cpu_pack.h"
@@ -87,9 +87,8 @@ class ForwardTask {
       }
       const T* rows = static_cast<const T*>(sequence_->query) + block.head * p_.query.head +
                       block.row * p_.query.row;
-      pack_rows<T>(
-          [&](int64_t r) { return r < block.rows ? rows + r * p_.query.row : nullptr; }, kRows,
-          p_.head_dim, query_ + b * kRows * depth_, depth_);
+      pack_rows<T>([&](int64_t r) { return r < block.rows ? rows + r * p_.query.row : nullptr; },
+                   kRows, p_.head_dim, query_ + b * kRows * depth_, depth_);
       for (int64_t r = b * kRows; r < (b + 1) * kRows; ++r) {
         most_[r] = kMinusInfinity<A>;
         V(A(0)).store(sums_ + r * V::size());
@@ -108,13 +107,13 @@ class ForwardTask {
       }
       return false;
     };
-    const Rows<G> keys =
-        key_rows<T>(p_, sequence_->pages, [&](int64_t key) { return from.key(key); }, p_.key.row,
-                    first, count, seen, p_.head_dim, rows_, sees);
+    const Rows<G> keys = key_rows<T>(
+        p_, sequence_->pages, [&](int64_t key) { return from.key(key); }, p_.key.row, first, count,
+        seen, p_.head_dim, rows_, sees);
     pack_transposed_operand(keys.data, keys.stride, count, depth_, keys_, kKeys);
-    const Rows<G> values =
-        key_rows<T>(p_, sequence_->pages, [&](int64_t key) { return from.value(key); },
-                    p_.value.row, first, count, seen, p_.value_dim, rows_, sees);
+    const Rows<G> values = key_rows<T>(
+        p_, sequence_->pages, [&](int64_t key) { return from.value(key); }, p_.value.row, first,
+        count, seen, p_.value_dim, rows_, sees);
     value_operand_ = operand_of(values, count, p_.value_dim, values_);
   }
 
@@ -253,15 +252,15 @@ class ForwardTask {
   bool use_brgemm_ = false;
   TileScratch scratch_;
   Block* blocks_;
-  G* query_;       // (blocks, kRows, depth)
+  G* query_;  // (blocks, kRows, depth)
   A *out_, *most_, *sums_;
-  A* scores_;      // (kRows, kKeys)
-  G* weights_;     // the same for bfloat16; else the scores become weights in place
+  A* scores_;                  // (kRows, kKeys)
+  G* weights_;                 // the same for bfloat16; else the scores become weights in place
   A *now_, *shift_, *shrink_;  // (kRows,)
-  A* keeps_;       // (kKeys,)
-  G* rows_;        // (kKeys, depth) or (kKeys, value_dim)
-  G* keys_;        // transposed, (depth, kKeys)
-  G* values_;      // in pairs, (kKeys, value_dim)
+  A* keeps_;                   // (kKeys,)
+  G* rows_;                    // (kKeys, depth) or (kKeys, value_dim)
+  G* keys_;                    // transposed, (depth, kKeys)
+  G* values_;                  // in pairs, (kKeys, value_dim)
   Rows<G> value_operand_{};
 };
 

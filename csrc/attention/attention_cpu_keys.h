@@ -55,9 +55,9 @@ struct Rows {
 };
 
 // The rows [first, first + count) of keys (or values), with zeros for those outside `seen`: where
-// they lie if they can be used so, or in `tile`, with an even stride for bfloat16. A weight of 0 does
-// not hide a NaN, so with a bias rows that are not finite become zeros too where sees(row) is false:
-// no query of the task sees them.
+// they lie if they can be used so, or in `tile`, with an even stride for bfloat16. A weight of 0
+// does not hide a NaN, so with a bias rows that are not finite become zeros too where sees(row) is
+// false: no query of the task sees them.
 template <class T, class G, class RowOf, class Sees>
 inline Rows<G> key_rows(const AttentionCpuParams& params, const int32_t* pages, RowOf row_of,
                         int64_t row_stride, int64_t first, int64_t count, KeyRange seen,

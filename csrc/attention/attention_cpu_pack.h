@@ -97,8 +97,8 @@ inline void store_bfloat16(const Vec<float>& low, const Vec<float>& high, c10::B
 // 16 values of two rows, as pairs.
 inline void store_pairs(const Vec<float>& even, const Vec<float>& odd, c10::BFloat16* to) {
   // Element i of the even row is value i, of the odd one value 16 + i.
-  const __m512i turn = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,
-                                        23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  const __m512i turn = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24,
+                                        8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
   _mm512_storeu_si512(to, _mm512_permutexvar_epi16(turn, round_to_bfloat16(even, odd)));
 }
 #endif

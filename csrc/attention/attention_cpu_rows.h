@@ -16,7 +16,8 @@ inline constexpr A kMinusInfinity = -std::numeric_limits<A>::infinity();
 // Rows are whole groups of so many keys; dropout's counters serve as many.
 inline constexpr int64_t kKeyGroup = 64;
 
-// What turns products into scores, of one query head of one sequence. T: of the tensors, A: of sums.
+// What turns products into scores, of one query head of one sequence. T: of the tensors, A: of
+// sums.
 template <class T, class A>
 struct ScoreRules {
   const AttentionCpuParams* params;
@@ -49,7 +50,8 @@ struct ScoreRules {
     switch (params->bias_kind) {
       case BiasKind::kNone: return true;
       case BiasKind::kBool: return reinterpret_cast<const bool*>(bias)[at];
-      case BiasKind::kFloat: return reinterpret_cast<const float*>(bias)[at] > kMinusInfinity<float>;
+      case BiasKind::kFloat:
+        return reinterpret_cast<const float*>(bias)[at] > kMinusInfinity<float>;
       default: return A(reinterpret_cast<const T*>(bias)[at]) > kMinusInfinity<A>;
     }
   }
@@ -91,8 +93,8 @@ inline void add_bias(A* row, A factor, const bool* keeps, int64_t stride, int64_
   }
 }
 
-// Products of one query with the keys [first, first + count) become scores. Keys from `count` on are
-// left as they are. `derivative`, where not null, gets d score / d product over scale.
+// Products of one query with the keys [first, first + count) become scores. Keys from `count` on
+// are left as they are. `derivative`, where not null, gets d score / d product over scale.
 template <class T, class A>
 inline void score_row(const ScoreRules<T, A>& rules, int64_t query, int64_t first, int64_t count,
                       A* row, A* derivative) {

@@ -86,8 +86,8 @@ void AttentionCpuCall::add_decode_tasks() {
       int64_t first = 0;
       do {
         const int64_t last = std::min(first + run, s.k_len);
-        tasks_.push_back({int32_t(&s - sequences_.data()), int32_t(head), int32_t(first),
-                          int32_t(last), 1});
+        tasks_.push_back(
+            {int32_t(&s - sequences_.data()), int32_t(head), int32_t(first), int32_t(last), 1});
         first = last;
       } while (first < s.k_len);
     }
@@ -101,9 +101,8 @@ void AttentionCpuCall::run_forward() {
   for (const auto& s : sequences_) most_rows = std::max(most_rows, s.q_len);
   if (most_rows * (params_.heads / params_.kv_heads) <= kAttentionDecodeRows) {
     add_decode_tasks();
-    const at::Tensor partials =
-        at::empty({int64_t(tasks_.size()), kAttentionDecodeRows, params_.value_dim + 2},
-                  accumulate_options_);
+    const at::Tensor partials = at::empty(
+        {int64_t(tasks_.size()), kAttentionDecodeRows, params_.value_dim + 2}, accumulate_options_);
     params_.partials = partials.mutable_data_ptr();
     run(int64_t(tasks_.size()), [](auto&&... a) { attention_decode(a...); });
     run(int64_t(items_.size()) - 1, [](auto&&... a) { attention_decode_merge(a...); });
@@ -126,10 +125,9 @@ void AttentionCpuCall::add_backward_tasks(bool bias_is_matrix) {
   params_.splits = std::max(std::min({wanted, kMostSplits, most_blocks}), int64_t(1));
   params_.most_key_blocks = (most_blocks + params_.splits - 1) / params_.splits;
   const auto add = [&](int64_t b, int64_t head, int64_t split) {
-    const int64_t blocks =
-        (sequences_[b].k_len + kAttentionKeyBlock - 1) / kAttentionKeyBlock;
-    tasks_.push_back({int32_t(b), int32_t(head), int32_t(split), int32_t(blocks),
-                      int32_t(params_.splits)});
+    const int64_t blocks = (sequences_[b].k_len + kAttentionKeyBlock - 1) / kAttentionKeyBlock;
+    tasks_.push_back(
+        {int32_t(b), int32_t(head), int32_t(split), int32_t(blocks), int32_t(params_.splits)});
   };
   for (int64_t outer_b = 0; outer_b < (over_batch ? 1 : batch); ++outer_b) {
     for (int64_t outer_h = 0; outer_h < (over_heads ? 1 : kv_heads); ++outer_h) {
@@ -177,9 +175,9 @@ std::array<at::Tensor, 3> AttentionCpuCall::run_backward(const ExtraNeeds& needs
   const bool keys_are_split = !has_keys;
   at::Tensor grad_bias, grad_slopes, parts;
   if (needs[0]) {
-    grad_bias = at::empty({keys_are_split ? splits : 1, bias_sizes[0], bias_sizes[1],
-                           bias_sizes[2], bias_sizes[3]},
-                          accumulate_options_);
+    grad_bias = at::empty(
+        {keys_are_split ? splits : 1, bias_sizes[0], bias_sizes[1], bias_sizes[2], bias_sizes[3]},
+        accumulate_options_);
     params_.assign_grad_bias = matrix && !params_.window.limited();
     if (!params_.assign_grad_bias) grad_bias.zero_();
     params_.grad_bias = grad_bias.mutable_data_ptr();

@@ -86,8 +86,8 @@ void bias_sizes(const at::Tensor& bias, int (&sizes)[4]) {
   }
 }
 
-// d lse / d sink = exp(sink - lse), of which delta = grad_out . out - grad_lse is what the loss makes.
-// 16-bit outputs lose digits of delta: there the sum of the derivatives by a query's scores,
+// d lse / d sink = exp(sink - lse), of which delta = grad_out . out - grad_lse is what the loss
+// makes. 16-bit outputs lose digits of delta: there the sum of the derivatives by a query's scores,
 // (grad_out . out) - (1 - share) delta, gives them back.
 at::Tensor sinks_gradient(const at::Tensor& sinks, const at::Tensor& lse,
                           const at::Tensor& grad_lse, const at::Tensor& delta,

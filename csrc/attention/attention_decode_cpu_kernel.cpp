@@ -277,8 +277,8 @@ void merge(const AttentionCpuParams& p, int64_t begin, int64_t end) {
       for (int64_t d = 0; d < p.value_dim; ++d) total[d] += A(share) * part(i)[d];
     }
     for (int64_t d = 0; d < p.value_dim; ++d) total[d] = sum == 0 ? A(0) : total[d] / A(sum);
-    convert_row(total.data(),
-                static_cast<T*>(s.out) + head * p.out.head + query * p.out.row, p.value_dim);
+    convert_row(total.data(), static_cast<T*>(s.out) + head * p.out.head + query * p.out.row,
+                p.value_dim);
     static_cast<A*>(s.lse)[head * p.lse_head + query] =
         sum == 0 ? kMinusInfinity<A> : A((most + std::log2(sum)) * kLn2);
   }

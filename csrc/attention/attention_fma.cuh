@@ -1,6 +1,6 @@
-// The two products of attention without tensor cores, for float64, exact float32, and the gradient of
-// a bias: operands are staged in shared memory in the type of sums, a few columns of each row at a
-// time, so that one kernel serves every number of columns. Results lie in registers as mma's do.
+// The two products of attention without tensor cores, for float64, exact float32, and the gradient
+// of a bias: operands are staged in shared memory in the type of sums, a few columns of each row at
+// a time, so that one kernel serves every number of columns. Results lie in registers as mma's do.
 #pragma once
 #include "tilewright/attention/attention_rows.cuh"
 #include "tilewright/core/cuda/shared.h"
@@ -10,8 +10,8 @@ namespace tilewright::inline TILEWRIGHT_MACHINE {
 // Columns of both operands that a product takes at a time; the column behind them keeps the rows
 // of a quarter warp in different banks.
 inline constexpr int kFmaDepth = 32, kFmaStride = kFmaDepth + 1;
-// Columns of the result that a block owns: as many as registers hold beside a tile of probabilities.
-// A block of the next columns computes the probabilities again.
+// Columns of the result that a block owns: as many as registers hold beside a tile of
+// probabilities. A block of the next columns computes the probabilities again.
 template <class Acc>
 inline constexpr int kFmaColumns = sizeof(Acc) == 8 ? 32 : 64;
 inline constexpr int kWeightStride = kTileKeys + 1;
@@ -35,7 +35,8 @@ struct FmaParts {
         scratch(shared.take<Acc>(32)) {}
 };
 
-// Columns [first, first + kColumns) of 64 rows; zeros where row_at(r) is null and from `columns` on.
+// Columns [first, first + kColumns) of 64 rows; zeros where row_at(r) is null and from `columns`
+// on.
 template <int kColumns, int kStride, class Acc, class RowAt>
 TILEWRIGHT_DEVICE void stage_rows(Acc* tile, int first, int columns, const RowAt& row_at) {
 #pragma unroll 4

@@ -1,5 +1,5 @@
-// Forward and backward for float64 and float32 on the ordinary arithmetic units: simple before fast.
-// Every kernel takes every option.
+// Forward and backward for float64 and float32 on the ordinary arithmetic units: simple before
+// fast. Every kernel takes every option.
 #pragma once
 #include "tilewright/attention/attention_fma.cuh"
 

@@ -1,6 +1,6 @@
-// The gradient of a bias: the sum of the scores' derivatives over all that the bias broadcasts to. A
-// block owns a tile of the bias's own shape and walks the rest, so there is no buffer of the shape of
-// the scores and no order but one. It runs where this gradient is asked for.
+// The gradient of a bias: the sum of the scores' derivatives over all that the bias broadcasts to.
+// A block owns a tile of the bias's own shape and walks the rest, so there is no buffer of the
+// shape of the scores and no order but one. It runs where this gradient is asked for.
 #pragma once
 #include "tilewright/attention/attention_fma.cuh"
 

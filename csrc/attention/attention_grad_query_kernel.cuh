@@ -1,5 +1,5 @@
-// The gradients of queries, and of ALiBi's slopes: a block owns a tile of queries and walks the keys
-// that they see.
+// The gradients of queries, and of ALiBi's slopes: a block owns a tile of queries and walks the
+// keys that they see.
 #pragma once
 #include "tilewright/attention/attention_backward_kernel.cuh"
 

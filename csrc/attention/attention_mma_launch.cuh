@@ -27,8 +27,8 @@ void backward_of(const AttentionParams<T>& p) {
       attention_config<QueryParts>(int64_t(query_tiles) * p.batch * p.heads), p, query_tiles);
 }
 
-// Rows are padded to the next of three sizes. At 256 columns the tiles are the same with and without
-// options, and there is one kernel.
+// Rows are padded to the next of three sizes. At 256 columns the tiles are the same with and
+// without options, and there is one kernel.
 template <class T>
 void launch_attention_forward(const AttentionParams<T>& p, bool plain) {
   const int columns = max_of(p.head_dim, p.value_dim);

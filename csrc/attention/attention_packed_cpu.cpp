@@ -10,7 +10,9 @@
 namespace tilewright {
 namespace {
 
-at::Tensor as_offsets(const at::Tensor& cu_seqlens) { return cu_seqlens.to(at::kLong).contiguous(); }
+at::Tensor as_offsets(const at::Tensor& cu_seqlens) {
+  return cu_seqlens.to(at::kLong).contiguous();
+}
 
 // Rows behind the last sequence belong to none.
 at::Tensor rows_behind(const at::Tensor& tensor, int64_t dim, const at::Tensor& offsets) {
@@ -24,8 +26,14 @@ TensorPair varlen(const at::Tensor& query, const at::Tensor& key, const at::Tens
                   int64_t window_left, int64_t window_right, std::optional<double> scale,
                   double softcap, const OptionalTensor& slopes, double dropout_p,
                   const OptionalTensor& rng_state) {
-  const AttentionArgs args{"flash_attention_varlen", causal, top_left, window_left,
-                           window_right,             scale,  softcap,  dropout_p};
+  const AttentionArgs args{"flash_attention_varlen",
+                           causal,
+                           top_left,
+                           window_left,
+                           window_right,
+                           scale,
+                           softcap,
+                           dropout_p};
   AttentionExtras extras{{}, or_undefined(slopes), {}, or_undefined(rng_state)};
   check_attention_varlen(args, query, key, value, cu_seqlens_q, cu_seqlens_k, max_seqlen_q,
                          max_seqlen_k, extras);
@@ -52,8 +60,14 @@ VarlenGrads varlen_backward(const at::Tensor& grad_out, const OptionalTensor& gr
                             int64_t window_left, int64_t window_right, std::optional<double> scale,
                             double softcap, const OptionalTensor& slopes, double dropout_p,
                             const OptionalTensor& rng_state, bool need_slopes) {
-  const AttentionArgs args{"_flash_attention_varlen_backward", causal, top_left, window_left,
-                           window_right, scale, softcap, dropout_p};
+  const AttentionArgs args{"_flash_attention_varlen_backward",
+                           causal,
+                           top_left,
+                           window_left,
+                           window_right,
+                           scale,
+                           softcap,
+                           dropout_p};
   const AttentionExtras extras{{}, or_undefined(slopes), {}, or_undefined(rng_state)};
   const at::Tensor given_grad_lse = or_undefined(grad_lse);
   check_attention_varlen(args, query, key, value, cu_seqlens_q, cu_seqlens_k, max_seqlen_q,

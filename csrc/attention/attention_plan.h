@@ -11,7 +11,8 @@
 namespace tilewright::inline TILEWRIGHT_MACHINE {
 
 // In how many parts the keys of each block are walked: more than one where the blocks leave GPUs
-// idle and there are keys enough; the fewest that fill the last wave of blocks almost as well as any.
+// idle and there are keys enough; the fewest that fill the last wave of blocks almost as well as
+// any.
 inline int attention_splits(int64_t blocks, int64_t key_tiles, int multiprocessors) {
   constexpr int64_t kMostSplits = 64, kFewTiles = 4;
   if (10 * blocks >= 8 * multiprocessors || key_tiles <= kFewTiles) return 1;

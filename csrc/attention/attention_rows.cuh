@@ -56,9 +56,9 @@ TILEWRIGHT_DEVICE bool anyone_sees(const AttentionParams<T>& p, const AttentionS
   return __any_sync(0xffffffff, seen);
 }
 
-// Padding may hold anything, and 0 * NaN is NaN: rows of keys (key0 + r) that are not all finite and
-// that a bias hides from every query of the call become zeros. place(r, c) finds a row's elements,
-// kStep at a time. All threads together; the tile has landed.
+// Padding may hold anything, and 0 * NaN is NaN: rows of keys (key0 + r) that are not all finite
+// and that a bias hides from every query of the call become zeros. place(r, c) finds a row's
+// elements, kStep at a time. All threads together; the tile has landed.
 template <int kStep, class T, class Place>
 TILEWRIGHT_DEVICE void drop_hidden_rows(const AttentionParams<T>& p, const AttentionSequence& seq,
                                         int kv_head, T* tile, int rows, int columns, int key0,

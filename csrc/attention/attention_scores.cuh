@@ -1,6 +1,7 @@
-// From products to scores and probabilities, on the registers of a tile, whatever made the products:
-// a warp holds 16 lines of a tile, lane (g, t) = (lane / 4, lane % 4) the lines g and g + 8, and of
-// each group n of 8 columns the columns 8n + 2t and 8n + 2t + 1: the layout of mma's results.
+// From products to scores and probabilities, on the registers of a tile, whatever made the
+// products: a warp holds 16 lines of a tile, lane (g, t) = (lane / 4, lane % 4) the lines g and g +
+// 8, and of each group n of 8 columns the columns 8n + 2t and 8n + 2t + 1: the layout of mma's
+// results.
 //
 // Lines are queries and columns keys, or the other way round: the rules are symmetric.
 #pragma once

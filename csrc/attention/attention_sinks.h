@@ -15,7 +15,8 @@ inline at::Tensor sinks_gradient(const at::Tensor& grad_out, const at::Tensor& g
   if (grad_lse.defined()) delta = delta - grad_lse;
   const at::Tensor share = (sinks.to(dtype).view({1, -1, 1}) - lse).exp();
   // A sink of -inf beside no keys: -inf - -inf.
-  return -at::where(lse.isneginf(), at::zeros({}, lse.options()), share * delta).sum(at::IntArrayRef({0, 2}));
+  return -at::where(lse.isneginf(), at::zeros({}, lse.options()), share * delta)
+              .sum(at::IntArrayRef({0, 2}));
 }
 
 }  // namespace tilewright

@@ -6,8 +6,8 @@
 namespace tilewright::inline TILEWRIGHT_MACHINE {
 
 // For each query: lse in units of log 2, +inf where it sees nothing so that all its probabilities
-// are 2^-inf, and delta = grad_out . out - grad_lse. A warp per row; rows: (batch, heads, q_len), or
-// (heads, total_q) packed.
+// are 2^-inf, and delta = grad_out . out - grad_lse. A warp per row; rows: (batch, heads, q_len),
+// or (heads, total_q) packed.
 template <class T>
 __global__ void attention_rows_kernel(AttentionParams<T> p) {
   using Acc = accumulate_t<T>;

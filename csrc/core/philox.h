@@ -15,9 +15,6 @@ struct Philox {
 // Ten rounds on one counter.
 TILEWRIGHT_HD Philox philox(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint64_t seed) {
   uint32_t key0 = uint32_t(seed), key1 = uint32_t(seed >> 32);
-#if defined(__CUDACC__)
-#pragma unroll
-#endif
   for (int round = 0; round < 10; ++round) {
     const uint64_t product0 = uint64_t(0xD2511F53u) * c0, product1 = uint64_t(0xCD9E8D57u) * c2;
     c0 = uint32_t(product1 >> 32) ^ c1 ^ key0;

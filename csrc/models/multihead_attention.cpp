@@ -137,7 +137,8 @@ MultiheadAttentionImpl::Projected MultiheadAttentionImpl::project(const Tensor& 
   return {heads(q), heads(k), heads(v)};
 }
 
-// What hides keys or is added to scores, broadcasting to (N, H, L, S); undefined where nothing does.
+// What hides keys or is added to scores, broadcasting to (N, H, L, S); undefined where nothing
+// does.
 Tensor MultiheadAttentionImpl::mask_of(const Tensor& key_padding_mask, const Tensor& attn_mask,
                                        int64_t batch, int64_t queries, int64_t keys) const {
   const int64_t heads = options_.num_heads();

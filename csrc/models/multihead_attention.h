@@ -38,8 +38,8 @@ class TILEWRIGHT_API MultiheadAttentionImpl : public torch::nn::Cloneable<Multih
   void reset() override;
   void pretty_print(std::ostream& stream) const override;
 
-  // query (L, N, E), key (S, N, kdim), value (S, N, vdim); (N, L, E) with batch_first; (L, E) of one
-  // sequence. key_padding_mask: (N, S) or (S,). attn_mask: (L, S) or (N * num_heads, L, S). In
+  // query (L, N, E), key (S, N, kdim), value (S, N, vdim); (N, L, E) with batch_first; (L, E) of
+  // one sequence. key_padding_mask: (N, S) or (S,). attn_mask: (L, S) or (N * num_heads, L, S). In
   // boolean masks True hides a key, as in torch; floating ones are added to the scores. is_causal:
   // query i sees the keys up to i, whatever attn_mask holds; attn_mask may be missing then.
   //

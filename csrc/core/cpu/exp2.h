@@ -8,8 +8,8 @@
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
 
-// For x <= 127: -inf gives 0, NaN gives NaN. The relative error is that of the minimax polynomial of
-// so many degrees on [-1/2, 1/2]: 5: 9e-8, 4: 3e-6, both of float32; float64 is exact to an ulp.
+// For x <= 127: -inf gives 0, NaN gives NaN. The relative error is that of the minimax polynomial
+// of so many degrees on [-1/2, 1/2]: 5: 9e-8, 4: 3e-6, both of float32; float64 is exact to an ulp.
 template <int kDegree>
 inline at::vec::Vectorized<double> exp2_lanes(const at::vec::Vectorized<double>& x) {
   return x.exp2();
