@@ -105,7 +105,7 @@ __global__ void attention_grad_key_kernel(AttentionParams<T> p, int tiles) {
   commit_copies();
 
   float grads[kParts == 1 ? 2 : 1][kGroups][kHeadDim / 8][4] = {};
-  const float unit_log2 = kGeneral ? 1.f : p.scale * float(kLog2E);
+  const float unit_log2 = (kGeneral ? 1.f : p.scale) * float(kLog2E);
   for (int round = 0; round < rounds; ++round) {
     wait_copies<0>();
     __syncthreads();
@@ -144,7 +144,7 @@ __global__ void attention_grad_key_kernel(AttentionParams<T> p, int tiles) {
 #pragma unroll
     for (int m = 0; m < kGroups; ++m) {
       each_score<kN>([&](int n, int e, int, int column) {
-        s[m][n][e] = exp2_of(s[m][n][e] * unit_log2 - lse_log2[column]);
+        s[m][n][e] = exp2_of(fma(s[m][n][e], unit_log2, -lse_log2[column]));
       });
     }
     const auto kept = [&](int line, int column) {

@@ -55,21 +55,33 @@ TILEWRIGHT_DEVICE void fma_rows(Acc* left, Acc* right, const RowA& row_a, const 
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
   const Acc* a = left + (warp * 16 + g) * kFmaStride;
   const Acc* b = right + 2 * t * kFmaStride;
+  constexpr int kPart = sizeof(Acc) == 8 ? 2 : 4;  // as many as registers hold
   for (int first = 0; first < depth; first += kFmaDepth) {
     __syncthreads();
     stage_rows<kFmaDepth, kFmaStride>(left, first, depth, row_a);
     stage_rows<kFmaDepth, kFmaStride>(right, first, depth, row_b);
     __syncthreads();
-#pragma unroll 2
-    for (int k = 0; k < kFmaDepth; ++k) {
-      const Acc a0 = a[k], a1 = a[8 * kFmaStride + k];
+    // A sum of its own for these columns: the error of one long chain grows with its length.
 #pragma unroll
-      for (int n = 0; n < kTileKeys / 8; ++n) {
-        const Acc b0 = b[8 * n * kFmaStride + k], b1 = b[(8 * n + 1) * kFmaStride + k];
-        s[n][0] += a0 * b0;
-        s[n][1] += a0 * b1;
-        s[n][2] += a1 * b0;
-        s[n][3] += a1 * b1;
+    for (int part = 0; part < kTileKeys / 8; part += kPart) {
+      Acc sum[kPart][4] = {};
+#pragma unroll 2
+      for (int k = 0; k < kFmaDepth; ++k) {
+        const Acc a0 = a[k], a1 = a[8 * kFmaStride + k];
+#pragma unroll
+        for (int n = 0; n < kPart; ++n) {
+          const Acc* b_k = b + 8 * (part + n) * kFmaStride + k;
+          const Acc b0 = b_k[0], b1 = b_k[kFmaStride];
+          sum[n][0] = fma(a0, b0, sum[n][0]);
+          sum[n][1] = fma(a0, b1, sum[n][1]);
+          sum[n][2] = fma(a1, b0, sum[n][2]);
+          sum[n][3] = fma(a1, b1, sum[n][3]);
+        }
+      }
+#pragma unroll
+      for (int n = 0; n < kPart; ++n) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) s[part + n][e] += sum[n][e];
       }
     }
   }
@@ -89,10 +101,10 @@ TILEWRIGHT_DEVICE void fma_columns(const Acc* weights, const Acc* columns,
 #pragma unroll
     for (int n = 0; n < kFmaColumns<Acc> / 8; ++n) {
       const Pack<Acc, 2> b = load_pack<2>(columns + k * kFmaColumns<Acc> + 8 * n + 2 * t);
-      out[n][0] += w0 * b[0];
-      out[n][1] += w0 * b[1];
-      out[n][2] += w1 * b[0];
-      out[n][3] += w1 * b[1];
+      out[n][0] = fma(w0, b[0], out[n][0]);
+      out[n][1] = fma(w0, b[1], out[n][1]);
+      out[n][2] = fma(w1, b[0], out[n][2]);
+      out[n][3] = fma(w1, b[1], out[n][3]);
     }
   }
 }
@@ -161,8 +173,9 @@ struct FmaTile {
       const int64_t place = p.lse_at(int(seq.tensor_batch(p.cu_q)), head, seq.q_row + i);
       lse_log2[line] = i < seq.q_len ? ldg(p.lse_log2 + place) : -minus_infinity<Acc>();
     }
-    each_score<kN>(
-        [&](int n, int e, int line, int) { s[n][e] = exp2_of(s[n][e] - lse_log2[line]); });
+    each_score<kN>([&](int n, int e, int line, int) {
+      s[n][e] = exp2_of(fma(s[n][e], Acc(kLog2E), -lse_log2[line]));
+    });
   }
   // From probabilities to the derivatives by the scores.
   TILEWRIGHT_DEVICE void derivatives(IntRange seen, Acc (&s)[kN][4]) const {

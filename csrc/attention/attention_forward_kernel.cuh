@@ -103,7 +103,7 @@ __global__ void attention_forward_kernel(AttentionParams<T> p, int tiles) {
   for (int m = 0; m < kGroups; ++m) softmax[m].start();
   // Warps whose rows are all behind the last only help to copy.
   const bool works = row0 + warp_row < rows;
-  const float unit_log2 = kGeneral ? 1.f : p.scale * float(kLog2E);
+  const float unit_log2 = (kGeneral ? 1.f : p.scale) * float(kLog2E);
 
   for (int key0 = walk.begin; key0 < walk.end; key0 += kKeys) {
     wait_copies<0>();

@@ -76,7 +76,7 @@ __global__ void attention_grad_query_kernel(AttentionParams<T> p, int tiles) {
   }
   float out[kGroups][kHeadDim / 8][4] = {};
   float slope_sum = 0, score_sums[2] = {};
-  const float unit_log2 = kGeneral ? 1.f : p.scale * float(kLog2E);
+  const float unit_log2 = (kGeneral ? 1.f : p.scale) * float(kLog2E);
 
   int half = 0;
   for (int key0 = first_key; key0 < keys.end; key0 += kStepRows, half ^= 1) {
@@ -121,7 +121,7 @@ __global__ void attention_grad_query_kernel(AttentionParams<T> p, int tiles) {
 #pragma unroll
     for (int m = 0; m < kGroups; ++m) {
       each_score<kN>([&](int n, int e, int line, int column) {
-        const float probability = exp2_of(s[m][n][e] * unit_log2 - lse_log2[m][line]);
+        const float probability = exp2_of(fma(s[m][n][e], unit_log2, -lse_log2[m][line]));
         float dp = ds[m][n][e];
         if (kGeneral && p.rng_state) {
           const bool keeps =

@@ -44,8 +44,7 @@ TILEWRIGHT_DEVICE void load_tile(T* tile, const TileRows<T>& rows, int columns, 
   const int row = int(threadIdx.x) / kGroups, column = int(threadIdx.x) % kGroups * 8;
   const bool inside = column < columns;
   const T* from = rows.first + row * rows.stride + column;
-  constexpr int kUnroll = kAnyAlignment ? 1 : 4;
-#pragma unroll kUnroll
+#pragma unroll(kAnyAlignment ? 1 : 4)
   for (int first = 0; first < kRows; first += kStep, from += kStep * rows.stride) {
     const int r = first + row;
     const bool valid = inside && r >= rows.begin && r < rows.end;

@@ -6,6 +6,7 @@
 // Lines are queries and columns keys, or the other way round: the rules are symmetric.
 #pragma once
 #include "tilewright/attention/attention_params.cuh"
+#include "tilewright/core/cuda/exp2.h"
 #include "tilewright/core/cuda/reduce.h"
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
@@ -13,16 +14,6 @@ namespace tilewright::inline TILEWRIGHT_MACHINE {
 inline constexpr double kLog2E = 1.4426950408889634;
 inline constexpr double kLn2 = 0.6931471805599453;
 
-#ifdef TILEWRIGHT_SIMT
-inline float exp2_of(float x) { return ::exp2f(x); }
-#else
-TILEWRIGHT_DEVICE float exp2_of(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-#endif
-TILEWRIGHT_DEVICE double exp2_of(double x) { return ::exp2(x); }
 TILEWRIGHT_DEVICE float log2_of(float x) { return ::log2f(x); }
 TILEWRIGHT_DEVICE double log2_of(double x) { return ::log2(x); }
 TILEWRIGHT_DEVICE float tanh_of(float x) { return ::tanhf(x); }
@@ -108,7 +99,7 @@ TILEWRIGHT_DEVICE void add_bias(const B* bias, const ScoreLine<Acc> (&lines)[2],
   });
 }
 
-// Products become scores in units of log 2, -inf where hidden. `first` is the query or key of the
+// Products become scores, -inf where hidden. `first` is the query or key of the
 // lane's first column, `stride` the bias's from column to column. With a softcap, keep(n, e, tanh)
 // is given tanh(s / softcap).
 template <class T, int N, class Keep>
@@ -144,7 +135,7 @@ TILEWRIGHT_DEVICE void scores_of(const AttentionParams<T>& p,
   each_score<N>([&](int n, int e, int line, int column) {
     const int at = first + column;
     const bool visible = at >= lines[line].begin && at < lines[line].end;
-    s[n][e] = visible ? s[n][e] * Acc(kLog2E) : minus_infinity<Acc>();
+    if (!visible) s[n][e] = minus_infinity<Acc>();
   });
 }
 
