@@ -30,13 +30,13 @@ def test_every_pair_of_options_meets():
 
 @pytest.mark.smoke
 @kernels
-@pytest.mark.parametrize("case", map(with_marks, cases.singles()))
+@pytest.mark.parametrize("case", [with_marks(case) for case in cases.singles()])
 def test_one_option(device, case):
     check(case, device)
 
 
 @kernels
-@pytest.mark.parametrize("case", map(with_marks, cases.cover()))
+@pytest.mark.parametrize("case", [with_marks(case) for case in cases.cover()])
 def test_pairs_of_options(device, case):
     check(case, device)
 
