@@ -100,6 +100,16 @@ def attention(generator):
             _attend(generator, dtype, dim)
 
 
+@representative("attention, TF32")
+def attention_tf32(generator):
+    allowed = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        _attend(generator, torch.float32, 64)
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = allowed
+
+
 @representative("attention, softcap")
 def attention_softcap(generator):
     for dtype in (torch.bfloat16, torch.float16):

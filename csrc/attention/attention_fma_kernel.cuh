@@ -1,12 +1,12 @@
-// Forward and backward for float64 and float32 on the ordinary arithmetic units: simple before
-// fast. Every kernel takes every option.
+// Forward and backward for float64 and float32: simple before fast. Every kernel takes every
+// option.
 #pragma once
-#include "tilewright/attention/attention_fma.cuh"
+#include "tilewright/attention/attention_fma_tile.cuh"
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
 
 // Grid: groups of kFmaColumns columns of the values, then as attention_forward_kernel's.
-template <class T>
+template <class T, bool kTf32 = false>
 __global__ void attention_forward_fma_kernel(AttentionParams<T> p, int tiles) {
   using Acc = accumulate_t<T>;
   constexpr int kN = kTileKeys / 8;
@@ -21,7 +21,7 @@ __global__ void attention_forward_fma_kernel(AttentionParams<T> p, int tiles) {
   if (row0 >= rows) return;
 
   SharedMemory shared;
-  const FmaParts<T> parts(shared);
+  const FmaParts<T, kTf32> parts(shared);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
   const int line = warp * 16 + g;
   const auto query_of = [&](int row) { return (row0 + row) / pack; };
@@ -58,10 +58,9 @@ __global__ void attention_forward_fma_kernel(AttentionParams<T> p, int tiles) {
         head = int64_t(seq.batch) * p.heads + head_of(row);
       });
     }
-    stage_rows<kFmaColumns<Acc>, kFmaColumns<Acc>>(parts.columns, column0, p.value_dim,
-                                                   rows_of(p.value));
+    parts.stage_columns(column0, p.value_dim, rows_of(p.value));
     Acc s[kN][4] = {};
-    fma_rows(parts.left, parts.right, queries, rows_of(p.key), p.head_dim, s);
+    parts.multiply_rows(queries, rows_of(p.key), p.head_dim, s);
     const ScoreLine<Acc> lines[2] = {query_line(p, seq, head_of(line), query_of(line)),
                                      query_line(p, seq, head_of(line + 8), query_of(line + 8))};
     scores_of(p, lines, key0 + 2 * t, p.bias_column, s, [](int, int, Acc) {});
@@ -75,14 +74,14 @@ __global__ void attention_forward_fma_kernel(AttentionParams<T> p, int tiles) {
     each_score<kFmaColumns<Acc> / 8>([&](int n, int e, int of, int) { out[n][e] *= rescale[of]; });
     each_score<kN>([&](int n, int e, int of, int column) {
       const bool dropped = p.rng_state && !parts.dropout.keeps(line + 8 * of, 2 * t + column);
-      parts.weights[weight_place(of, column)] = dropped ? Acc(0) : s[n][e];
+      parts.weights[parts.weight_place(of, column)] = dropped ? Acc(0) : parts.rounded(s[n][e]);
     });
     __syncthreads();
     if (p.bias_kind != BiasKind::kNone) {
       drop_hidden_rows<2>(p, seq, kv_head, parts.columns, kTileKeys, kFmaColumns<Acc>, key0,
-                          [](int r, int c) { return r * kFmaColumns<Acc> + c; });
+                          parts.column_place);
     }
-    fma_columns<false>(parts.weights, parts.columns, out);
+    parts.template multiply_columns<false>(out);
   }
 
 #pragma unroll
@@ -108,7 +107,7 @@ __global__ void attention_forward_fma_kernel(AttentionParams<T> p, int tiles) {
 }
 
 // Grid: groups of columns of the values, then of the keys; tiles of keys, heads of keys, sequences.
-template <class T>
+template <class T, bool kTf32 = false>
 __global__ void attention_grad_key_fma_kernel(AttentionParams<T> p, int tiles) {
   using Acc = accumulate_t<T>;
   constexpr int kN = kTileKeys / 8;
@@ -122,19 +121,18 @@ __global__ void attention_grad_key_fma_kernel(AttentionParams<T> p, int tiles) {
   const int column0 = (takes_value ? part : part - of_value) * kFmaColumns<Acc>;
 
   SharedMemory shared;
-  const FmaParts<T> parts(shared);
+  const FmaParts<T, kTf32> parts(shared);
   const int last_key = min_of(key0 + kTileKeys, seq.k_len) - 1;
   const IntRange queries = queries_of_tile(p, seq, key0, last_key);
   Acc out[kFmaColumns<Acc> / 8][4] = {};
   for (int head = kv_head * p.group; head < (kv_head + 1) * p.group; ++head) {
     for (int query0 = queries.begin / kTileQueries * kTileQueries; query0 < queries.end;
          query0 += kTileQueries) {
-      const FmaTile<T> tile{p, parts, seq, head, query0, key0};
+      const FmaTile<T, kTf32> tile{p, parts, seq, head, query0, key0};
       const IntRange all{key0, last_key + 1};
       __syncthreads();
-      stage_rows<kFmaColumns<Acc>, kFmaColumns<Acc>>(
-          parts.columns, column0, takes_value ? p.value_dim : p.head_dim,
-          tile.queries(takes_value ? p.grad_out : p.query));
+      parts.stage_columns(column0, takes_value ? p.value_dim : p.head_dim,
+                          tile.queries(takes_value ? p.grad_out : p.query));
       Acc s[kN][4] = {};
       tile.probabilities(all, s);
       if (takes_value) {
@@ -146,7 +144,7 @@ __global__ void attention_grad_key_fma_kernel(AttentionParams<T> p, int tiles) {
       }
       tile.keep_weights(s);
       __syncthreads();
-      fma_columns<true>(parts.weights, parts.columns, out);
+      parts.template multiply_columns<true>(out);
     }
   }
   const HeadRows<T>& to = takes_value ? p.grad_value : p.grad_key;
@@ -161,7 +159,7 @@ __global__ void attention_grad_key_fma_kernel(AttentionParams<T> p, int tiles) {
 }
 
 // Grid: groups of columns, then tiles of queries, heads and sequences.
-template <class T>
+template <class T, bool kTf32 = false>
 __global__ void attention_grad_query_fma_kernel(AttentionParams<T> p, int tiles) {
   using Acc = accumulate_t<T>;
   constexpr int kN = kTileKeys / 8;
@@ -172,17 +170,16 @@ __global__ void attention_grad_query_fma_kernel(AttentionParams<T> p, int tiles)
   const int query0 = tile_index * kTileQueries;
 
   SharedMemory shared;
-  const FmaParts<T> parts(shared);
+  const FmaParts<T, kTf32> parts(shared);
   const int last_query = min_of(query0 + kTileQueries, seq.q_len) - 1;
   const IntRange keys =
       query0 <= last_query ? keys_of_tile(p, seq, query0, last_query) : IntRange{0, 0};
   Acc out[kFmaColumns<Acc> / 8][4] = {};
   Acc slope_sum = 0;
   for (int key0 = keys.begin / kTileKeys * kTileKeys; key0 < keys.end; key0 += kTileKeys) {
-    const FmaTile<T> tile{p, parts, seq, head, query0, key0};
+    const FmaTile<T, kTf32> tile{p, parts, seq, head, query0, key0};
     __syncthreads();
-    stage_rows<kFmaColumns<Acc>, kFmaColumns<Acc>>(parts.columns, column0, p.head_dim,
-                                                   tile.keys(p.key, keys));
+    parts.stage_columns(column0, p.head_dim, tile.keys(p.key, keys));
     Acc s[kN][4] = {};
     tile.probabilities(keys, s);
     tile.derivatives(keys, s);
@@ -198,9 +195,9 @@ __global__ void attention_grad_query_fma_kernel(AttentionParams<T> p, int tiles)
     __syncthreads();
     if (p.bias_kind != BiasKind::kNone) {
       drop_hidden_rows<2>(p, seq, head / p.group, parts.columns, kTileKeys, kFmaColumns<Acc>, key0,
-                          [](int r, int c) { return r * kFmaColumns<Acc> + c; });
+                          parts.column_place);
     }
-    fma_columns<false>(parts.weights, parts.columns, out);
+    parts.template multiply_columns<false>(out);
   }
   if (p.slope_partials) {
     slope_sum = block_reduce(slope_sum, Sum(), Acc(0), parts.scratch);

@@ -2,7 +2,7 @@
 // A block owns a tile of the bias's own shape and walks the rest, so there is no buffer of the
 // shape of the scores and no order but one. It runs where this gradient is asked for.
 #pragma once
-#include "tilewright/attention/attention_fma.cuh"
+#include "tilewright/attention/attention_fma_tile.cuh"
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
 
@@ -57,7 +57,7 @@ __global__ void attention_grad_bias_kernel(AttentionParams<T> p) {
     }
   }
   each_score<kN>([&](int n, int e, int line, int column) {
-    parts.weights[weight_place(line, column)] = sum[n][e];
+    parts.weights[parts.weight_place(line, column)] = sum[n][e];
   });
   __syncthreads();
 
@@ -71,7 +71,7 @@ __global__ void attention_grad_bias_kernel(AttentionParams<T> p) {
     Acc total = 0;
     for (int i = 0; i < row_step; ++i) {
       for (int j = 0; j < column_step; ++j) {
-        total += parts.weights[(r + i) * kWeightStride + column + j];
+        total += parts.weights[(r + i) * parts.kKeys + column + j];
       }
     }
     store_bias(p, base + int64_t(tile_row * 64 + r) * columns + tile_column * 64 + column, total);

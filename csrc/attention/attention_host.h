@@ -62,6 +62,7 @@ AttentionParams<device_t<T>> attention_params(const AttentionArgs& args, const a
   p.window = args.window();
   p.scale = Acc(scale_of(args, query.size(-1)));
   p.softcap = Acc(args.softcap);
+  p.tf32 = std::is_same_v<T, float> && tf32_allowed();
   p.splits = 1;
   p.keep_scale = 1;
   if (args.dropout_p > 0) {

@@ -41,6 +41,7 @@ struct AttentionParams {
 
   AttentionWindow window;
   Acc scale, softcap;
+  bool tf32;  // products of float32 on tensor cores
 
   // Packed sequences: rows [cu[b], cu[b + 1]) of total; null without.
   const int *cu_q, *cu_k;

@@ -105,6 +105,54 @@ def test_keys_are_split(device, dtype, sinks):
         assert launches(lambda: OPS.flash_attention(*enough, **extra)) == 1
 
 
+def against_fp64(device, dtype, q_len, k_len, dim, **options):
+    """Output, lse and gradients of dense attention, each with its fp64 reference."""
+    q, k, v, grad = (torch.randn(1, 2, n, dim).to(dtype) for n in (q_len, k_len, k_len, q_len))
+
+    def run(attention, inputs, grad):
+        leaves = [x.requires_grad_() for x in inputs]
+        out, lse = attention(*leaves, **options)
+        return [out.detach(), lse.detach(), *torch.autograd.grad(out, leaves, grad)]
+
+    ours = run(OPS.flash_attention, [x.to(device) for x in (q, k, v)], grad.to(device))
+    return ours, run(reference, [x.double() for x in (q, k, v)], grad.double())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dim", [64, 128, 192, 256])
+def test_plain_kernels(device, dtype, dim):
+    """What has no option but causal, and rows that 16 bytes divide, has kernels of its own."""
+    for ours, expected in zip(*against_fp64(device, dtype, 70, 130, dim, causal=True), strict=True):
+        limit = 2 * LIMITS[dtype] * expected[expected.isfinite()].abs().max().item()
+        torch.testing.assert_close(ours.double().cpu(), expected, rtol=0, atol=limit)
+
+
+@pytest.fixture
+def tf32():
+    before = torch.backends.cuda.matmul.allow_tf32
+    yield lambda allowed: setattr(torch.backends.cuda.matmul, "allow_tf32", allowed)
+    torch.backends.cuda.matmul.allow_tf32 = before
+
+
+@pytest.mark.parametrize("dim", [8, 40, 72, 128])
+@pytest.mark.parametrize(
+    "options", [{}, {"causal": True, "softcap": 5.0}, {"window_left": 20, "scale": -0.3}]
+)
+def test_tf32(device, tf32, dim, options):
+    """float32's factors have 10 bits where PyTorch allows it, and all 23 where not."""
+    torch.manual_seed(dim)
+    tf32(True)
+    rounded, expected = against_fp64(device, torch.float32, 70, 100, dim, **options)
+    torch.manual_seed(dim)
+    tf32(False)
+    exact, _ = against_fp64(device, torch.float32, 70, 100, dim, **options)
+    for ours, full, wide in zip(rounded, exact, expected, strict=True):
+        largest = wide[wide.isfinite()].abs().max().item()
+        torch.testing.assert_close(full.double().cpu(), wide, rtol=0, atol=3e-6 * largest)
+        torch.testing.assert_close(ours.double().cpu(), wide, rtol=0, atol=3e-3 * largest)
+        assert not torch.equal(ours, full)
+
+
 @pytest.mark.skipif(MACHINE != "simt", reason="counts launches of the emulated device")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_launches(device, dtype):
@@ -118,13 +166,14 @@ def test_launches(device, dtype):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_offsets_out_of_range(device, dtype):
-    """Sequences are cut to what lies within the tensors and the given maximum; other rows are 0."""
+    """Offsets that fall count as the one before, sequences are cut to what lies within the tensors
+    and the given maximum; other rows are 0."""
     q, k, v = (torch.randn(90, 2, 16).to(dtype).to(device).requires_grad_() for _ in "qkv")
     cu_q = torch.tensor([-5, 20, 20, 60, 1000], dtype=torch.int32, device=device)
     cu_k = torch.tensor([-100, 30, 10, 50, 2000000000], dtype=torch.int32, device=device)
     out, lse = OPS.flash_attention_varlen(q, k, v, cu_q, cu_k, 25, 30)
     grads = torch.autograd.grad(out.sum(), [q, k, v])
-    parts = [((0, 20), (0, 30)), ((20, 45), (10, 40)), ((60, 85), (50, 80))]
+    parts = [((0, 20), (0, 30)), ((20, 45), (30, 50)), ((60, 85), (50, 80))]
     covered = torch.zeros(90, dtype=torch.bool)
     for (q0, q1), (k0, k1) in parts:
         rows = [

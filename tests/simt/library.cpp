@@ -39,6 +39,10 @@ void lend(const at::Tensor& tensor, const void* data, bool writable) {
 // As if it had few, so that tests of a few blocks meet both sides of decisions by their number.
 int multiprocessors() { return 16; }
 
+bool tf32_products() {
+  return at::globalContext().float32Precision(at::Float32Backend::CUDA, at::Float32Op::MATMUL) ==
+         at::Float32Precision::TF32;
+}
 bool deterministic_algorithms() { return at::globalContext().deterministicAlgorithms(); }
 
 }  // namespace tilewright::runtime

@@ -36,6 +36,7 @@ class DeviceImpl {
 void lend(const at::Tensor& tensor, const void* data, bool writable);
 #endif
 bool deterministic_algorithms();
+bool tf32_products();
 int multiprocessors();
 }  // namespace runtime
 
@@ -98,6 +99,10 @@ device_t<T>* data_of(const at::Tensor& tensor, bool written) {
 
 // torch.use_deterministic_algorithms(True)?
 inline bool deterministic() { return runtime::deterministic_algorithms(); }
+
+// torch.backends.cuda.matmul.allow_tf32 or its successors: may products of float32 round their
+// factors to 10 bits?
+inline bool tf32_allowed() { return runtime::tf32_products(); }
 
 // Of the current device.
 inline int multiprocessors() { return runtime::multiprocessors(); }

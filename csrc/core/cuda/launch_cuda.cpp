@@ -27,6 +27,10 @@ int multiprocessors() {
   return count;
 }
 
+bool tf32_products() {
+  return at::globalContext().float32Precision(at::Float32Backend::CUDA, at::Float32Op::MATMUL) ==
+         at::Float32Precision::TF32;
+}
 bool deterministic_algorithms() { return at::globalContext().deterministicAlgorithms(); }
 
 }  // namespace tilewright::runtime
