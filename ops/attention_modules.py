@@ -66,9 +66,14 @@ class MultiheadAttention(nn.MultiheadAttention):
     backward, with any mask (two masks at once are joined to one of (N, L, S)).
 
     What differs from torch: a query that sees no key has attention 0 (torch: NaN); ``is_causal``
-    means what it says, with or without ``attn_mask``: query i sees the keys up to i. Errors are
-    ValueError.
+    means what it says, with or without ``attn_mask``: query i sees the keys up to i. ``dropout``
+    must be less than 1. Errors are ValueError.
     """
+
+    def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0, *args, **kwargs):
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+        super().__init__(embed_dim, num_heads, dropout, *args, **kwargs)
 
     def forward(
         self,
@@ -93,6 +98,10 @@ class MultiheadAttention(nn.MultiheadAttention):
             average_attn_weights: their mean over heads; else (N, num_heads, L, S).
             is_causal: query i sees the keys up to i, whatever attn_mask holds.
         """
+        if not torch.jit.is_scripting():
+            for name, x in (("query", query), ("key", key), ("value", value)):
+                if x is None:
+                    raise ValueError(f"{name} must be a tensor, got None")
         batched = query.dim() == 3
         if not batched and query.dim() != 2:
             raise ValueError(f"query must have 2 or 3 dimensions, got {query.dim()}")

@@ -3,6 +3,7 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <algorithm>
 #include <array>
 #include <optional>
 #include <tuple>
@@ -19,7 +20,11 @@ struct AttentionArgs {
   std::optional<double> scale;
   double softcap = 0, dropout_p = 0;
 
-  AttentionWindow window() const { return {causal, top_left, window_left, window_right}; }
+  // Windows beyond all lengths are cut to where sums with a place still fit into 64 bits.
+  AttentionWindow window() const {
+    constexpr int64_t kMost = int64_t(1) << 60;
+    return {causal, top_left, std::min(window_left, kMost), std::min(window_right, kMost)};
+  }
 };
 
 // Tensors beside query, key and value; undefined where not given.

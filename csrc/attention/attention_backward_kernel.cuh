@@ -42,7 +42,10 @@ struct GradKeyParts {
 // The derivative by the product of query and key from that by the score.
 template <int N>
 TILEWRIGHT_DEVICE void uncap(const float (&capped)[N][4], float (&ds)[N][4]) {
-  each_score<N>([&](int n, int e, int, int) { ds[n][e] *= 1 - capped[n][e] * capped[n][e]; });
+  each_score<N>([&](int n, int e, int, int) {
+    // A hidden key's tanh may be NaN.
+    ds[n][e] = ds[n][e] == 0 ? 0.f : ds[n][e] * (1 - capped[n][e] * capped[n][e]);
+  });
 }
 
 // Grid: parts, then tiles of keys, heads of keys and sequences.

@@ -61,7 +61,12 @@ AttentionGrads backward(const at::Tensor& grad_out, const OptionalTensor& grad_l
   const auto found = call.run_backward(needs);
   if (needs[0]) grad_bias = found[0].to(bias->scalar_type());
   if (needs[1]) grad_slopes.copy_(found[1]);
-  if (needs[2]) grad_sinks.copy_(sinks_gradient(grad_out, given_grad_lse, out, lse, *sinks));
+  if (needs[2]) {
+    const auto dtype = lse.scalar_type();
+    at::Tensor delta = (grad_out.to(dtype) * out.to(dtype)).sum(-1);  // (B, H, Sq)
+    if (given_grad_lse.defined()) delta = delta - given_grad_lse;
+    grad_sinks.copy_(sinks_gradient(sink_shares(sinks->to(dtype), lse), lse, delta));
+  }
   return grads;
 }
 

@@ -26,8 +26,6 @@ struct AttentionCpuSequence {
   void *grad_query, *grad_key, *grad_value;
 };
 
-enum class BiasKind { kNone, kBool, kInput, kFloat };
-
 // A share of the work that one thread does from beginning to end. Shares depend on shapes alone.
 struct AttentionCpuTask {
   int32_t sequence, kv_head;

@@ -8,8 +8,6 @@
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
 
-inline constexpr double kLog2E = 1.4426950408889634, kLn2 = 0.6931471805599453;
-
 template <class A>
 inline constexpr A kMinusInfinity = -std::numeric_limits<A>::infinity();
 

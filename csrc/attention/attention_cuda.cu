@@ -10,6 +10,7 @@
 #include "tilewright/attention/attention_calls.h"
 #include "tilewright/attention/attention_host.h"
 #include "tilewright/attention/attention_plan.h"
+#include "tilewright/attention/attention_sinks.h"
 
 namespace tilewright {
 namespace {
@@ -93,16 +94,16 @@ void bias_sizes(const at::Tensor& bias, int (&sizes)[4]) {
 // d lse / d sink = exp(sink - lse), of which delta = grad_out . out - grad_lse is what the loss
 // makes. 16-bit outputs lose digits of delta: there the sum of the derivatives by a query's scores,
 // (grad_out . out) - (1 - share) delta, gives them back.
-at::Tensor sinks_gradient(const at::Tensor& sinks, const at::Tensor& lse,
-                          const at::Tensor& grad_lse, const at::Tensor& delta,
-                          const at::Tensor& score_sums) {
-  const at::Tensor share = at::sub(sinks.view({1, -1, 1}), lse).exp_();  // (B, H, Sq)
+at::Tensor exact_sinks_gradient(const at::Tensor& sinks, const at::Tensor& lse,
+                                const at::Tensor& grad_lse, const at::Tensor& delta,
+                                const at::Tensor& score_sums) {
+  const at::Tensor shares = sink_shares(sinks, lse);
   at::Tensor exact = delta;
   if (score_sums.defined()) {
-    exact = at::addcmul(score_sums, delta, 1 - share);
+    exact = at::addcmul(score_sums, delta, 1 - shares);
     if (grad_lse.defined()) exact.sub_(grad_lse);
   }
-  return at::mul(share, exact).sum(at::IntArrayRef({0, 2})).neg_();
+  return sinks_gradient(shares, lse, exact);
 }
 
 AttentionGrads run_backward(const AttentionArgs& args, const CallShape& shape,
@@ -145,7 +146,7 @@ AttentionGrads run_backward(const AttentionArgs& args, const CallShape& shape,
     p.lse_log2 = mutable_data<Acc>(lse_log2), p.delta = mutable_data<Acc>(delta);
     if (needs[0] && extras.bias.scalar_type() != at::kBool) {
       bias_sizes(given_extras.bias, p.bias_sizes);
-      p.grad_bias = p.bias_kind == BiasKind::kSame
+      p.grad_bias = p.bias_kind == BiasKind::kInput
                         ? static_cast<void*>(mutable_data<T>(grad_bias))
                         : static_cast<void*>(mutable_data<float>(grad_bias));
     }
@@ -159,7 +160,7 @@ AttentionGrads run_backward(const AttentionArgs& args, const CallShape& shape,
     grad_slopes = slope_partials.sum(-1);
     if (given_extras.alibi_slopes.dim() == 1) grad_slopes = grad_slopes.sum(0);
   }
-  if (needs[2]) grad_sinks = sinks_gradient(extras.sinks, lse, grad_lse, delta, score_sums);
+  if (needs[2]) grad_sinks = exact_sinks_gradient(extras.sinks, lse, grad_lse, delta, score_sums);
   return grads;
 }
 

@@ -268,11 +268,12 @@ void merge(const AttentionCpuParams& p, int64_t begin, int64_t end) {
     }
     const double sink = most;
     for (int64_t i = begin; i < end; ++i) most = max_of(most, double(part(i)[p.value_dim]));
-    const bool empty = most == -std::numeric_limits<double>::infinity();
-    if (!empty) sum *= exp2_of(sink - most);
+    // Parts that saw no key weigh 2^-inf; so do those whose scores were all NaN, and 0 NaN is NaN.
+    const double base = most == -std::numeric_limits<double>::infinity() ? 0 : most;
+    sum *= exp2_of(sink - base);
     std::fill(total.begin(), total.end(), A(0));
-    for (int64_t i = begin; i < end && !empty; ++i) {
-      const double share = exp2_of(double(part(i)[p.value_dim]) - most);
+    for (int64_t i = begin; i < end; ++i) {
+      const double share = exp2_of(double(part(i)[p.value_dim]) - base);
       sum += share * part(i)[p.value_dim + 1];
       for (int64_t d = 0; d < p.value_dim; ++d) total[d] += A(share) * part(i)[d];
     }

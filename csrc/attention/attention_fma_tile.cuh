@@ -86,7 +86,8 @@ struct FmaTile {
     if (!(p.softcap > 0)) return;
     each_score<kN>([&](int n, int e, int line, int column) {
       const Acc tanh = parts.weights[parts.weight_place(line, column)];
-      ds[n][e] *= 1 - tanh * tanh;
+      // A hidden key's tanh may be NaN.
+      ds[n][e] = ds[n][e] == 0 ? Acc(0) : ds[n][e] * (1 - tanh * tanh);
     });
   }
   TILEWRIGHT_DEVICE void keep_weights(const Acc (&values)[kN][4]) const {

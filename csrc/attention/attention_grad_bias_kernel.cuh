@@ -9,7 +9,7 @@ namespace tilewright::inline TILEWRIGHT_MACHINE {
 template <class T>
 TILEWRIGHT_DEVICE void store_bias(const AttentionParams<T>& p, int64_t place,
                                   accumulate_t<T> value) {
-  if (p.bias_kind == BiasKind::kSame) {
+  if (p.bias_kind == BiasKind::kInput) {
     static_cast<T*>(p.grad_bias)[place] = from_accumulate<T>(value);
   } else {
     static_cast<float*>(p.grad_bias)[place] = float(value);

@@ -80,7 +80,7 @@ AttentionParams<device_t<T>> attention_params(const AttentionArgs& args, const a
     if (bias.scalar_type() == at::kBool) {
       p.bias_kind = BiasKind::kBool, p.bias = const_data<bool>(bias);
     } else if (bias.scalar_type() == query.scalar_type()) {
-      p.bias_kind = BiasKind::kSame, p.bias = const_data<T>(bias);
+      p.bias_kind = BiasKind::kInput, p.bias = const_data<T>(bias);
     } else {
       p.bias_kind = BiasKind::kFloat, p.bias = const_data<float>(bias);
     }
@@ -120,7 +120,8 @@ inline void check_counts(const char* op, int64_t units, int64_t q_len, int64_t k
   TILEWRIGHT_CHECK(op, q_len < kMost && k_len < kMost,
                    "needs sequences shorter than 2^30 on CUDA, got ", q_len, " and ", k_len);
   const int64_t tiles = ceil_div(std::max(q_len, k_len), 64);
-  TILEWRIGHT_CHECK(op, units * tiles < kMost / 4,
+  // Up to 16 blocks per tile.
+  TILEWRIGHT_CHECK(op, units * tiles < kMost / 8,
                    "has too many tiles for one launch: sequences times heads ", units,
                    " times tiles of 64 rows ", tiles);
 }

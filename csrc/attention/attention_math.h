@@ -12,6 +12,12 @@
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
 
+// Scores are kept times log2(e): probabilities are powers of 2.
+inline constexpr double kLog2E = 1.4426950408889634, kLn2 = 0.6931471805599453;
+
+// kInput: of the tensors' dtype.
+enum class BiasKind : int { kNone, kBool, kInput, kFloat };
+
 struct KeyRange {
   int64_t begin, end;  // empty where end <= begin
 };

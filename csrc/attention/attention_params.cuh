@@ -23,8 +23,6 @@ struct HeadRows {
   }
 };
 
-enum class BiasKind : int { kNone, kBool, kSame, kFloat };
-
 template <class T>
 struct AttentionParams {
   using Acc = accumulate_t<T>;

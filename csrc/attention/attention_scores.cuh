@@ -11,9 +11,6 @@
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
 
-inline constexpr double kLog2E = 1.4426950408889634;
-inline constexpr double kLn2 = 0.6931471805599453;
-
 TILEWRIGHT_DEVICE float log2_of(float x) { return ::log2f(x); }
 TILEWRIGHT_DEVICE double log2_of(double x) { return ::log2(x); }
 TILEWRIGHT_DEVICE float tanh_of(float x) { return ::tanhf(x); }
@@ -76,7 +73,7 @@ TILEWRIGHT_DEVICE accumulate_t<T> bias_at(const AttentionParams<T>& p, int64_t p
   switch (p.bias_kind) {
     case BiasKind::kBool:
       return ldg(static_cast<const uint8_t*>(p.bias) + place) ? Acc(0) : minus_infinity<Acc>();
-    case BiasKind::kSame: return to_accumulate(ldg(static_cast<const T*>(p.bias) + place));
+    case BiasKind::kInput: return to_accumulate(ldg(static_cast<const T*>(p.bias) + place));
     default: return Acc(ldg(static_cast<const float*>(p.bias) + place));
   }
 }
@@ -127,7 +124,7 @@ TILEWRIGHT_DEVICE void scores_of(const AttentionParams<T>& p,
     case BiasKind::kBool:
       add_bias(static_cast<const uint8_t*>(p.bias), lines, first, stride, s);
       break;
-    case BiasKind::kSame: add_bias(static_cast<const T*>(p.bias), lines, first, stride, s); break;
+    case BiasKind::kInput: add_bias(static_cast<const T*>(p.bias), lines, first, stride, s); break;
     case BiasKind::kFloat:
       add_bias(static_cast<const float*>(p.bias), lines, first, stride, s);
       break;

@@ -5,18 +5,16 @@
 
 namespace tilewright {
 
-// (H,) in lse's dtype: -exp(sink - lse) (D - dLSE), summed over batch and queries, for tensors
-// (B, H, Sq, ..). grad_lse may be undefined.
-inline at::Tensor sinks_gradient(const at::Tensor& grad_out, const at::Tensor& grad_lse,
-                                 const at::Tensor& out, const at::Tensor& lse,
-                                 const at::Tensor& sinks) {
-  const auto dtype = lse.scalar_type();
-  at::Tensor delta = (grad_out.to(dtype) * out.to(dtype)).sum(-1);  // (B, H, Sq)
-  if (grad_lse.defined()) delta = delta - grad_lse;
-  const at::Tensor share = (sinks.to(dtype).view({1, -1, 1}) - lse).exp();
-  // A sink of -inf beside no keys: -inf - -inf.
-  return -at::where(lse.isneginf(), at::zeros({}, lse.options()), share * delta)
-              .sum(at::IntArrayRef({0, 2}));
+// The sinks' shares of each row's sum, exp(sink - lse), (B, H, Sq). `sinks` (H,) in lse's dtype.
+inline at::Tensor sink_shares(const at::Tensor& sinks, const at::Tensor& lse) {
+  return at::sub(sinks.view({1, -1, 1}), lse).exp_();
+}
+
+// (H,): -share delta, summed over batch and queries, with delta = grad_out . out - grad_lse.
+inline at::Tensor sinks_gradient(const at::Tensor& shares, const at::Tensor& lse,
+                                 const at::Tensor& delta) {
+  // A sink of -inf beside no keys has the share exp(-inf + inf).
+  return at::where(lse.isneginf(), 0, at::mul(shares, delta)).sum(at::IntArrayRef({0, 2})).neg_();
 }
 
 }  // namespace tilewright

@@ -6,6 +6,7 @@
 #include <torch/library.h>
 
 #include "tilewright/attention/attention_autograd.h"
+#include "tilewright/attention/attention_checks.h"
 #include "tilewright/attention/attention_composite.h"
 #include "tilewright/core/check.h"
 #include "tilewright/core/operator_handle.h"
@@ -83,6 +84,10 @@ TensorPair attention_autograd(const at::Tensor& query, const at::Tensor& key,
                               const OptionalTensor& rng_state) {
   const AttentionArgs args{"flash_attention", causal, top_left, window_left,
                            window_right,      scale,  softcap,  dropout_p};
+  check_given(args.op, "query", query);
+  check_given(args.op, "key", key);
+  check_given(args.op, "value", value);
+  check_rng_state(args.op, query, or_undefined(rng_state));
   const auto out =
       AttentionFunction::apply(query, key, value, bias, slopes, sinks,
                                optional_of(attention_rng_state(query, dropout_p, rng_state)), args);

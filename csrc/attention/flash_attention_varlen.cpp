@@ -5,6 +5,7 @@
 #include <torch/library.h>
 
 #include "tilewright/attention/attention_autograd.h"
+#include "tilewright/attention/attention_checks.h"
 #include "tilewright/attention/attention_composite.h"
 #include "tilewright/core/check.h"
 #include "tilewright/core/operator_handle.h"
@@ -80,6 +81,12 @@ TensorPair varlen_autograd(const at::Tensor& query, const at::Tensor& key, const
                            scale,
                            softcap,
                            dropout_p};
+  check_given(args.op, "query", query);
+  check_given(args.op, "key", key);
+  check_given(args.op, "value", value);
+  check_given(args.op, "cu_seqlens_q", cu_seqlens_q);
+  check_given(args.op, "cu_seqlens_k", cu_seqlens_k);
+  check_rng_state(args.op, query, or_undefined(rng_state));
   const auto out =
       VarlenFunction::apply(query, key, value, slopes, cu_seqlens_q, cu_seqlens_k,
                             optional_of(attention_rng_state(query, dropout_p, rng_state)),

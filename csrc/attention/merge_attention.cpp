@@ -21,9 +21,10 @@ void check_part(const char* out_name, const at::Tensor& out, const char* lse_nam
   check_floating(kOp, out_name, out);
   TILEWRIGHT_CHECK(kOp, out.dim() >= 2, out_name, " must have shape (..., S, Dv), got ",
                    shape_of(out));
-  TILEWRIGHT_CHECK(kOp, lse.sym_sizes() == out.sym_sizes().slice(0, out.dim() - 1), lse_name,
-                   " must have the shape of ", out_name, " without its last dimension, ",
-                   shape_of(out), ", got ", shape_of(lse));
+  check_given(kOp, lse_name, lse);
+  const auto rows = out.sym_sizes().slice(0, out.dim() - 1);
+  TILEWRIGHT_CHECK(kOp, lse.sym_sizes() == rows, lse_name, " must have the shape of ", out_name,
+                   " without its last dimension, ", shape_of(rows), ", got ", shape_of(lse));
   TILEWRIGHT_CHECK(kOp, lse.scalar_type() == at::kFloat || lse.scalar_type() == at::kDouble,
                    lse_name, " must be float32 or float64, got ", lse.scalar_type());
   check_same_device(kOp, out_name, out, lse_name, lse);

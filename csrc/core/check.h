@@ -17,13 +17,17 @@
 namespace tilewright {
 
 // "(3, 4)"; works for symbolic sizes too.
-inline std::string shape_of(const at::Tensor& tensor) {
+inline std::string shape_of(c10::SymIntArrayRef sizes) {
   std::ostringstream text;
   text << '(';
-  const auto sizes = tensor.sym_sizes();
   for (size_t i = 0; i < sizes.size(); ++i) text << (i ? ", " : "") << sizes[i];
   text << (sizes.size() == 1 ? ",)" : ")");
   return text.str();
+}
+
+// The same, or "None" where there is no tensor.
+inline std::string shape_of(const at::Tensor& tensor) {
+  return tensor.defined() ? shape_of(tensor.sym_sizes()) : "None";
 }
 
 // `shape` is the wording of the expected shape, such as "(K, 5)". `last` is the size that the last
@@ -34,7 +38,13 @@ inline void check_shape(const char* op, const char* name, const at::Tensor& tens
                    " must have shape ", shape, ", got ", shape_of(tensor));
 }
 
+// Python's None passes as a tensor that is not there.
+inline void check_given(const char* op, const char* name, const at::Tensor& tensor) {
+  TILEWRIGHT_CHECK(op, tensor.defined(), name, " must be a tensor, got None");
+}
+
 inline void check_floating(const char* op, const char* name, const at::Tensor& tensor) {
+  check_given(op, name, tensor);
   const auto type = tensor.scalar_type();
   TILEWRIGHT_CHECK(
       op, type == at::kDouble || type == at::kFloat || type == at::kHalf || type == at::kBFloat16,

@@ -70,8 +70,9 @@ def test_same_bits_for_any_number_of_threads(device, case, heads, dtype):
 
 
 @kernels
+@pytest.mark.parametrize("softcap", [0.0, 3.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-def test_nan_in_keys_that_no_query_sees(device, dtype):
+def test_nan_in_keys_that_no_query_sees(device, dtype, softcap):
     q, k, v = (torch.randn(2, 2, 40, 16).to(dtype) for _ in range(3))
     padding = torch.ones(2, 1, 1, 40, dtype=torch.bool)
     padding[0, ..., 25:] = False
@@ -81,19 +82,21 @@ def test_nan_in_keys_that_no_query_sees(device, dtype):
     dirty = {"query": q, "key": k.masked_fill(hidden, torch.nan)}
     dirty["value"] = v.masked_fill(hidden, torch.nan)
     grad = torch.randn(q.shape)
-    expected = run(flash_attention, leaves(clean, device), {"bias": padding.to(device)}, grad, None)
-    found = run(flash_attention, leaves(dirty, device), {"bias": padding.to(device)}, grad, None)
+    options = {"bias": padding.to(device), "softcap": softcap}
+    expected = run(flash_attention, leaves(clean, device), options, grad, None)
+    found = run(flash_attention, leaves(dirty, device), options, grad, None)
     assert equal([*found[:2], *found[2].values()], [*expected[:2], *expected[2].values()])
     assert all(x.isfinite().all() for x in found[2].values())
     # A floating mask of -inf hides as well.
-    bias = torch.zeros(padding.shape).masked_fill(~padding, -torch.inf).to(device)
-    found = run(flash_attention, leaves(dirty, device), {"bias": bias}, grad, None)
+    options["bias"] = torch.zeros(padding.shape).masked_fill(~padding, -torch.inf).to(device)
+    found = run(flash_attention, leaves(dirty, device), options, grad, None)
     assert equal([*found[:2], *found[2].values()], [*expected[:2], *expected[2].values()])
 
 
 @kernels
+@pytest.mark.parametrize("softcap", [0.0, 3.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_nan_outside_of_windows(device, dtype):
+def test_nan_outside_of_windows(device, dtype, softcap):
     """Seven queries at the upper left of forty keys see the first ones alone."""
     q = torch.randn(1, 2, 7, 16).to(dtype)
     k, v = (torch.randn(1, 2, 40, 16).to(dtype) for _ in range(2))
@@ -108,6 +111,7 @@ def test_nan_outside_of_windows(device, dtype):
         dirty = {"query": q, "key": k.masked_fill(hidden, torch.nan)}
         dirty["value"] = v.masked_fill(hidden, torch.nan)
         grad = torch.randn(q.shape)
+        options["softcap"] = softcap
         expected = run(flash_attention, leaves(clean, device), options, grad, None)
         found = run(flash_attention, leaves(dirty, device), options, grad, None)
         assert equal([*found[:2], *found[2].values()], [*expected[:2], *expected[2].values()])

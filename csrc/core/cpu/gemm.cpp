@@ -16,9 +16,29 @@ bool brgemm_serves_float() {
   return current_isa() == Isa::kAvx512 && at::globalContext().userEnabledMkldnn();
 }
 
+namespace {
+
+// ATen refuses pairs of rows where its oneDNN has no kernel for them. It has no question for that:
+// could_pack() says no wherever there are no AMX tiles, though dot products alone run at twice the
+// rate of float32.
+bool takes_pairs() {
+  const c10::BFloat16 a[2] = {1.f, 2.f}, b[2] = {3.f, 4.f};
+  float c[1] = {0};
+  try {
+    brgemm({1, 1, 2, 2, 1, 1, false}, a, b, c);
+    brgemm_done();
+  } catch (const c10::Error&) {
+    return false;
+  }
+  return c[0] == 11.f;
+}
+
+}  // namespace
+
 bool brgemm_serves_bfloat16() {
-  static const bool dot_products = __builtin_cpu_supports("avx512bf16");
-  return dot_products && current_isa() == Isa::kAvx512 && blas::could_pack(at::kBFloat16);
+  if (current_isa() != Isa::kAvx512 || !at::globalContext().userEnabledMkldnn()) return false;
+  static const bool serves = __builtin_cpu_supports("avx512bf16") && takes_pairs();
+  return serves;
 }
 
 void brgemm(const GemmShape& s, const float* a, const float* b, float* c) {

@@ -12,6 +12,12 @@ void launch_on_gpu(const void* kernel, dim3 grid, dim3 block, size_t shared_byte
   if (shared_bytes > kSharedBytes) {
     TORCH_CHECK(large_shared, "a kernel needs ", shared_bytes,
                 " bytes of shared memory; more than 48 KB take LaunchConfig::large_shared");
+    int device = 0, most = 0;
+    C10_CUDA_CHECK(cudaGetDevice(&device));
+    C10_CUDA_CHECK(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+    TORCH_CHECK(shared_bytes <= size_t(most), "a kernel needs ", shared_bytes,
+                " bytes of shared memory in a block, but this GPU grants ", most,
+                ": use a smaller last dimension or another dtype here");
     C10_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                         int(shared_bytes)));
   }
