@@ -1,5 +1,5 @@
-"""flash_attention on rows that hold NaN: it must show, and stay in its row; and on windows and sinks
-at the ends of their types."""
+"""flash_attention on rows that hold NaN: it must show, and stay in its row; and on windows and
+sinks at the ends of their types."""
 
 import sys
 
@@ -86,6 +86,7 @@ def test_sinks_of_minus_infinity_beside_no_keys(device, dtype):
     mask[2] = False
     grads = torch.randn(1, 2, 5, 16), torch.randn(1, 2, 5)
     grads[1][0, 0, 2] = 0
-    out, lse, found = run(flash_attention, leaves(inputs, device), {"bias": mask.to(device)}, *grads)
+    options = {"bias": mask.to(device)}
+    out, lse, found = run(flash_attention, leaves(inputs, device), options, *grads)
     assert lse[0, 0, 2] == -torch.inf and (out[0, 0, 2] == 0).all()
     assert found["sinks"][0] == 0 and found["sinks"][1].isfinite()

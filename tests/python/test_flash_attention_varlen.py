@@ -59,28 +59,50 @@ def make(lengths, options, dtype, heads=(4, 2), head_dim=40, value_dim=24):
     return tensors, given
 
 
+def sequences(query, key, value, alibi_slopes=None, **given):
+    """(tensors, options, rows of query) of each sequence, which is a batch of one."""
+    starts_q, starts_k = (given.pop(n).tolist() for n in ("cu_seqlens_q", "cu_seqlens_k"))
+    del given["max_seqlen_q"], given["max_seqlen_k"]
+    pairs = zip(itertools.pairwise(starts_q), itertools.pairwise(starts_k), strict=True)
+    for b, ((q0, q1), (k0, k1)) in enumerate(pairs):
+        parts = (x.transpose(0, 1)[None] for x in (query[q0:q1], key[k0:k1], value[k0:k1]))
+        tensors = dict(zip(("query", "key", "value"), parts, strict=True))
+        if alibi_slopes is not None:
+            tensors["alibi_slopes"] = alibi_slopes[b] if alibi_slopes.dim() == 2 else alibi_slopes
+        yield tensors, given, slice(q0, q1)
+
+
 def loop(attention):
-    """flash_attention_varlen as a loop over sequences, which are batches of one."""
+    """flash_attention_varlen as a loop over sequences."""
 
     def packed(query, key, value, alibi_slopes=None, **given):
-        starts_q, starts_k = (given.pop(n).tolist() for n in ("cu_seqlens_q", "cu_seqlens_k"))
-        del given["max_seqlen_q"], given["max_seqlen_k"]
         heads = query.shape[1]
         nothing = query[:0, :, :1]
         outs, lses = [nothing.expand(0, heads, value.shape[2])], [nothing[..., 0].T]
-        pairs = zip(itertools.pairwise(starts_q), itertools.pairwise(starts_k), strict=True)
-        for b, ((q0, q1), (k0, k1)) in enumerate(pairs):
-            if alibi_slopes is not None:
-                given["alibi_slopes"] = alibi_slopes[b] if alibi_slopes.dim() == 2 else alibi_slopes
-            if given.get("dropout_p"):
-                given["first_head"] = b * heads
-            parts = [x.transpose(0, 1)[None] for x in (query[q0:q1], key[k0:k1], value[k0:k1])]
-            out, lse = attention(*parts, **given)
+        parts = sequences(query, key, value, alibi_slopes, **given)
+        for b, (tensors, options, _) in enumerate(parts):
+            if options.get("dropout_p"):
+                options["first_head"] = b * heads
+            out, lse = attention(**tensors, **options)
             outs.append(out[0].transpose(0, 1))
             lses.append(lse[0])
         return torch.cat(outs), torch.cat(lses, 1)
 
     return packed
+
+
+def gradient_terms(grad_out, grad_lse, tensors, given):
+    """reference.gradient_terms of a packed call: slopes sum over sequences, others lie in one."""
+    terms, part = {}, 0.0
+    for parts, options, rows in sequences(**tensors, **given):
+        grads = grad_out[rows].transpose(0, 1)[None], grad_lse[None, :, rows]
+        found, of_lse = reference.gradient_terms(*grads, parts, options)
+        for name in tensors.keys() & found.keys():
+            shared = name == "alibi_slopes" and tensors[name].dim() == 1
+            before = terms.get(name, 0.0)
+            terms[name] = before + found[name] if shared else max(before, found[name])
+        part = max(part, of_lse)
+    return terms, part
 
 
 def compare(lengths, options, dtype, device, **sizes):
@@ -95,8 +117,12 @@ def compare(lengths, options, dtype, device, **sizes):
     assert out.dtype == dtype and lse.dtype == wide
     assert_close_to_fp64(out.cpu(), plain_out, expected_out)
     assert_lse(lse.cpu(), plain_lse, expected_lse)
+    terms, part = gradient_terms(*grads, tensors, given)
     for name, grad in found.items():
-        assert_close_to_fp64(grad.cpu(), plain[name], expected[name], gradient=True)
+        assert_close_to_fp64(
+            *(grad.cpu(), plain[name], expected[name]),
+            **{"gradient": True, "terms": terms.get(name, 0.0), "part": part},
+        )
 
 
 @pytest.mark.smoke
