@@ -237,19 +237,7 @@ class BackwardTask {
   // The gradients of bias and slopes, from the row's gradients of scores.
   void add_to_options(int64_t query, int64_t first, int64_t from, int64_t end, const A* grads) {
     if (end <= from) return;
-    if (p_.grad_bias != nullptr) {
-      A* to = static_cast<A*>(p_.grad_bias) + split() * p_.grad_bias_split +
-              sequence_->index * p_.grad_bias_strides[0] + head_ * p_.grad_bias_strides[1] +
-              query * p_.grad_bias_strides[2];
-      const bool first_head = head_ % (p_.heads / p_.kv_heads) == 0;
-      if (p_.assign_grad_bias && first_ && (first_head || p_.grad_bias_strides[1] != 0)) {
-        std::memcpy(to + first + from, grads + from, size_t(end - from) * sizeof(A));
-      } else if (p_.grad_bias_strides[3] != 0) {
-        add_rows(to + first + from, grads + from, end - from);
-      } else {
-        *to += row_sum(grads + from, end - from);
-      }
-    }
+    if (p_.grad_bias != nullptr) add_to_bias(query, first, from, end, grads);
     if (p_.grad_slopes != nullptr) {
       const int64_t center = query + p_.window.offset(sequence_->q_len, sequence_->k_len) - first;
       double sum = 0;
@@ -257,6 +245,24 @@ class BackwardTask {
         sum -= double(center < i ? i - center : center - i) * double(grads[i]);
       }
       p_.grad_slopes[(split() * p_.batch + sequence_->index) * p_.heads + head_] += sum;
+    }
+  }
+
+  void add_to_bias(int64_t query, int64_t first, int64_t from, int64_t end, const A* grads) {
+    const int64_t row = split() * p_.grad_bias_split + sequence_->index * p_.grad_bias_strides[0] +
+                        head_ * p_.grad_bias_strides[1] + query * p_.grad_bias_strides[2];
+    if (p_.grad_bias_as_input) {
+      convert_row(grads + from, static_cast<T*>(p_.grad_bias) + row + first + from, end - from);
+      return;
+    }
+    A* to = static_cast<A*>(p_.grad_bias) + row;
+    const bool first_head = head_ % (p_.heads / p_.kv_heads) == 0;
+    if (p_.assign_grad_bias && first_ && (first_head || p_.grad_bias_strides[1] != 0)) {
+      std::memcpy(to + first + from, grads + from, size_t(end - from) * sizeof(A));
+    } else if (p_.grad_bias_strides[3] != 0) {
+      add_rows(to + first + from, grads + from, end - from);
+    } else {
+      *to += row_sum(grads + from, end - from);
     }
   }
 

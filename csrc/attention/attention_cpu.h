@@ -69,14 +69,16 @@ struct AttentionCpuParams {
   void* query_parts;
   int64_t query_parts_total;
   const int64_t* first_rows;  // of each sequence, among all query rows
-  // In the accumulation type, null where not asked for; zeros, but grad_bias where
+  // Null where not asked for. In the accumulation type, or in the tensors' where
+  // grad_bias_as_input: there each element is written once, and is not a sum. Zeros, but where
   // assign_grad_bias: there it is a matrix whose every element the first task of an item writes.
-  // grad_bias has strides as bias has; what its strides of 0 share lies within a work item.
+  // Strides as bias has; what strides of 0 share lies within a work item.
   void* grad_bias;
   int64_t grad_bias_strides[4];
   int64_t grad_bias_split;
-  bool assign_grad_bias;
-  double* grad_slopes;  // (splits, batch, heads)
+  bool grad_bias_as_input, assign_grad_bias;
+  // (splits, batch, heads), zeros; null where not asked for.
+  double* grad_slopes;
 };
 
 // Sizes of the tiles, which say what a task is.

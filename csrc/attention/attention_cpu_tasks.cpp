@@ -173,11 +173,17 @@ std::array<at::Tensor, 3> AttentionCpuCall::run_backward(const ExtraNeeds& needs
   add_backward_tasks(matrix);
   const int64_t splits = params_.splits;
   const bool keys_are_split = !has_keys;
+  const at::Tensor& query = kept_[0];
   at::Tensor grad_bias, grad_slopes, parts;
   if (needs[0]) {
+    const auto has_all = [&](int i, int64_t size) {
+      return size == 1 || params_.bias_strides[i] != 0;
+    };
+    params_.grad_bias_as_input = matrix && has_all(0, batch) && has_all(1, heads) &&
+                                 extras_.bias.scalar_type() == query.scalar_type();
     grad_bias = at::empty(
         {keys_are_split ? splits : 1, bias_sizes[0], bias_sizes[1], bias_sizes[2], bias_sizes[3]},
-        accumulate_options_);
+        params_.grad_bias_as_input ? query.options() : accumulate_options_);
     params_.assign_grad_bias = matrix && !params_.window.limited();
     if (!params_.assign_grad_bias) grad_bias.zero_();
     params_.grad_bias = grad_bias.mutable_data_ptr();
@@ -187,7 +193,6 @@ std::array<at::Tensor, 3> AttentionCpuCall::run_backward(const ExtraNeeds& needs
     grad_slopes = at::zeros({splits, batch, heads}, accumulate_options_.dtype(at::kDouble));
     params_.grad_slopes = grad_slopes.mutable_data_ptr<double>();
   }
-  const at::Tensor& query = kept_[0];
   if (splits > 1) {
     parts = at::empty({splits, query.numel() / params_.head_dim, params_.head_dim},
                       accumulate_options_);

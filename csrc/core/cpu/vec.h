@@ -33,15 +33,19 @@ inline Vec<T> load_lanes(const T* from) {
   }
 }
 
-// The first `count` lanes; the others are 0 and their memory is not touched.
 template <class T>
-inline Vec<T> load_lanes(const T* from, int64_t count) {
-  if (count >= kLanes<T>) return load_lanes(from);
+inline Vec<T> load_few_lanes(const T* from, int64_t count) {
   if constexpr (std::is_same_v<T, Accumulate<T>>) return Vec<T>::loadu(from, int(count));
   T part[kLanes<T>];
   std::memset(static_cast<void*>(part), 0, sizeof part);
   std::memcpy(static_cast<void*>(part), from, size_t(count) * sizeof(T));
   return load_lanes(part);
+}
+
+// The first `count` lanes; the others are 0 and their memory is not touched.
+template <class T>
+inline Vec<T> load_lanes(const T* from, int64_t count) {
+  return count >= kLanes<T> ? load_lanes(from) : load_few_lanes(from, count);
 }
 
 template <class T>
