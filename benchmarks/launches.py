@@ -110,6 +110,18 @@ def attention_tf32(generator):
         torch.backends.cuda.matmul.allow_tf32 = allowed
 
 
+@representative("attention, other GPUs")
+def attention_tiles(generator):
+    """Tiles that the table has for GPUs beside the first: 9.0 at 128 columns, 8.6 at 256."""
+    for dtype in (torch.bfloat16, torch.float16):
+        for capability, dim in ((90, 128), (86, 256)):
+            torch.ops.tilewright_simt.set_capability(capability)
+            try:
+                _attend(generator, dtype, dim)
+            finally:
+                torch.ops.tilewright_simt.set_capability(80)
+
+
 @representative("attention, softcap")
 def attention_softcap(generator):
     for dtype in (torch.bfloat16, torch.float16):

@@ -115,18 +115,26 @@ def mix(code):
     return Counter(CLASS_OF.get(name, "integer") for _, name, _ in code)
 
 
+def statements(listing):
+    """(address, guard or None, words) of each instruction of a function in nvdisasm's words."""
+    for line in re.findall(r"^ +/\*[0-9a-f]{4,}\*/ .*?;", listing, re.M):
+        address, text = re.match(r" +/\*([0-9a-f]+)\*/ +(.*);", line).groups()
+        guard, text = re.match(r"(?:\{ *)?(@!?U?P\w+ +)?(.*)", text).groups()
+        yield int(address, 16), guard, text.split()
+
+
+def address_in(words):
+    """The address that an instruction names last; None without one."""
+    addresses = re.findall(r"0x([0-9a-f]+)", " ".join(words))
+    return int(addresses[-1], 16) if addresses else None
+
+
 def instructions(listing):
     """[(address, name, branch target or None)] of a function in nvdisasm's words."""
     code = []
-    for line in re.findall(r"^ +/\*[0-9a-f]{4,}\*/ .*?;", listing, re.M):
-        address, text = re.match(r" +/\*([0-9a-f]+)\*/ +(.*);", line).groups()
-        words = re.sub(r"^(\{ *)?(@!?U?P\w+ +)?", "", text).split()
+    for address, _, words in statements(listing):
         name = words[0].split(".")[0]
-        target = None
-        if name in ("BRA", "JMP"):
-            addresses = re.findall(r"0x([0-9a-f]+)", text)
-            target = int(addresses[-1], 16) if addresses else None
-        code.append((int(address, 16), name, target))
+        code.append((address, name, address_in(words) if name in ("BRA", "JMP") else None))
     return code
 
 

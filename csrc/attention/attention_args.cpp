@@ -23,8 +23,7 @@ void check_bias(const char* op, const at::Tensor& query, const at::Tensor& key,
   for (int64_t i = 1; fits && i <= bias.dim(); ++i) {
     fits = bias.sym_size(-i) == scores[4 - i] || bias.sym_size(-i) == 1;
   }
-  TILEWRIGHT_CHECK(op, fits, "bias must broadcast to (B, H, Sq, Sk) = ",
-                   sizes_text({scores[0], scores[1], scores[2], scores[3]}), ", got ",
+  TILEWRIGHT_CHECK(op, fits, "bias must broadcast to (B, H, Sq, Sk) = ", shape_of(scores), ", got ",
                    shape_of(bias));
   const auto type = bias.scalar_type();
   TILEWRIGHT_CHECK(op, type == at::kBool || type == at::kFloat || type == query.scalar_type(),
@@ -33,9 +32,21 @@ void check_bias(const char* op, const at::Tensor& query, const at::Tensor& key,
   check_same_device(op, "query", query, "bias", bias);
 }
 
-// out, lse and their gradients; sizes are out's without the last.
-void check_results(const char* op, const at::Tensor& query, const at::Tensor& grad_out,
-                   const at::Tensor& grad_lse, const at::Tensor& out, const at::Tensor& lse) {
+// An extra tensor whose gradient is asked for.
+void check_need(const char* op, const char* name, const at::Tensor& extra, bool needed) {
+  if (!needed) return;
+  check_given(op, name, extra);
+  TILEWRIGHT_CHECK(op, extra.scalar_type() != at::kBool, name,
+                   " must be floating to have a gradient, got Bool");
+}
+
+// out, lse and their gradients, and what made out.
+void check_results(const AttentionArgs& args, const at::Tensor& query, const at::Tensor& grad_out,
+                   const at::Tensor& grad_lse, const at::Tensor& out, const at::Tensor& lse,
+                   const AttentionExtras& extras) {
+  const char* op = args.op;
+  TILEWRIGHT_CHECK(op, args.dropout_p == 0 || extras.rng_state.defined(),
+                   "rng_state must be given where dropout_p > 0");
   check_beside(op, "query", query, "out", out);
   check_beside(op, "query", query, "grad_out", grad_out);
   TILEWRIGHT_CHECK(op, grad_out.sym_sizes() == out.sym_sizes(),
@@ -84,14 +95,16 @@ void check_attention(const AttentionArgs& args, const at::Tensor& query, const a
 void check_attention_backward(const AttentionArgs& args, const at::Tensor& grad_out,
                               const at::Tensor& grad_lse, const at::Tensor& query,
                               const at::Tensor& key, const at::Tensor& value, const at::Tensor& out,
-                              const at::Tensor& lse, const AttentionExtras& extras) {
+                              const at::Tensor& lse, const AttentionExtras& extras,
+                              const ExtraNeeds& needs) {
   check_attention(args, query, key, value, extras);
   const auto batch = query.sym_size(0), heads = query.sym_size(1), length = query.sym_size(2);
   check_sizes(args.op, "out", out, "(B, H, Sq, Dv)", {batch, heads, length, value.sym_size(3)});
   check_sizes(args.op, "lse", lse, "(B, H, Sq)", {batch, heads, length});
-  check_results(args.op, query, grad_out, grad_lse, out, lse);
-  TILEWRIGHT_CHECK(args.op, args.dropout_p == 0 || extras.rng_state.defined(),
-                   "rng_state must be given where dropout_p > 0");
+  check_results(args, query, grad_out, grad_lse, out, lse, extras);
+  check_need(args.op, "bias", extras.bias, needs[0]);
+  check_need(args.op, "alibi_slopes", extras.alibi_slopes, needs[1]);
+  check_need(args.op, "sinks", extras.sinks, needs[2]);
 }
 
 void check_attention_varlen(const AttentionArgs& args, const at::Tensor& query,
@@ -120,11 +133,13 @@ void check_attention_varlen(const AttentionArgs& args, const at::Tensor& query,
 void check_attention_varlen_backward(const AttentionArgs& args, const at::Tensor& grad_out,
                                      const at::Tensor& grad_lse, const at::Tensor& query,
                                      const at::Tensor& key, const at::Tensor& value,
-                                     const at::Tensor& out, const at::Tensor& lse) {
+                                     const at::Tensor& out, const at::Tensor& lse,
+                                     const AttentionExtras& extras, bool need_slopes) {
   const auto total = query.sym_size(0), heads = query.sym_size(1);
   check_sizes(args.op, "out", out, "(T, H, Dv)", {total, heads, value.sym_size(2)});
   check_sizes(args.op, "lse", lse, "(H, T)", {heads, total});
-  check_results(args.op, query, grad_out, grad_lse, out, lse);
+  check_results(args, query, grad_out, grad_lse, out, lse, extras);
+  check_need(args.op, "alibi_slopes", extras.alibi_slopes, need_slopes);
 }
 
 }  // namespace tilewright

@@ -53,18 +53,17 @@ TILEWRIGHT_API void check_attention_backward(const AttentionArgs& args, const at
                                              const at::Tensor& grad_lse, const at::Tensor& query,
                                              const at::Tensor& key, const at::Tensor& value,
                                              const at::Tensor& out, const at::Tensor& lse,
-                                             const AttentionExtras& extras);
+                                             const AttentionExtras& extras,
+                                             const ExtraNeeds& needs);
 TILEWRIGHT_API void check_attention_varlen(const AttentionArgs& args, const at::Tensor& query,
                                            const at::Tensor& key, const at::Tensor& value,
                                            const at::Tensor& cu_seqlens_q,
                                            const at::Tensor& cu_seqlens_k, int64_t max_seqlen_q,
                                            int64_t max_seqlen_k, const AttentionExtras& extras);
-TILEWRIGHT_API void check_attention_varlen_backward(const AttentionArgs& args,
-                                                    const at::Tensor& grad_out,
-                                                    const at::Tensor& grad_lse,
-                                                    const at::Tensor& query, const at::Tensor& key,
-                                                    const at::Tensor& value, const at::Tensor& out,
-                                                    const at::Tensor& lse);
+TILEWRIGHT_API void check_attention_varlen_backward(
+    const AttentionArgs& args, const at::Tensor& grad_out, const at::Tensor& grad_lse,
+    const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const at::Tensor& out,
+    const at::Tensor& lse, const AttentionExtras& extras, bool need_slopes);
 TILEWRIGHT_API void check_attention_paged(const AttentionArgs& args, const at::Tensor& query,
                                           const at::Tensor& key_cache,
                                           const at::Tensor& value_cache,

@@ -39,8 +39,11 @@ class BackwardTask {
     first_ = first;
     sequence_ = p_.sequences + task.sequence;
     const int64_t blocks = task.last > task.first ? ceil_div(task.last - task.first, task.step) : 0;
-    std::memset(grad_keys_, 0, size_t(blocks * kKeys * p_.head_dim) * sizeof(A));
-    std::memset(grad_values_, 0, size_t(blocks * kKeys * p_.value_dim) * sizeof(A));
+    for (int64_t i = 0; i < blocks; ++i) {
+      const int64_t width = width_of(task.first + i * task.step);
+      clear_columns(grad_keys_ + i * kKeys * p_.head_dim, p_.head_dim, width);
+      clear_columns(grad_values_ + i * kKeys * p_.value_dim, p_.value_dim, width);
+    }
     const int64_t group = p_.heads / p_.kv_heads;
     for (head_ = task.kv_head * group; head_ < (task.kv_head + 1) * group; ++head_) {
       for (row_ = 0; row_ < sequence_->q_len; row_ += kChunk) {
@@ -75,13 +78,21 @@ class BackwardTask {
     grad_values_ = scratch_.take<A>(most_blocks_ * kKeys * p_.value_dim);
   }
 
+  // The columns of a block's gradients that are in use: its keys, in whole groups.
+  int64_t width_of(int64_t block) const {
+    return keys_in_block(block * kKeys, {0, sequence_->k_len});
+  }
+  static void clear_columns(A* tile, int64_t rows, int64_t width) {
+    for (int64_t r = 0; r < rows; ++r) clear_row(tile + r * kKeys, width);
+  }
+
   // All keys of the task for one chunk of queries.
   void walk_keys() {
     const auto range = [&](int64_t row) {
       return p_.window.keys(row, sequence_->q_len, sequence_->k_len);
     };
     const KeyRange seen{range(row_).begin, range(row_ + rows_in_chunk_ - 1).end};
-    std::memset(grad_queries_, 0, size_t(kChunk * p_.head_dim) * sizeof(A));
+    clear_row(grad_queries_, ceil_div(rows_in_chunk_, 16) * 16 * p_.head_dim);
     bool loaded = false;
     for (int64_t block = task_->first, i = 0; block < task_->last; block += task_->step, ++i) {
       const int64_t first = block * kKeys;
@@ -111,10 +122,12 @@ class BackwardTask {
     const auto* grad_lse = static_cast<const A*>(sequence_->grad_lse);
     if (grad_lse != nullptr) grad_lse += head_ * p_.lse_head;
     const int64_t padded = ceil_div(rows_in_chunk_, kRows) * kRows;
+    // Rows that see nothing may hold anything.
+    const auto counts = [=, this](int64_t r) {
+      return r < rows_in_chunk_ && lse[row_ + r] != kMinusInfinity<A>;
+    };
     const auto rows_of = [&](const T* tensor, int64_t stride) {
-      return [=, this](int64_t r) {
-        return r < rows_in_chunk_ ? tensor + (row_ + r) * stride : nullptr;
-      };
+      return [=, this](int64_t r) { return counts(r) ? tensor + (row_ + r) * stride : nullptr; };
     };
     pack_rows<T>(rows_of(query, p_.query.row), padded, p_.head_dim, queries_, depth_);
     pack_rows<T>(rows_of(grad, p_.grad_out.row), padded, p_.value_dim, grads_, value_depth_);
@@ -124,9 +137,9 @@ class BackwardTask {
       // 2^(s - inf) = 0: rows that see nothing, and those that fill the last block.
       lse_[r] = std::numeric_limits<A>::infinity();
       delta_[r] = A(0);
-      if (r >= rows_in_chunk_) continue;
+      if (!counts(r)) continue;
       const int64_t row = row_ + r;
-      if (lse[row] != kMinusInfinity<A>) lse_[r] = A(double(lse[row]) * kLog2E);
+      lse_[r] = A(double(lse[row]) * kLog2E);
       delta_[r] = dot(grad + row * p_.grad_out.row, out + row * p_.out.row, p_.value_dim);
       if (grad_lse != nullptr) delta_[r] -= grad_lse[row];
     }
@@ -289,7 +302,9 @@ class BackwardTask {
   void store_key_gradients(int64_t block, int64_t i) {
     const int64_t first = block * kKeys, count = min_of(kKeys, sequence_->k_len - first);
     A* grad_keys = grad_keys_ + i * kKeys * p_.head_dim;
-    for (int64_t k = 0; k < kKeys * p_.head_dim; ++k) grad_keys[k] *= A(p_.scale);
+    for (int64_t d = 0; d < p_.head_dim; ++d) {
+      for (int64_t k = 0; k < count; ++k) grad_keys[d * kKeys + k] *= A(p_.scale);
+    }
     T* key = static_cast<T*>(sequence_->grad_key) + task_->kv_head * p_.grad_key.head;
     tile_to_rows(grad_keys, kKeys, count, p_.head_dim, key + first * p_.grad_key.row,
                  p_.grad_key.row);

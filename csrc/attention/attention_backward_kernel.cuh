@@ -7,35 +7,22 @@
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
 
-// What a step of the loops brings in: few enough rows that two of them, both tensors, and the tile
-// of the block leave room for a second block on sm_80 at 128 columns.
-inline constexpr int kStepRows = 32;
-
-// Groups of 16 lines per warp, as in the forward (attention_forward_kernel.cuh); gradients of keys
-// and values need twice the registers of those of queries.
-template <int kHeadDim, bool kGeneral>
-inline constexpr int kKeyGroups = kGeneral || kHeadDim > 64 ? 1 : 2;
-template <int kHeadDim, bool kGeneral>
-inline constexpr int kQueryGroups = kGeneral || kHeadDim > 128 ? 1 : 2;
-// At 256 columns registers hold the gradient of keys or that of values: a block has one of the two.
-template <int kHeadDim>
-inline constexpr int kKeyParts = kHeadDim > 128 ? 2 : 1;
-
-template <class T, int kHeadDim, bool kGeneral>
+// kGroups, kStep, kParts: key_groups, key_step, key_parts of attention_tiles.h.
+template <class T, int kHeadDim, bool kGeneral, int kGroups, int kStep>
 struct GradKeyParts {
-  static constexpr int kKeys = 16 * kAttentionWarps * kKeyGroups<kHeadDim, kGeneral>;
+  static constexpr int kKeys = 16 * kAttentionWarps * kGroups;
   T *key, *value;
-  T *query, *grad;          // (2, kStepRows, kHeadDim)
-  float *lse_log2, *delta;  // (2, kStepRows)
+  T *query, *grad;          // (2, kStep, kHeadDim)
+  float *lse_log2, *delta;  // (2, kStep)
   DropoutTile dropout{};
   TILEWRIGHT_HD GradKeyParts(SharedMemory& shared)
       : key(shared.take<T>(kKeys * kHeadDim, 128)),
         value(shared.take<T>(kKeys * kHeadDim, 128)),
-        query(shared.take<T>(2 * kStepRows * kHeadDim, 128)),
-        grad(shared.take<T>(2 * kStepRows * kHeadDim, 128)),
-        lse_log2(shared.take<float>(2 * kStepRows)),
-        delta(shared.take<float>(2 * kStepRows)) {
-    if constexpr (kGeneral) dropout.keep = shared.take<uint8_t>(kStepRows * 16);
+        query(shared.take<T>(2 * kStep * kHeadDim, 128)),
+        grad(shared.take<T>(2 * kStep * kHeadDim, 128)),
+        lse_log2(shared.take<float>(2 * kStep)),
+        delta(shared.take<float>(2 * kStep)) {
+    if constexpr (kGeneral) dropout.keep = shared.take<uint8_t>(kStep * 16);
   }
 };
 
@@ -49,11 +36,10 @@ TILEWRIGHT_DEVICE void uncap(const float (&capped)[N][4], float (&ds)[N][4]) {
 }
 
 // Grid: parts, then tiles of keys, heads of keys and sequences.
-template <class T, int kHeadDim, bool kGeneral>
+template <class T, int kHeadDim, bool kGeneral, int kGroups, int kStep, int kParts>
 __global__ void attention_grad_key_kernel(AttentionParams<T> p, int tiles) {
-  constexpr int kGroups = kKeyGroups<kHeadDim, kGeneral>, kParts = kKeyParts<kHeadDim>;
-  constexpr int kN = kStepRows / 8;
-  using Parts = GradKeyParts<T, kHeadDim, kGeneral>;
+  constexpr int kN = kStep / 8;
+  using Parts = GradKeyParts<T, kHeadDim, kGeneral, kGroups, kStep>;
   BlockCursor cursor;
   const int part = cursor.next(kParts);
   const int tile = cursor.next(tiles), kv_head = cursor.next(p.kv_heads());
@@ -68,12 +54,12 @@ __global__ void attention_grad_key_kernel(AttentionParams<T> p, int tiles) {
   const int warp_key = warp * 16 * kGroups;
   const int last_key = min_of(key0 + Parts::kKeys, seq.k_len) - 1;
   const IntRange queries = queries_of_tile(p, seq, key0, last_key);
-  const int first_step = queries.begin / kStepRows;
+  const int first_step = queries.begin / kStep;
   const int steps =
-      queries.end > queries.begin ? int(ceil_div(queries.end, kStepRows)) - first_step : 0;
+      queries.end > queries.begin ? int(ceil_div(queries.end, kStep)) - first_step : 0;
   const int rounds = steps * p.group;
   const auto head_of = [&](int round) { return kv_head * p.group + round / steps; };
-  const auto query_of = [&](int round) { return (first_step + round % steps) * kStepRows; };
+  const auto query_of = [&](int round) { return (first_step + round % steps) * kStep; };
 
   // What no query of the sequence sees may hold anything.
   const IntRange seen = keys_of_tile(p, seq, 0, seq.q_len - 1);
@@ -86,19 +72,19 @@ __global__ void attention_grad_key_kernel(AttentionParams<T> p, int tiles) {
   const auto load_step = [&](int round) {
     const int head = head_of(round), query0 = query_of(round), half = round % 2;
     const auto load = [&](T* to, const HeadRows<const T>& from, int columns) {
-      load_tile<kStepRows, kHeadDim, kGeneral>(to + half * kStepRows * kHeadDim,
-                                               {query_row(p, from, seq, head, query0), from.row,
-                                                queries.begin - query0, queries.end - query0},
-                                               columns, p.aligned, from.data);
+      load_tile<kStep, kHeadDim, kGeneral>(to + half * kStep * kHeadDim,
+                                           {query_row(p, from, seq, head, query0), from.row,
+                                            queries.begin - query0, queries.end - query0},
+                                           columns, p.aligned, from.data);
     };
     load(parts.query, p.query, p.head_dim);
     load(parts.grad, p.grad_out, p.value_dim);
-    if (threadIdx.x < 2 * kStepRows) {
-      const int r = threadIdx.x % kStepRows;
-      const bool of_lse = threadIdx.x < kStepRows, inside = query0 + r < seq.q_len;
+    if (threadIdx.x < 2 * kStep) {
+      const int r = threadIdx.x % kStep;
+      const bool of_lse = threadIdx.x < kStep, inside = query0 + r < seq.q_len;
       const float* from = of_lse ? p.lse_log2 : p.delta;
       const int64_t place = p.lse_at(int(seq.tensor_batch(p.cu_q)), head, seq.q_row + query0 + r);
-      copy_async<4>((of_lse ? parts.lse_log2 : parts.delta) + half * kStepRows + r,
+      copy_async<4>((of_lse ? parts.lse_log2 : parts.delta) + half * kStep + r,
                     inside ? from + place : from, inside);
     }
   };
@@ -108,18 +94,21 @@ __global__ void attention_grad_key_kernel(AttentionParams<T> p, int tiles) {
   commit_copies();
 
   float grads[kParts == 1 ? 2 : 1][kGroups][kHeadDim / 8][4] = {};
-  const float unit_log2 = (kGeneral ? 1.f : p.scale) * float(kLog2E);
+  const float unit_log2 = kGeneral ? 1.f : p.scale * float(kLog2E);
   for (int round = 0; round < rounds; ++round) {
     wait_copies<0>();
     __syncthreads();
     if (round + 1 < rounds) load_step(round + 1);
     commit_copies();
     const int head = head_of(round), query0 = query_of(round), half = round % 2;
-    const T* query = parts.query + half * kStepRows * kHeadDim;
-    const T* grad = parts.grad + half * kStepRows * kHeadDim;
+    T* query = parts.query + half * kStep * kHeadDim;
+    T* grad = parts.grad + half * kStep * kHeadDim;
     if constexpr (kGeneral) {
+      if (p.bias_kind != BiasKind::kNone) {
+        clear_blind_rows<kStep, kHeadDim>(query, grad, parts.lse_log2 + half * kStep);
+      }
       if (p.rng_state) {
-        parts.dropout.fill(p, kStepRows, key0, [&](int row, int64_t& of, int& i) {
+        parts.dropout.fill(p, kStep, key0, [&](int row, int64_t& of, int& i) {
           of = int64_t(seq.batch) * p.heads + head, i = query0 + row;
         });
         __syncthreads();
@@ -135,19 +124,19 @@ __global__ void attention_grad_key_kernel(AttentionParams<T> p, int tiles) {
       scores_of(p, lines, query0 + 2 * t, p.bias_row, s[0],
                 [&](int n, int e, float tanh) { capped[n][e] = tanh; });
     } else if (queries_of(p, seq, last_key).begin > query0 ||
-               queries_of(p, seq, key0).end < query0 + kStepRows) {
+               queries_of(p, seq, key0).end < query0 + kStep) {
 #pragma unroll
       for (int m = 0; m < kGroups; ++m) {
         const int j = key0 + warp_key + 16 * m + g;
         hide_scores({queries_of(p, seq, j), queries_of(p, seq, j + 8)}, query0 + 2 * t, s[m]);
       }
     }
-    const float* lse_log2 = parts.lse_log2 + half * kStepRows + 2 * t;
-    const float* delta = parts.delta + half * kStepRows + 2 * t;
+    const float* lse_log2 = parts.lse_log2 + half * kStep + 2 * t;
+    const float* delta = parts.delta + half * kStep + 2 * t;
 #pragma unroll
     for (int m = 0; m < kGroups; ++m) {
       each_score<kN>([&](int n, int e, int, int column) {
-        s[m][n][e] = exp2_of(fma(s[m][n][e], unit_log2, -lse_log2[column]));
+        s[m][n][e] = probability_of<kGeneral>(s[m][n][e], unit_log2, lse_log2[column]);
       });
     }
     const auto kept = [&](int line, int column) {

@@ -16,15 +16,6 @@ void check_head_dim(const char* op, const char* name, const at::Tensor& tensor) 
 
 }  // namespace
 
-std::string sizes_text(std::initializer_list<c10::SymInt> sizes) {
-  std::ostringstream text;
-  text << '(';
-  size_t i = 0;
-  for (const auto& size : sizes) text << (i++ ? ", " : "") << size;
-  text << (sizes.size() == 1 ? ",)" : ")");
-  return text.str();
-}
-
 bool has_sizes(const at::Tensor& tensor, std::initializer_list<c10::SymInt> sizes) {
   if (tensor.dim() != int64_t(sizes.size())) return false;
   int64_t dim = 0;
@@ -37,7 +28,7 @@ bool has_sizes(const at::Tensor& tensor, std::initializer_list<c10::SymInt> size
 void check_sizes(const char* op, const char* name, const at::Tensor& tensor, const char* wording,
                  std::initializer_list<c10::SymInt> sizes) {
   TILEWRIGHT_CHECK(op, has_sizes(tensor, sizes), name, " must have shape ", wording, " = ",
-                   sizes_text(sizes), ", got ", shape_of(tensor));
+                   shape_of(sizes), ", got ", shape_of(tensor));
 }
 
 void check_dtype(const char* op, const char* name, const at::Tensor& tensor, at::ScalarType dtype) {
@@ -99,8 +90,8 @@ void check_slopes(const char* op, const at::Tensor& query, const at::Tensor& slo
                   const c10::SymInt& batch, const c10::SymInt& heads) {
   if (!slopes.defined()) return;
   TILEWRIGHT_CHECK(op, has_sizes(slopes, {heads}) || has_sizes(slopes, {batch, heads}),
-                   "alibi_slopes must have shape (H,) = ", sizes_text({heads}),
-                   " or (B, H) = ", sizes_text({batch, heads}), ", got ", shape_of(slopes));
+                   "alibi_slopes must have shape (H,) = ", shape_of({heads}),
+                   " or (B, H) = ", shape_of({batch, heads}), ", got ", shape_of(slopes));
   check_floating(op, "alibi_slopes", slopes);
   check_same_device(op, "query", query, "alibi_slopes", slopes);
 }

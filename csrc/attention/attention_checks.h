@@ -8,7 +8,6 @@
 
 namespace tilewright {
 
-std::string sizes_text(std::initializer_list<c10::SymInt> sizes);  // "(2, 3)"
 bool has_sizes(const at::Tensor& tensor, std::initializer_list<c10::SymInt> sizes);
 
 // `wording` says what the sizes are: "(B, H, Sq)".

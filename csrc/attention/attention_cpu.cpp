@@ -43,10 +43,13 @@ AttentionGrads backward(const at::Tensor& grad_out, const OptionalTensor& grad_l
                            scale,
                            softcap,
                            dropout_p};
-  const AttentionExtras extras{or_undefined(bias), or_undefined(slopes), or_undefined(sinks),
-                               or_undefined(rng_state)};
+  AttentionExtras extras{or_undefined(bias), or_undefined(slopes), or_undefined(sinks),
+                         or_undefined(rng_state)};
   const at::Tensor given_grad_lse = or_undefined(grad_lse);
-  check_attention_backward(args, grad_out, given_grad_lse, query, key, value, out, lse, extras);
+  check_attention_backward(args, grad_out, given_grad_lse, query, key, value, out, lse, extras,
+                           needs);
+  // What an expanded bias repeats has gradients of its own: each needs a place.
+  if (needs[0]) extras.bias = extras.bias.contiguous();
   // The gradient of bias is taken as it comes: it may be large.
   AttentionGrads grads = attention_grads(query, key, value, extras, {false, needs[1], needs[2]});
   auto& [grad_query, grad_key, grad_value, grad_bias, grad_slopes, grad_sinks] = grads;

@@ -56,9 +56,10 @@ struct AttentionCpuParams {
   AttentionDropout dropout;
   double dropout_scale;  // 1 / (1 - p)
 
-  // Decoding: (tasks, kAttentionDecodeRows, value_dim + 2) in the accumulation type: sums of
-  // values, maximum, sum.
+  // Decoding: (tasks, decode_rows, value_dim + 2) in the accumulation type: sums of values,
+  // maximum, sum. Null where each item is one task, which then writes the results itself.
   void* partials;
+  int64_t decode_rows;  // the most query rows of a task
 
   // Backward.
   RowStrides grad_out, grad_query, grad_key, grad_value;
@@ -97,7 +98,7 @@ TILEWRIGHT_CPU_KERNEL(attention_backward,
 
 // A few query rows against many keys: a task is a run of keys [first, last) of one head of keys,
 // and writes a partial result for all its queries; then each item is merged from its tasks'
-// results.
+// results. At most so many query rows.
 inline constexpr int64_t kAttentionDecodeRows = 16;
 TILEWRIGHT_CPU_KERNEL(attention_decode, void(const AttentionCpuParams&, NextTask next, void* state))
 TILEWRIGHT_CPU_KERNEL(attention_decode_merge,

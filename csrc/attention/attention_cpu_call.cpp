@@ -147,7 +147,7 @@ void AttentionCpuCall::set_gradients(const at::Tensor& grad_out, const at::Tenso
                                      const at::Tensor& grad_value) {
   const int64_t row = packed_ ? 0 : 2;
   params_.grad_out = strides_of(keep(grad_out), row, 1);
-  grad_query_ = grad_query;
+  grad_query_ = grad_query, grad_key_ = grad_key, grad_value_ = grad_value;
   params_.grad_query = strides_of(grad_query, row, 1);
   params_.grad_key = strides_of(keep(grad_key), row, 1);
   params_.grad_value = strides_of(keep(grad_value), row, 1);

@@ -58,7 +58,7 @@ class AttentionCpuCall {
   AttentionCpuParams params_{};
   AttentionExtras extras_;
   bool packed_ = false;
-  at::Tensor grad_query_;
+  at::Tensor grad_query_, grad_key_, grad_value_;
   at::TensorOptions accumulate_options_;
   std::vector<AttentionCpuSequence> sequences_;
   std::vector<int64_t> first_rows_;  // of each sequence's queries

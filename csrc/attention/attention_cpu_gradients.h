@@ -22,7 +22,11 @@ inline void differentiate_row_as(const GradientRow<A>& row) {
   constexpr int kDegree = 5;
   const V factor(row.factor), offset(-row.lse), delta(row.delta), zero(A(0));
   for (int64_t i = 0; i < row.width; i += V::size()) {
-    const V p = exp2_lanes<kDegree>(at::vec::fmadd(V::loadu(row.scores + i), factor, offset));
+    V exponent = at::vec::fmadd(V::loadu(row.scores + i), factor, offset);
+    // float32 has no digits of lse left where scores are beyond 1e7, as a mask of -1e9 makes them:
+    // no probability is above 1, NaN stays NaN.
+    if (kGeneral) exponent = min_of(exponent, zero);
+    const V p = exp2_lanes<kDegree>(exponent);
     V grad = V::loadu(row.grads + i), weight = p;
     if (kGeneral && row.keeps != nullptr) {
       const V keep = V::loadu(row.keeps + i);

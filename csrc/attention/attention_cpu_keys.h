@@ -3,6 +3,7 @@
 #include "tilewright/attention/attention_cpu_pack.h"
 #include "tilewright/attention/attention_cpu_rows.h"
 #include "tilewright/attention/attention_cpu_scratch.h"
+#include "tilewright/core/cpu/gemm.h"
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
 
@@ -64,7 +65,8 @@ inline Rows<G> key_rows(const AttentionCpuParams& params, const int32_t* pages, 
                         int64_t size, G* tile, Sees sees) {
   if constexpr (std::is_same_v<T, G>) {
     const bool even = !kPaired<G> || (size % 2 == 0 && row_stride % 2 == 0);
-    if (pages == nullptr && params.bias_kind == BiasKind::kNone && even && row_stride > 0 &&
+    const bool near = row_stride > 0 && row_stride <= kMostLeadingDimension;
+    if (pages == nullptr && params.bias_kind == BiasKind::kNone && even && near &&
         first >= seen.begin && first + count <= seen.end) {
       return {row_of(first), row_stride};
     }

@@ -97,15 +97,20 @@ void AttentionCpuCall::add_decode_tasks() {
 
 void AttentionCpuCall::run_forward() {
   if (sequences_.empty() || params_.heads == 0) return;
-  int64_t most_rows = 0;
-  for (const auto& s : sequences_) most_rows = std::max(most_rows, s.q_len);
-  if (most_rows * (params_.heads / params_.kv_heads) <= kAttentionDecodeRows) {
+  int64_t most_queries = 0;
+  for (const auto& s : sequences_) most_queries = std::max(most_queries, s.q_len);
+  params_.decode_rows = most_queries * (params_.heads / params_.kv_heads);
+  if (params_.decode_rows <= kAttentionDecodeRows) {
     add_decode_tasks();
-    const at::Tensor partials = at::empty(
-        {int64_t(tasks_.size()), kAttentionDecodeRows, params_.value_dim + 2}, accumulate_options_);
-    params_.partials = partials.mutable_data_ptr();
-    run(int64_t(tasks_.size()), [](auto&&... a) { attention_decode(a...); });
-    run(int64_t(items_.size()) - 1, [](auto&&... a) { attention_decode_merge(a...); });
+    const int64_t tasks = int64_t(tasks_.size()), items = int64_t(items_.size()) - 1;
+    at::Tensor partials;
+    if (tasks > items) {
+      partials =
+          at::empty({tasks, params_.decode_rows, params_.value_dim + 2}, accumulate_options_);
+      params_.partials = partials.mutable_data_ptr();
+    }
+    run(tasks, [](auto&&... a) { attention_decode(a...); });
+    if (tasks > items) run(items, [](auto&&... a) { attention_decode_merge(a...); });
     return;
   }
   add_forward_tasks();
@@ -147,22 +152,25 @@ void AttentionCpuCall::add_backward_tasks(bool bias_is_matrix) {
 std::array<at::Tensor, 3> AttentionCpuCall::run_backward(const ExtraNeeds& needs) {
   const at::Tensor none = at::empty({0}, accumulate_options_);
   std::array<at::Tensor, 3> found{none, none, none};
+  const bool needs_bias = needs[0] && extras_.bias.numel() > 0;
+  if (needs[0] && !needs_bias) found[0] = at::zeros(extras_.bias.sizes(), accumulate_options_);
   if (sequences_.empty() || params_.heads == 0) {
-    if (needs[0]) found[0] = at::zeros(extras_.bias.sizes(), accumulate_options_);
+    if (needs_bias) found[0] = at::zeros(extras_.bias.sizes(), accumulate_options_);
     if (needs[1]) found[1] = at::zeros(extras_.alibi_slopes.sizes(), accumulate_options_);
+    for (const at::Tensor& grad : {grad_key_, grad_value_}) grad.zero_();  // heads of no query
     return found;
   }
   const int64_t batch = params_.batch, heads = params_.heads;
   const int64_t q_len = sequences_[0].q_len, k_len = sequences_[0].k_len;
   // The gradient of bias: of its own shape where that is a matrix of queries and keys, else per
   // batch and head, and per split where it has no keys.
-  const bool has_rows = needs[0] && params_.bias_strides[2] != 0;
-  const bool has_keys = needs[0] && params_.bias_strides[3] != 0;
+  const bool has_rows = needs_bias && params_.bias_strides[2] != 0;
+  const bool has_keys = needs_bias && params_.bias_strides[3] != 0;
   const bool matrix = has_rows && has_keys;
   const auto shared = [&](int i) { return matrix && params_.bias_strides[i] == 0; };
   const int64_t bias_sizes[] = {shared(0) ? 1 : batch, shared(1) ? 1 : heads, has_rows ? q_len : 1,
                                 has_keys ? k_len : 1};
-  if (needs[0]) {
+  if (needs_bias) {
     int64_t stride = 1;
     for (int i = 3; i >= 0; --i) {
       const bool broadcast = (i == 2 && !has_rows) || (i == 3 && !has_keys) || (i < 2 && shared(i));
@@ -175,7 +183,7 @@ std::array<at::Tensor, 3> AttentionCpuCall::run_backward(const ExtraNeeds& needs
   const bool keys_are_split = !has_keys;
   const at::Tensor& query = kept_[0];
   at::Tensor grad_bias, grad_slopes, parts;
-  if (needs[0]) {
+  if (needs_bias) {
     const auto has_all = [&](int i, int64_t size) {
       return size == 1 || params_.bias_strides[i] != 0;
     };
@@ -201,7 +209,7 @@ std::array<at::Tensor, 3> AttentionCpuCall::run_backward(const ExtraNeeds& needs
   }
   run(int64_t(items_.size()) - 1, [](auto&&... a) { attention_backward(a...); });
   if (splits > 1) add_query_parts(parts);
-  if (needs[0]) {
+  if (needs_bias) {
     found[0] = matrix ? grad_bias.view(extras_.bias.sizes())
                       : sum_in_order(grad_bias, extras_.bias.sizes());
   }

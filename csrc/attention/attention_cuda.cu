@@ -47,6 +47,8 @@ AttentionParams<device_t<T>> shaped_params(const AttentionArgs& args, const Call
   auto p = attention_params<T>(args, query, key, value, extras, shape.layout(), shape.layout());
   p.batch = int(shape.batch), p.q_len = int(shape.q_len), p.k_len = int(shape.k_len);
   if (shape.packed) {
+    check_rows(args.op, "query", query);
+    check_rows(args.op, "key", key);
     p.cu_q = const_data<int>(shape.cu_q), p.cu_k = const_data<int>(shape.cu_k);
     p.total_q = int(query.size(0)), p.total_k = int(key.size(0));
     p.lse_head = query.size(0);
@@ -121,7 +123,7 @@ AttentionGrads run_backward(const AttentionArgs& args, const CallShape& shape,
       prepare_extras(given_extras, query, shape.batch, shape.q_len, shape.k_len);
   AttentionGrads grads = attention_grads(given_query, given_key, given_value, given_extras, needs);
   auto& [grad_query, grad_key, grad_value, grad_bias, grad_slopes, grad_sinks] = grads;
-  if (shape.packed) {  // rows of no sequence
+  if (shape.packed || query.size(1) == 0) {  // rows of no sequence, keys of no query
     for (const at::Tensor& grad : {grad_query, grad_key, grad_value}) grad.zero_();
   }
   const at::Tensor lse_log2 = at::empty_like(lse), delta = at::empty_like(lse);
@@ -144,7 +146,7 @@ AttentionGrads run_backward(const AttentionArgs& args, const CallShape& shape,
     p.saved_lse = const_data<Acc>(lse);
     if (grad_lse.defined()) p.grad_lse = const_data<Acc>(grad_lse);
     p.lse_log2 = mutable_data<Acc>(lse_log2), p.delta = mutable_data<Acc>(delta);
-    if (needs[0] && extras.bias.scalar_type() != at::kBool) {
+    if (needs[0]) {
       bias_sizes(given_extras.bias, p.bias_sizes);
       p.grad_bias = p.bias_kind == BiasKind::kInput
                         ? static_cast<void*>(mutable_data<T>(grad_bias))
@@ -198,12 +200,10 @@ AttentionGrads flash_attention_backward_cuda(
   const AttentionExtras extras{or_undefined(bias), or_undefined(slopes), or_undefined(sinks),
                                or_undefined(rng_state)};
   check_attention_backward(args, grad_out, or_undefined(grad_lse), query, key, value, out, lse,
-                           extras);
+                           extras, needs);
   const DeviceGuard guard(query);
   return run_backward(args, dense_shape(query, key), grad_out, or_undefined(grad_lse), query, key,
-                      value, out, lse, extras,
-                      {needs[0] && extras.bias.defined(), needs[1] && extras.alibi_slopes.defined(),
-                       needs[2] && extras.sinks.defined()});
+                      value, out, lse, extras, needs);
 }
 
 TensorPair flash_attention_varlen_cuda(const at::Tensor& query, const at::Tensor& key,
@@ -251,15 +251,12 @@ VarlenGrads flash_attention_varlen_backward_cuda(
   check_attention_varlen(args, query, key, value, cu_seqlens_q, cu_seqlens_k, max_seqlen_q,
                          max_seqlen_k, extras);
   check_attention_varlen_backward(args, grad_out, or_undefined(grad_lse), query, key, value, out,
-                                  lse);
-  TILEWRIGHT_CHECK(args.op, dropout_p == 0 || extras.rng_state.defined(),
-                   "rng_state must be given where dropout_p > 0");
+                                  lse, extras, need_slopes);
   const DeviceGuard guard(query);
   const CallShape shape =
       packed_shape(query, key, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k);
-  const auto grads =
-      run_backward(args, shape, grad_out, or_undefined(grad_lse), query, key, value, out, lse,
-                   extras, {false, need_slopes && extras.alibi_slopes.defined(), false});
+  const auto grads = run_backward(args, shape, grad_out, or_undefined(grad_lse), query, key, value,
+                                  out, lse, extras, {false, need_slopes, false});
   return {std::get<0>(grads), std::get<1>(grads), std::get<2>(grads), std::get<4>(grads)};
 }
 

@@ -12,6 +12,40 @@ namespace tilewright {
 inline namespace TILEWRIGHT_MACHINE {
 namespace {
 
+// `count` partial results of one group of query heads become its rows of out and lse. task: any of
+// the item's; total: (value_dim,), of which nothing is kept.
+template <class T>
+void merge(const AttentionCpuParams& p, const AttentionCpuTask& task, const Accumulate<T>* parts,
+           int64_t count, Accumulate<T>* total) {
+  using A = Accumulate<T>;
+  const AttentionCpuSequence& s = p.sequences[task.sequence];
+  const int64_t group = p.heads / p.kv_heads, width = p.value_dim + 2;
+  for (int64_t r = 0; r < group * s.q_len; ++r) {
+    const int64_t head = task.kv_head * group + r / s.q_len, query = r % s.q_len;
+    const auto part = [&](int64_t i) { return parts + (i * p.decode_rows + r) * width; };
+    double most = -std::numeric_limits<double>::infinity(), sum = 0;
+    if (p.sinks != nullptr) {
+      most = static_cast<const A*>(p.sinks)[head] * kLog2E;
+      sum = most == -std::numeric_limits<double>::infinity() ? 0 : 1;
+    }
+    const double sink = most;
+    for (int64_t i = 0; i < count; ++i) most = max_of(most, double(part(i)[p.value_dim]));
+    // Parts that saw no key weigh 2^-inf; so do those whose scores were all NaN, and 0 NaN is NaN.
+    const double base = most == -std::numeric_limits<double>::infinity() ? 0 : most;
+    sum *= exp2_of(sink - base);
+    std::fill(total, total + p.value_dim, A(0));
+    for (int64_t i = 0; i < count; ++i) {
+      const double share = exp2_of(double(part(i)[p.value_dim]) - base);
+      sum += share * part(i)[p.value_dim + 1];
+      for (int64_t d = 0; d < p.value_dim; ++d) total[d] += A(share) * part(i)[d];
+    }
+    for (int64_t d = 0; d < p.value_dim; ++d) total[d] = sum == 0 ? A(0) : total[d] / A(sum);
+    convert_row(total, static_cast<T*>(s.out) + head * p.out.head + query * p.out.row, p.value_dim);
+    static_cast<A*>(s.lse)[head * p.lse_head + query] =
+        sum == 0 ? kMinusInfinity<A> : A((most + std::log2(sum)) * kLn2);
+  }
+}
+
 template <class T>
 class DecodeTask {
   using A = Accumulate<T>;
@@ -36,7 +70,9 @@ class DecodeTask {
     const int64_t group = p_.heads / p_.kv_heads;
     first_head_ = task.kv_head * group;
     rows_ = group * sequence_->q_len;
-    out_ = static_cast<A*>(p_.partials) + index * kRows * (p_.value_dim + 2);
+    out_ = p_.partials == nullptr
+               ? own_
+               : static_cast<A*>(p_.partials) + index * p_.decode_rows * (p_.value_dim + 2);
     for (int64_t r = 0; r < rows_; ++r) {
       A* row = queries_ + r * depth_;
       std::fill(row, row + depth_, A(0));
@@ -73,6 +109,7 @@ class DecodeTask {
         }
       }
     }
+    if (p_.partials == nullptr) merge<T>(p_, task, own_, 1, total_);
   }
 
  private:
@@ -92,6 +129,8 @@ class DecodeTask {
     lanes_ = scratch_.take<A>(kTogether * kLanes<T> * kLanes<T>);
     keeps_ = scratch_.take<A>(kKeys + kKeyGroup);
     seen_ = scratch_.take<uint8_t>(kKeys);
+    own_ = scratch_.take<A>(p_.partials == nullptr ? kRows * (p_.value_dim + 2) : 0);
+    total_ = scratch_.take<A>(p_.partials == nullptr ? p_.value_dim : 0);
   }
 
   // Values are fetched while keys are multiplied and the other way round: two streams hide more of
@@ -243,47 +282,10 @@ class DecodeTask {
   A* scores_;   // (kRows, kKeys)
   A* lanes_;    // (kTogether, lanes, lanes)
   A* keeps_;
-  uint8_t* seen_;  // (kKeys,)
+  uint8_t* seen_;    // (kKeys,)
+  A *own_, *total_;  // (kRows, value_dim + 2), (value_dim,): without partials
   A* out_ = nullptr;
 };
-
-// The partial results [begin, end) of one group of query heads become its rows of out and lse.
-template <class T>
-void merge(const AttentionCpuParams& p, int64_t begin, int64_t end) {
-  using A = Accumulate<T>;
-  const AttentionCpuTask& task = p.tasks[begin];
-  const AttentionCpuSequence& s = p.sequences[task.sequence];
-  const int64_t group = p.heads / p.kv_heads, width = p.value_dim + 2;
-  Buffer<A> total;
-  total.resize(p.value_dim);
-  for (int64_t r = 0; r < group * s.q_len; ++r) {
-    const int64_t head = task.kv_head * group + r / s.q_len, query = r % s.q_len;
-    const auto part = [&](int64_t i) {
-      return static_cast<const A*>(p.partials) + (i * kAttentionDecodeRows + r) * width;
-    };
-    double most = -std::numeric_limits<double>::infinity(), sum = 0;
-    if (p.sinks != nullptr) {
-      most = static_cast<const A*>(p.sinks)[head] * kLog2E;
-      sum = most == -std::numeric_limits<double>::infinity() ? 0 : 1;
-    }
-    const double sink = most;
-    for (int64_t i = begin; i < end; ++i) most = max_of(most, double(part(i)[p.value_dim]));
-    // Parts that saw no key weigh 2^-inf; so do those whose scores were all NaN, and 0 NaN is NaN.
-    const double base = most == -std::numeric_limits<double>::infinity() ? 0 : most;
-    sum *= exp2_of(sink - base);
-    std::fill(total.begin(), total.end(), A(0));
-    for (int64_t i = begin; i < end; ++i) {
-      const double share = exp2_of(double(part(i)[p.value_dim]) - base);
-      sum += share * part(i)[p.value_dim + 1];
-      for (int64_t d = 0; d < p.value_dim; ++d) total[d] += A(share) * part(i)[d];
-    }
-    for (int64_t d = 0; d < p.value_dim; ++d) total[d] = sum == 0 ? A(0) : total[d] / A(sum);
-    convert_row(total.data(), static_cast<T*>(s.out) + head * p.out.head + query * p.out.row,
-                p.value_dim);
-    static_cast<A*>(s.lse)[head * p.lse_head + query] =
-        sum == 0 ? kMinusInfinity<A> : A((most + std::log2(sum)) * kLn2);
-  }
-}
 
 }  // namespace
 }  // namespace TILEWRIGHT_MACHINE
@@ -301,8 +303,14 @@ void TILEWRIGHT_ON_MACHINE(attention_decode_merge)(const AttentionCpuParams& par
                                                    void* state) {
   dispatch_floating("flash_attention", params.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
+    using A = Accumulate<T>;
+    Buffer<A> total;
+    total.resize(params.value_dim);
     for (int64_t item = next(state); item >= 0; item = next(state)) {
-      merge<T>(params, params.items[item], params.items[item + 1]);
+      const int64_t begin = params.items[item], count = params.items[item + 1] - begin;
+      const int64_t size = params.decode_rows * (params.value_dim + 2);
+      merge<T>(params, params.tasks[begin], static_cast<const A*>(params.partials) + begin * size,
+               count, total.data());
     }
   });
 }

@@ -70,7 +70,7 @@ __global__ void attention_forward_fma_kernel(AttentionParams<T> p, int tiles) {
       });
     }
     Acc rescale[2];
-    softmax.update(s, Acc(kLog2E), rescale);
+    softmax.update(s, Acc(1), rescale);
     each_score<kFmaColumns<Acc> / 8>([&](int n, int e, int of, int) { out[n][e] *= rescale[of]; });
     each_score<kN>([&](int n, int e, int of, int column) {
       const bool dropped = p.rng_state && !parts.dropout.keeps(line + 8 * of, 2 * t + column);
@@ -89,7 +89,7 @@ __global__ void attention_forward_fma_kernel(AttentionParams<T> p, int tiles) {
     const int i = query_of(line + 8 * of), head = head_of(line + 8 * of);
     const bool sinks = p.sinks && p.splits == 1 && i < seq.q_len;
     const LineEnd<Acc> end =
-        finish_line(softmax.largest[of] * Acc(kLog2E), softmax.sum[of],
+        finish_line(softmax.largest[of], softmax.sum[of],
                     sinks ? ldg(p.sinks + head) * Acc(kLog2E) : minus_infinity<Acc>());
     if (i >= seq.q_len) continue;
     const Acc factor = end.factor * p.keep_scale;

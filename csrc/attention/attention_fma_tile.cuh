@@ -18,10 +18,14 @@ struct FmaTile {
     return query0 + int(threadIdx.x / 32) * 16 + int(threadIdx.x % 32) / 4 + 8 * line;
   }
   TILEWRIGHT_DEVICE int first_key() const { return key0 + int(threadIdx.x % 4) * 2; }
+  // Queries that see nothing may hold anything: they are not touched.
   TILEWRIGHT_DEVICE auto queries(const HeadRows<const T>& rows) const {
     return [this, &rows](int r) {
-      return query0 + r < seq.q_len ? query_row(p, rows, seq, head, query0 + r)
-                                    : static_cast<const T*>(nullptr);
+      const int i = query0 + r;
+      const int64_t place = p.lse_at(int(seq.tensor_batch(p.cu_q)), head, seq.q_row + i);
+      return i < seq.q_len && ldg(p.lse_log2 + place) != -minus_infinity<Acc>()
+                 ? query_row(p, rows, seq, head, i)
+                 : static_cast<const T*>(nullptr);
     };
   }
   // Keys that no query of the tile sees are not touched.
@@ -62,7 +66,7 @@ struct FmaTile {
       lse_log2[line] = i < seq.q_len ? ldg(p.lse_log2 + place) : -minus_infinity<Acc>();
     }
     each_score<kN>([&](int n, int e, int line, int) {
-      s[n][e] = exp2_of(fma(s[n][e], Acc(kLog2E), -lse_log2[line]));
+      s[n][e] = probability_of<true>(s[n][e], Acc(1), lse_log2[line]);
     });
   }
   // From probabilities to the derivatives by the scores.

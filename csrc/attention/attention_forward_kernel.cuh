@@ -7,21 +7,10 @@
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
 
-// Groups of 16 queries that a warp owns. Two of them share what a warp reads of keys and values,
-// which halves the reads of shared memory per product: with one, they and not the tensor cores
-// would set the pace. 256 columns leave registers for one; so do the options, which decoding uses
-// with few queries anyway.
-template <int kHeadDim, bool kGeneral>
-inline constexpr int kForwardGroups = kGeneral || kHeadDim > 128 ? 1 : 2;
-
-// Keys of a step. From 128 columns on, scores of 64 would not fit in registers beside the sums.
-template <int kHeadDim>
-inline constexpr int kForwardKeys = kHeadDim > 64 ? 32 : 64;
-
-template <class T, int kHeadDim, bool kGeneral>
+// kGroups and kKeys: forward_groups and forward_step of attention_tiles.h.
+template <class T, int kHeadDim, bool kGeneral, int kGroups, int kKeys>
 struct ForwardParts {
-  static constexpr int kKeys = kForwardKeys<kHeadDim>;
-  static constexpr int kQueries = 16 * kAttentionWarps * kForwardGroups<kHeadDim, kGeneral>;
+  static constexpr int kQueries = 16 * kAttentionWarps * kGroups;
   T *query, *key, *value;
   DropoutTile dropout{};
   uint8_t* absent = nullptr;  // (kKeys,): keys whose page does not exist
@@ -37,10 +26,9 @@ struct ForwardParts {
 };
 
 // Grid: tiles of queries, then splits, heads (of keys where groups are packed) and sequences.
-template <class T, int kHeadDim, bool kGeneral>
+template <class T, int kHeadDim, bool kGeneral, int kGroups, int kKeys>
 __global__ void attention_forward_kernel(AttentionParams<T> p, int tiles) {
-  using Parts = ForwardParts<T, kHeadDim, kGeneral>;
-  constexpr int kGroups = kForwardGroups<kHeadDim, kGeneral>, kKeys = Parts::kKeys;
+  using Parts = ForwardParts<T, kHeadDim, kGeneral, kGroups, kKeys>;
   constexpr int kN = kKeys / 8;
   const bool packed = kGeneral && p.packs_group;
   const int pack = packed ? p.group : 1;
@@ -101,9 +89,9 @@ __global__ void attention_forward_kernel(AttentionParams<T> p, int tiles) {
   RunningSoftmax<float> softmax[kGroups];
 #pragma unroll
   for (int m = 0; m < kGroups; ++m) softmax[m].start();
-  // Warps whose rows are all behind the last only help to copy.
+  // Warps whose rows are all behind the last need no more than to help with copies.
   const bool works = row0 + warp_row < rows;
-  const float unit_log2 = (kGeneral ? 1.f : p.scale) * float(kLog2E);
+  const float unit_log2 = kGeneral ? 1.f : p.scale * float(kLog2E);
 
   for (int key0 = walk.begin; key0 < walk.end; key0 += kKeys) {
     wait_copies<0>();
@@ -124,7 +112,7 @@ __global__ void attention_forward_kernel(AttentionParams<T> p, int tiles) {
     }
 
     float s[kGroups][kN][4] = {};
-    if (works) multiply_rows<kHeadDim>(parts.query, warp_row, parts.key, 0, s);
+    multiply_rows<kHeadDim>(parts.query, warp_row, parts.key, 0, s);
     wait_copies<0>();
     __syncthreads();
     if (key0 + kKeys < walk.end) {
@@ -161,7 +149,7 @@ __global__ void attention_forward_kernel(AttentionParams<T> p, int tiles) {
     for (int m = 0; m < kGroups; ++m) {
       float rescale[2];
       softmax[m].update(s[m], unit_log2, rescale);
-      // Once the largest score has come by there is nothing to rescale.
+      // Once the largest score has come by, both are 1.
       if (__any_sync(0xffffffff, rescale[0] != 1 || rescale[1] != 1)) {
         each_score<kHeadDim / 8>(
             [&](int n, int e, int line, int) { out[m][n][e] *= rescale[line]; });
@@ -188,9 +176,9 @@ __global__ void attention_forward_kernel(AttentionParams<T> p, int tiles) {
     for (int line = 0; line < 2; ++line) {
       const int row = warp_row + 16 * m + g + 8 * line;
       const int i = query_of(row), head = head_of(row);
-      const bool sinks = kGeneral && p.sinks && p.splits == 1 && i < seq.q_len;
+      const bool sinks = p.sinks && (!kGeneral || p.splits == 1) && i < seq.q_len;
       const LineEnd<float> end =
-          finish_line(softmax[m].largest[line] * unit_log2, softmax[m].sum[line],
+          finish_line(softmax[m].largest[line], softmax[m].sum[line],
                       sinks ? ldg(p.sinks + head) * float(kLog2E) : minus_infinity<float>());
       if (i >= seq.q_len) continue;
       if constexpr (kGeneral) {

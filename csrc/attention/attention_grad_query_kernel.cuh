@@ -5,18 +5,19 @@
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
 
-template <class T, int kHeadDim, bool kGeneral>
+// kGroups and kStep: query_groups and query_step of attention_tiles.h.
+template <class T, int kHeadDim, bool kGeneral, int kGroups, int kStep>
 struct GradQueryParts {
-  static constexpr int kQueries = 16 * kAttentionWarps * kQueryGroups<kHeadDim, kGeneral>;
+  static constexpr int kQueries = 16 * kAttentionWarps * kGroups;
   T *query, *grad;
-  T *key, *value;  // (2, kStepRows, kHeadDim)
+  T *key, *value;  // (2, kStep, kHeadDim)
   DropoutTile dropout{};
   float* scratch = nullptr;  // (32,)
   TILEWRIGHT_HD GradQueryParts(SharedMemory& shared)
       : query(shared.take<T>(kQueries * kHeadDim, 128)),
         grad(shared.take<T>(kQueries * kHeadDim, 128)),
-        key(shared.take<T>(2 * kStepRows * kHeadDim, 128)),
-        value(shared.take<T>(2 * kStepRows * kHeadDim, 128)) {
+        key(shared.take<T>(2 * kStep * kHeadDim, 128)),
+        value(shared.take<T>(2 * kStep * kHeadDim, 128)) {
     if constexpr (kGeneral) {
       dropout.keep = shared.take<uint8_t>(kQueries * 16);
       scratch = shared.take<float>(32);
@@ -25,10 +26,10 @@ struct GradQueryParts {
 };
 
 // Grid: tiles of queries, then heads and sequences.
-template <class T, int kHeadDim, bool kGeneral>
+template <class T, int kHeadDim, bool kGeneral, int kGroups, int kStep>
 __global__ void attention_grad_query_kernel(AttentionParams<T> p, int tiles) {
-  constexpr int kGroups = kQueryGroups<kHeadDim, kGeneral>, kN = kStepRows / 8;
-  using Parts = GradQueryParts<T, kHeadDim, kGeneral>;
+  constexpr int kN = kStep / 8;
+  using Parts = GradQueryParts<T, kHeadDim, kGeneral, kGroups, kStep>;
   BlockCursor cursor;
   const int tile = tiles - 1 - cursor.next(tiles), head = cursor.next(p.heads);
   const AttentionSequence seq = sequence_of(p, cursor.next(p.batch));
@@ -41,7 +42,7 @@ __global__ void attention_grad_query_kernel(AttentionParams<T> p, int tiles) {
   const int last_query = min_of(query0 + Parts::kQueries, seq.q_len) - 1;
   const IntRange keys =
       query0 <= last_query ? keys_of_tile(p, seq, query0, last_query) : IntRange{0, 0};
-  const int first_key = keys.begin / kStepRows * kStepRows;
+  const int first_key = keys.begin / kStep * kStep;
 
   const auto load_queries = [&](T* to, const HeadRows<const T>& from, int columns) {
     load_tile<Parts::kQueries, kHeadDim, kGeneral>(
@@ -51,9 +52,9 @@ __global__ void attention_grad_query_kernel(AttentionParams<T> p, int tiles) {
   const auto load_step = [&](int key0, int half) {
     const auto load = [&](T* to, const HeadRows<const T>& from, int columns) {
       const T* first = from.at(seq.tensor_batch(p.cu_k), kv_head, seq.k_row + key0);
-      load_tile<kStepRows, kHeadDim, kGeneral>(
-          to + half * kStepRows * kHeadDim, {first, from.row, keys.begin - key0, keys.end - key0},
-          columns, p.aligned, from.data);
+      load_tile<kStep, kHeadDim, kGeneral>(to + half * kStep * kHeadDim,
+                                           {first, from.row, keys.begin - key0, keys.end - key0},
+                                           columns, p.aligned, from.data);
     };
     load(parts.key, p.key, p.head_dim);
     load(parts.value, p.value, p.value_dim);
@@ -76,16 +77,16 @@ __global__ void attention_grad_query_kernel(AttentionParams<T> p, int tiles) {
   }
   float out[kGroups][kHeadDim / 8][4] = {};
   float slope_sum = 0, score_sums[2] = {};
-  const float unit_log2 = (kGeneral ? 1.f : p.scale) * float(kLog2E);
+  const float unit_log2 = kGeneral ? 1.f : p.scale * float(kLog2E);
 
   int half = 0;
-  for (int key0 = first_key; key0 < keys.end; key0 += kStepRows, half ^= 1) {
+  for (int key0 = first_key; key0 < keys.end; key0 += kStep, half ^= 1) {
     wait_copies<0>();
     __syncthreads();
-    if (key0 + kStepRows < keys.end) load_step(key0 + kStepRows, half ^ 1);
+    if (key0 + kStep < keys.end) load_step(key0 + kStep, half ^ 1);
     commit_copies();
-    T* key = parts.key + half * kStepRows * kHeadDim;
-    const T* value = parts.value + half * kStepRows * kHeadDim;
+    T* key = parts.key + half * kStep * kHeadDim;
+    const T* value = parts.value + half * kStep * kHeadDim;
     if constexpr (kGeneral) {
       if (p.rng_state && (key0 == first_key || key0 % kTileKeys == 0)) {
         parts.dropout.fill(p, Parts::kQueries, key0 / kTileKeys * kTileKeys,
@@ -95,7 +96,7 @@ __global__ void attention_grad_query_kernel(AttentionParams<T> p, int tiles) {
         __syncthreads();
       }
       if (p.bias_kind != BiasKind::kNone) {
-        drop_hidden_rows<8>(p, seq, kv_head, key, kStepRows, kHeadDim, key0,
+        drop_hidden_rows<8>(p, seq, kv_head, key, kStep, kHeadDim, key0,
                             [](int r, int c) { return tile_place<kHeadDim>(r, c / 8); });
       }
     }
@@ -111,7 +112,7 @@ __global__ void attention_grad_query_kernel(AttentionParams<T> p, int tiles) {
       scores_of(p, lines, key0 + 2 * t, p.bias_column, s[0],
                 [&](int n, int e, float tanh) { capped[n][e] = tanh; });
     } else if (keys_of(p, seq, last_query).begin > key0 ||
-               keys_of(p, seq, query0).end < key0 + kStepRows) {
+               keys_of(p, seq, query0).end < key0 + kStep) {
 #pragma unroll
       for (int m = 0; m < kGroups; ++m) {
         const int i = query0 + warp_query + 16 * m + g;
@@ -121,7 +122,8 @@ __global__ void attention_grad_query_kernel(AttentionParams<T> p, int tiles) {
 #pragma unroll
     for (int m = 0; m < kGroups; ++m) {
       each_score<kN>([&](int n, int e, int line, int column) {
-        const float probability = exp2_of(fma(s[m][n][e], unit_log2, -lse_log2[m][line]));
+        const float probability =
+            probability_of<kGeneral>(s[m][n][e], unit_log2, lse_log2[m][line]);
         float dp = ds[m][n][e];
         if (kGeneral && p.rng_state) {
           const bool keeps =

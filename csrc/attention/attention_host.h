@@ -63,6 +63,7 @@ AttentionParams<device_t<T>> attention_params(const AttentionArgs& args, const a
   p.scale = Acc(scale_of(args, query.size(-1)));
   p.softcap = Acc(args.softcap);
   p.tf32 = std::is_same_v<T, float> && tf32_allowed();
+  p.capability = compute_capability();
   p.splits = 1;
   p.keep_scale = 1;
   if (args.dropout_p > 0) {
@@ -106,12 +107,17 @@ inline AttentionExtras prepare_extras(const AttentionExtras& extras, const at::T
   return found;
 }
 
-// Whether the kernels without options serve the call.
+// Whether the kernels without options serve the call. Sinks are none of their loops.
 template <class T>
 bool is_plain(const AttentionParams<T>& p) {
-  return p.aligned && p.pairs && p.bias_kind == BiasKind::kNone && !p.slopes && !p.sinks &&
+  return p.aligned && p.pairs && p.bias_kind == BiasKind::kNone && !p.slopes && !p.score_sums &&
          !p.rng_state && !p.table && p.splits == 1 && !p.packs_group && p.softcap == 0 &&
          p.scale > 0;
+}
+
+inline void check_rows(const char* op, const char* name, const at::Tensor& packed) {
+  TILEWRIGHT_CHECK(op, packed.size(0) < int64_t(1) << 31, name,
+                   " must have fewer than 2^31 rows on CUDA, got shape ", shape_of(packed));
 }
 
 // Kernels count queries, keys and blocks in 32 bits.

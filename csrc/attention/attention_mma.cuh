@@ -77,10 +77,13 @@ TILEWRIGHT_DEVICE void load_scattered(T* tile, int columns, bool aligned, const 
   }
 }
 
-// The offset of group 2k of 8 columns to a lane whose row and half give `lane_group`: only three
-// bits are exchanged, the rest is a constant.
-TILEWRIGHT_DEVICE int group_offset(int lane_group, int group) {
-  return (lane_group ^ (group & 7)) * 8 + (group & ~7) * 8;
+// The place of a group of 8 columns in a row whose group 0 is at `row_place`: only three bits are
+// exchanged. Rows are whole multiples of 64 columns, so that the bits stand in the same places.
+template <int kColumns>
+TILEWRIGHT_DEVICE int group_place(int row_place, int group) {
+  static_assert(kColumns % 64 == 0);
+  const int place = row_place ^ (group & 7) * 8;
+  return kColumns == 64 ? place : place + (group & ~7) * 8;
 }
 
 // s (16 M, 8 N) += a's rows from a_row on, times b's from b_row on, transposed. The first rows are
@@ -89,13 +92,12 @@ template <int kColumns, class T, int M, int N>
 TILEWRIGHT_DEVICE void multiply_rows(const T* a, int a_row, const T* b, int b_row,
                                      float (&s)[M][N][4]) {
   const int lane = threadIdx.x % 32;
-  const T* a_lane = a + (a_row + lane % 16) * kColumns;
-  const T* b_lane = b + (b_row + lane / 16 * 8 + lane % 8) * kColumns;
-  const int a_group = lane / 16 ^ (lane & 7), b_group = lane / 8 % 2 ^ (lane & 7);
+  const int a_lane = tile_place<kColumns>(a_row + lane % 16, lane / 16);
+  const int b_lane = tile_place<kColumns>(b_row + lane / 16 * 8 + lane % 8, lane / 8 % 2);
 #pragma unroll 2
   for (int k = 0; k < kColumns / 16; ++k) {
-    const T* a_k = a_lane + group_offset(a_group, 2 * k);
-    const T* b_k = b_lane + group_offset(b_group, 2 * k);
+    const T* a_k = a + group_place<kColumns>(a_lane, 2 * k);
+    const T* b_k = b + group_place<kColumns>(b_lane, 2 * k);
     uint32_t left[M][4];
 #pragma unroll
     for (int m = 0; m < M; ++m) load_matrices(left[m], a_k + 16 * m * kColumns);
@@ -130,14 +132,13 @@ template <int kColumns, class T, int M, int K>
 TILEWRIGHT_DEVICE void multiply_columns(const uint32_t (&left)[M][K][4], const T* b, int b_row,
                                         float (&out)[M][kColumns / 8][4]) {
   const int lane = threadIdx.x % 32;
-  const T* b_lane = b + (b_row + lane % 16) * kColumns;
-  const int b_group = lane / 16 ^ (lane & 7);
+  const int b_lane = tile_place<kColumns>(b_row + lane % 16, lane / 16);
 #pragma unroll
   for (int k = 0; k < K; ++k) {
 #pragma unroll
     for (int n = 0; n < kColumns / 8; n += 2) {
       uint32_t right[4];
-      load_matrices_transposed(right, b_lane + 16 * k * kColumns + group_offset(b_group, n));
+      load_matrices_transposed(right, b + 16 * k * kColumns + group_place<kColumns>(b_lane, n));
 #pragma unroll
       for (int m = 0; m < M; ++m) {
         mma_m16n8k16<T>(out[m][n], left[m][k], {right[0], right[1]});

@@ -72,7 +72,8 @@ VarlenGrads varlen_backward(const at::Tensor& grad_out, const OptionalTensor& gr
   const at::Tensor given_grad_lse = or_undefined(grad_lse);
   check_attention_varlen(args, query, key, value, cu_seqlens_q, cu_seqlens_k, max_seqlen_q,
                          max_seqlen_k, extras);
-  check_attention_varlen_backward(args, grad_out, given_grad_lse, query, key, value, out, lse);
+  check_attention_varlen_backward(args, grad_out, given_grad_lse, query, key, value, out, lse,
+                                  extras, need_slopes);
   check_cu_seqlens_data(args.op, "cu_seqlens_q", cu_seqlens_q, query.size(0), max_seqlen_q);
   check_cu_seqlens_data(args.op, "cu_seqlens_k", cu_seqlens_k, key.size(0), max_seqlen_k);
   auto [grad_query, grad_key, grad_value, grad_bias, grad_slopes, grad_sinks] =

@@ -20,6 +20,7 @@ TensorPair flash_attention_paged_cuda(const at::Tensor& given_query, const at::T
   const int64_t batch = given_query.size(0), length = given_query.size(2);
   const int64_t k_len = block_table.size(1) * given_keys.size(1);
   check_counts(args.op, batch * given_query.size(1), length, k_len);
+  check_rows(args.op, "key_cache", given_keys);  // pages
   const DeviceGuard guard(given_query);
   const at::Tensor query = with_unit_stride(given_query), keys = with_unit_stride(given_keys);
   const at::Tensor values = with_unit_stride(given_values), table = block_table.contiguous();

@@ -32,6 +32,7 @@ struct AttentionParams {
   int batch, heads, group;  // group: query heads of one key head
   int q_len, k_len;         // of every sequence, or the most that one may have
   int head_dim, value_dim;
+  int capability;  // of the GPU: 10 * major + minor
   // Copies of 16 bytes may read the rows; pairs may be written.
   bool aligned, pairs;
   // Rows of a tile are the queries of all heads of a group: row = query * group + head.

@@ -12,12 +12,12 @@ namespace tilewright::inline TILEWRIGHT_MACHINE {
 
 // In how many parts the keys of each block are walked: more than one where the blocks leave GPUs
 // idle and there are keys enough; the fewest that fill the last wave of blocks almost as well as
-// any.
-inline int attention_splits(int64_t blocks, int64_t key_tiles, int multiprocessors) {
+// any. `places`: for blocks that run at a time.
+inline int attention_splits(int64_t blocks, int64_t key_tiles, int64_t places) {
   constexpr int64_t kMostSplits = 64, kFewTiles = 4;
-  if (10 * blocks >= 8 * multiprocessors || key_tiles <= kFewTiles) return 1;
+  if (10 * blocks >= 8 * places || key_tiles <= kFewTiles) return 1;
   const auto filled = [&](int64_t splits) {
-    const double waves = double(blocks * splits) / multiprocessors;
+    const double waves = double(blocks * splits) / double(places);
     return waves / std::ceil(waves);
   };
   // Some numbers of splits leave one without keys.
@@ -43,16 +43,23 @@ struct SplitRoom {
 template <class T>
 SplitRoom plan_forward(AttentionParams<T>& p, const at::Tensor& query) {
   using Acc = accumulate_t<T>;
-  // With more queries than this the kernel without options has the better tiles.
-  constexpr int kFewQueries = 32;
+  // A multiprocessor has room for two blocks (attention_tiles.h), and needs both to hide latency.
+  constexpr int kPlaces = 2;
+  // With more queries than this the kernel without options has the better tiles: it is left where
+  // it would fill less than a quarter of the GPU.
+  constexpr int kFewQueries = 32, kPlainQueries = 128;
   SplitRoom room;
-  if (p.q_len > kFewQueries) return room;
-  p.packs_group = p.group > 1;
+  const int64_t places = int64_t(kPlaces) * multiprocessors();
+  if (p.q_len <= kFewQueries) {
+    p.packs_group = p.group > 1;
+  } else if (4 * ceil_div(p.q_len, kPlainQueries) * p.batch * p.heads > places) {
+    return room;
+  }
   if (p.cu_q) return room;
   const int64_t rows = int64_t(p.q_len) * (p.packs_group ? p.group : 1);
   const int64_t blocks =
       ceil_div(rows, kTileQueries) * p.batch * (p.packs_group ? p.kv_heads() : p.heads);
-  p.splits = attention_splits(blocks, ceil_div(p.k_len, kTileKeys), multiprocessors());
+  p.splits = attention_splits(blocks, ceil_div(p.k_len, kTileKeys), places);
   if (p.splits == 1) return room;
   const auto options = query.options().dtype(accumulate_dtype(query.scalar_type()));
   const int64_t parts = int64_t(p.splits) * p.batch * p.heads * p.q_len;

@@ -93,4 +93,23 @@ TILEWRIGHT_DEVICE void drop_hidden_rows(const AttentionParams<T>& p, const Atten
   __syncthreads();
 }
 
+// Queries that see nothing (lse +inf) may hold anything: a step's rows of queries and of their
+// gradients become zeros. All threads together; the tiles have landed.
+template <int kRows, int kColumns, class T>
+TILEWRIGHT_DEVICE void clear_blind_rows(T* query, T* grad, const float* lse_log2) {
+  const auto blind = [&](int r) { return lse_log2[r] == -minus_infinity<float>(); };
+  if (!__syncthreads_or(int(threadIdx.x) < kRows && blind(int(threadIdx.x)))) return;
+  Pack<T, 8> zeros;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) zeros[i] = from_accumulate<T>(0.f);
+  for (int r = int(threadIdx.x) / 32; r < kRows; r += kAttentionWarps) {
+    if (!blind(r)) continue;
+    for (int c = int(threadIdx.x) % 32 * 8; c < kColumns; c += 32 * 8) {
+      store_pack(query + r * kColumns + c, zeros);
+      store_pack(grad + r * kColumns + c, zeros);
+    }
+  }
+  __syncthreads();
+}
+
 }  // namespace tilewright::inline TILEWRIGHT_MACHINE

@@ -91,12 +91,12 @@ TILEWRIGHT_DEVICE void add_bias(const B* bias, const ScoreLine<Acc> (&lines)[2],
     } else {
       const Acc added = Acc(to_accumulate(value));
       // What it hides may be NaN.
-      s[n][e] = added == minus_infinity<Acc>() ? added : s[n][e] + added;
+      s[n][e] = added == minus_infinity<Acc>() ? added : fma(added, Acc(kLog2E), s[n][e]);
     }
   });
 }
 
-// Products become scores, -inf where hidden. `first` is the query or key of the
+// Products become scores times log2(e), -inf where hidden. `first` is the query or key of the
 // lane's first column, `stride` the bias's from column to column. With a softcap, keep(n, e, tanh)
 // is given tanh(s / softcap).
 template <class T, int N, class Keep>
@@ -105,18 +105,20 @@ TILEWRIGHT_DEVICE void scores_of(const AttentionParams<T>& p,
                                  int64_t stride, accumulate_t<T> (&s)[N][4], const Keep& keep) {
   using Acc = accumulate_t<T>;
   if (p.softcap > 0) {
-    const Acc inner = p.scale / p.softcap;
+    const Acc inner = p.scale / p.softcap, outer = p.softcap * Acc(kLog2E);
     each_score<N>([&](int n, int e, int, int) {
       const Acc tanh = tanh_of(s[n][e] * inner);
       keep(n, e, tanh);
-      s[n][e] = p.softcap * tanh;
+      s[n][e] = outer * tanh;
     });
   } else {
-    each_score<N>([&](int n, int e, int, int) { s[n][e] *= p.scale; });
+    const Acc factor = p.scale * Acc(kLog2E);
+    each_score<N>([&](int n, int e, int, int) { s[n][e] *= factor; });
   }
   if (p.slopes) {
+    const Acc slopes[2] = {lines[0].slope * Acc(kLog2E), lines[1].slope * Acc(kLog2E)};
     each_score<N>([&](int n, int e, int line, int column) {
-      s[n][e] -= lines[line].slope * Acc(abs(lines[line].center - first - column));
+      s[n][e] -= slopes[line] * Acc(abs(lines[line].center - first - column));
     });
   }
   switch (p.bias_kind) {
@@ -172,8 +174,8 @@ struct DropoutTile {
   }
 };
 
-// Softmax over the columns of a line as they come by: the largest score so far, and this lane's
-// share of the sum of 2^(score - largest).
+// Softmax over the columns of a line as they come by: the largest score so far, in units of log 2,
+// and this lane's share of the sum of 2^(score - largest).
 template <class Acc>
 struct RunningSoftmax {
   Acc largest[2], sum[2];
@@ -182,21 +184,23 @@ struct RunningSoftmax {
     largest[0] = largest[1] = minus_infinity<Acc>();
     sum[0] = sum[1] = 0;
   }
-  // Scores in units of `unit` become probabilities; returns in `rescale` what earlier sums, and
-  // what they weigh, shrink by.
+  // Scores in units of `unit` log 2 become probabilities; returns in `rescale` what earlier sums,
+  // and what they weigh, shrink by: exactly 1 where the largest stays.
   template <int N>
   TILEWRIGHT_DEVICE void update(Acc (&s)[N][4], Acc unit, Acc (&rescale)[2]) {
 #pragma unroll
     for (int line = 0; line < 2; ++line) {
-      Acc top = largest[line];
+      Acc top = s[0][2 * line];
 #pragma unroll
       for (int n = 0; n < N; ++n) top = max(top, max(s[n][2 * line], s[n][2 * line + 1]));
       top = max(top, __shfl_xor_sync(0xffffffff, top, 1));
       top = max(top, __shfl_xor_sync(0xffffffff, top, 2));
+      // The products are rounded alike: the greatest score has the greatest product.
+      const Acc now = max(largest[line], top * unit);
       // A line that has seen nothing: all its probabilities are 2^(-inf - 0).
-      const Acc base = top == minus_infinity<Acc>() ? Acc(0) : top * unit;
-      rescale[line] = exp2_of(Acc(fma(largest[line], unit, -base)));
-      largest[line] = top;
+      const Acc base = now == minus_infinity<Acc>() ? Acc(0) : now;
+      rescale[line] = exp2_of(largest[line] - base);
+      largest[line] = now;
       Acc total = 0;
 #pragma unroll
       for (int n = 0; n < N; ++n) {
@@ -211,8 +215,16 @@ struct RunningSoftmax {
   }
 };
 
-// What a line ends with: lse, and what the weighted sum is to be multiplied by. `sink`: in units of
-// log 2, -inf where there is none.
+// exp(score - lse), of a score in units of `unit` log 2. float32 has no digits of lse left where
+// scores are beyond 1e7, as a mask of -1e9 makes them: no probability is above 1, NaN stays NaN.
+template <bool kClamps, class Acc>
+TILEWRIGHT_DEVICE Acc probability_of(Acc score, Acc unit, Acc lse_log2) {
+  const Acc exponent = fma(score, unit, -lse_log2);
+  return exp2_of(kClamps && exponent > 0 ? Acc(0) : exponent);
+}
+
+// What a line ends with: lse, and what the weighted sum is to be multiplied by. The largest score
+// and the sink (-inf where there is none) are in units of log 2.
 template <class Acc>
 struct LineEnd {
   Acc lse, factor;

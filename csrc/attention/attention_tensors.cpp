@@ -18,9 +18,14 @@ namespace {
 at::Tensor empty_ordered(const at::Tensor& like, const c10::SymDimVector& sizes) {
   const int64_t dims = like.dim();
   c10::SmallVector<int64_t, 4> order;  // outermost first
+  // What only data will tell (sizes under export) leaves the order of a contiguous tensor.
   const auto inside = [&](int64_t a, int64_t b) {
-    const auto free = [&](int64_t d) { return like.sym_size(d) == 1 || like.sym_stride(d) == 0; };
-    return !free(a) && !free(b) && like.sym_stride(a) < like.sym_stride(b);
+    const auto free = [&](int64_t d) {
+      return TORCH_GUARD_OR_FALSE(like.sym_size(d).sym_eq(1)) ||
+             TORCH_GUARD_OR_FALSE(like.sym_stride(d).sym_eq(0));
+    };
+    return !free(a) && !free(b) &&
+           TORCH_GUARD_OR_FALSE(like.sym_stride(a).sym_lt(like.sym_stride(b)));
   };
   for (int64_t d = 0; d + 1 < dims; ++d) {
     auto place = order.end();

@@ -189,7 +189,8 @@ AttentionGrads attention_backward_meta(const at::Tensor& grad_out, const Optiona
                                or_undefined(rng_state)};
   check_attention_backward({"_flash_attention_backward", causal, top_left, window_left,
                             window_right, scale, softcap, dropout_p},
-                           grad_out, or_undefined(grad_lse), query, key, value, out, lse, extras);
+                           grad_out, or_undefined(grad_lse), query, key, value, out, lse, extras,
+                           needs);
   return attention_grads(query, key, value, extras, needs);
 }
 

@@ -191,7 +191,7 @@ VarlenGrads varlen_backward_meta(
   check_attention_varlen(args, query, key, value, cu_seqlens_q, cu_seqlens_k, max_seqlen_q,
                          max_seqlen_k, extras);
   check_attention_varlen_backward(args, grad_out, or_undefined(grad_lse), query, key, value, out,
-                                  lse);
+                                  lse, extras, need_slopes);
   const auto grads = attention_grads(query, key, value, extras, {false, need_slopes, false});
   return {std::get<0>(grads), std::get<1>(grads), std::get<2>(grads), std::get<4>(grads)};
 }

@@ -47,6 +47,10 @@ void append_autograd(const at::Tensor& key_cache, const at::Tensor& value_cache,
 void append_bumping_versions(const at::Tensor& key_cache, const at::Tensor& value_cache,
                              const at::Tensor& key, const at::Tensor& value,
                              const at::Tensor& block_table, const at::Tensor& cache_seqlens) {
+  // Their versions could not be counted afterwards.
+  const bool changes = !key_cache.is_inference() && !value_cache.is_inference();
+  TILEWRIGHT_CHECK("append_kv_", changes || c10::InferenceMode::is_enabled(),
+                   "caches made in inference mode can only be changed in inference mode");
   {
     at::AutoDispatchBelowADInplaceOrView guard;
     append_kv_(key_cache, value_cache, key, value, block_table, cache_seqlens);
@@ -63,6 +67,8 @@ TensorPair paged_autocast(const at::Tensor& query, const at::Tensor& key_cache,
                           std::optional<double> scale, double softcap,
                           const OptionalTensor& slopes) {
   c10::impl::ExcludeDispatchKeyGuard guard(kKey);
+  check_given("flash_attention_paged", "query", query);
+  check_given("flash_attention_paged", "key_cache", key_cache);
   return flash_attention_paged(query.to(key_cache.scalar_type()), key_cache, value_cache,
                                block_table, cache_seqlens, causal, window_left, scale, softcap,
                                slopes);
@@ -73,6 +79,10 @@ void append_autocast(const at::Tensor& key_cache, const at::Tensor& value_cache,
                      const at::Tensor& key, const at::Tensor& value, const at::Tensor& block_table,
                      const at::Tensor& cache_seqlens) {
   c10::impl::ExcludeDispatchKeyGuard guard(kKey);
+  check_given("append_kv_", "key_cache", key_cache);
+  check_given("append_kv_", "value_cache", value_cache);
+  check_given("append_kv_", "key", key);
+  check_given("append_kv_", "value", value);
   append_kv_(key_cache, value_cache, key.to(key_cache.scalar_type()),
              value.to(value_cache.scalar_type()), block_table, cache_seqlens);
 }

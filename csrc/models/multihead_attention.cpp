@@ -140,7 +140,8 @@ MultiheadAttentionImpl::Projected MultiheadAttentionImpl::project(const Tensor& 
 // What hides keys or is added to scores, broadcasting to (N, H, L, S); undefined where nothing
 // does.
 Tensor MultiheadAttentionImpl::mask_of(const Tensor& key_padding_mask, const Tensor& attn_mask,
-                                       int64_t batch, int64_t queries, int64_t keys) const {
+                                       const Tensor& ahead, int64_t batch, int64_t queries,
+                                       int64_t keys) const {
   const int64_t heads = options_.num_heads();
   Tensor padding, mask;
   if (key_padding_mask.defined()) {
@@ -160,6 +161,8 @@ Tensor MultiheadAttentionImpl::mask_of(const Tensor& key_padding_mask, const Ten
     mask = attn_mask.dim() == 2 ? attn_mask.reshape({1, 1, queries, keys})
                                 : attn_mask.reshape({batch, heads, queries, keys});
   }
+  if (ahead.defined())
+    mask = mask.defined() ? join(mask, ahead) : ahead.reshape({1, 1, queries, keys});
   if (padding.defined() && mask.defined()) mask = join(mask, padding);
   if (!mask.defined()) mask = padding;
   const int64_t more = int64_t(bias_k.defined()) + int64_t(options_.add_zero_attn());
@@ -191,16 +194,14 @@ std::tuple<Tensor, Tensor> MultiheadAttentionImpl::forward(
   check("query", q_in, queries, options_.embed_dim());
   check("key", k_in, keys, options_.kdim());
   check("value", v_in, keys, options_.vdim());
-  Tensor given = attn_mask;
+  Tensor ahead;
   const bool more_keys = bias_k.defined() || options_.add_zero_attn();
   // The keys added behind all others are seen by every query, so there a mask is needed.
   const bool by_flag = is_causal && !need_weights && !more_keys;
-  if (by_flag) {
-    given = Tensor();
-  } else if (is_causal) {
-    given = torch::ones({queries, keys}, query.options().dtype(at::kBool)).triu(1);
+  if (is_causal && !by_flag) {
+    ahead = torch::ones({queries, keys}, query.options().dtype(at::kBool)).triu(1);
   }
-  Tensor mask = mask_of(key_padding_mask, given, batch, queries, keys);
+  Tensor mask = mask_of(key_padding_mask, attn_mask, ahead, batch, queries, keys);
   const auto [q, k, v] = project(q_in, k_in, v_in);
   const double dropout = is_training() ? options_.dropout() : 0;
   Tensor out, weights;  // (N, H, L, E / H), (N, H, L, S)

@@ -41,7 +41,7 @@ class TILEWRIGHT_API MultiheadAttentionImpl : public torch::nn::Cloneable<Multih
   // query (L, N, E), key (S, N, kdim), value (S, N, vdim); (N, L, E) with batch_first; (L, E) of
   // one sequence. key_padding_mask: (N, S) or (S,). attn_mask: (L, S) or (N * num_heads, L, S). In
   // boolean masks True hides a key, as in torch; floating ones are added to the scores. is_causal:
-  // query i sees the keys up to i, whatever attn_mask holds; attn_mask may be missing then.
+  // query i sees the keys up to i, of those that attn_mask leaves; fastest without an attn_mask.
   //
   // Returns the output, shaped as query, and with need_weights the probabilities (N, L, S), their
   // mean over heads, or (N, num_heads, L, S) without average_attn_weights; otherwise an undefined
@@ -73,7 +73,8 @@ class TILEWRIGHT_API MultiheadAttentionImpl : public torch::nn::Cloneable<Multih
   Projected project(const torch::Tensor& query, const torch::Tensor& key,
                     const torch::Tensor& value) const;
   torch::Tensor mask_of(const torch::Tensor& key_padding_mask, const torch::Tensor& attn_mask,
-                        int64_t batch, int64_t queries, int64_t keys) const;
+                        const torch::Tensor& ahead, int64_t batch, int64_t queries,
+                        int64_t keys) const;
 
   MultiheadAttentionOptions options_;
 };

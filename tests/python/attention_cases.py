@@ -22,7 +22,11 @@ OPTIONS = {
     ],
     "alibi": ["none", "(H,)", "(B, H)"],
     "bias": ["none", "bool", "own", "float32"],
-    "bias_shape": ["Sq Sk", "B 1 1 Sk", "1 H Sq Sk", "B H Sq Sk", "H Sq 1", "1 1 1 1"],
+    # "1>B": one that is expanded.
+    "bias_shape": [
+        *("Sq Sk", "B 1 1 Sk", "1 H Sq Sk", "B H Sq Sk", "H Sq 1", "1 1 1 1"),
+        *("1>B H Sq Sk", "1>H Sq 1>Sk"),
+    ],
     "softcap": [0.0, 1.5],
     "sinks": [False, True],
     "dropout": [0.0, 0.3],
@@ -143,13 +147,16 @@ def laid_out(tensor, layout):
 
 
 def bias_shape(case, q_len, k_len):
+    """The sizes of the bias that is made, and those that it is expanded to."""
     batch, heads, _ = case["heads"]
     sizes = {"B": batch, "H": heads, "Sq": q_len, "Sk": k_len, "1": 1}
-    return [sizes[word] for word in case["bias_shape"].split()]
+    words = case["bias_shape"].split()
+    shape = [sizes[word.split(">")[0]] for word in words]
+    return shape, [sizes[word.split(">")[-1]] for word in words]
 
 
 def make_bias(case, q_len, k_len, dtype):
-    shape = bias_shape(case, q_len, k_len)
+    shape, expanded = bias_shape(case, q_len, k_len)
     kind, dead = case["bias"], case["dead_rows"]
     bias = torch.rand(shape) < 0.7 if kind == "bool" else torch.randn(shape)
     hidden = False if kind == "bool" else -torch.inf
@@ -162,7 +169,7 @@ def make_bias(case, q_len, k_len, dtype):
             bias[-1] = hidden
     elif kind == "bool" and bias.numel():
         bias[..., 0] = True
-    return bias
+    return bias.expand(expanded)
 
 
 def make(case):

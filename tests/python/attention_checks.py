@@ -15,6 +15,14 @@ def leaves(tensors, device="cpu", dtype=None):
         if not tensor.is_floating_point():
             out[name] = tensor.to(device)
             continue
+        repeated = [
+            n > 1 and step == 0 for n, step in zip(tensor.shape, tensor.stride(), strict=True)
+        ]
+        if any(repeated):
+            once = tensor[tuple(slice(1) if again else slice(None) for again in repeated)]
+            copy = once.to(device, dtype or tensor.dtype).clone().expand(tensor.shape)
+            out[name] = copy.requires_grad_()
+            continue
         copy = tensor.to(device, dtype or tensor.dtype).detach()
         if copy.data_ptr() == tensor.data_ptr() and tensor.numel():
             copy = torch.empty_strided(
@@ -86,6 +94,7 @@ def assert_attention(function, tensors, options, gradient="out", device="cpu", p
                 gradient=True,
                 terms=terms.get(name, 0.0),
                 part=part,
+                term_dtype=dtype,
             )
         except AssertionError as error:
             raise AssertionError(f"gradient of {name}: {error}") from error

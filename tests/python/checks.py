@@ -12,7 +12,9 @@ EPS = {
 }
 
 
-def assert_close_to_fp64(ours, plain, reference, gradient=False, terms=0.0, part=0.0):
+def assert_close_to_fp64(
+    ours, plain, reference, gradient=False, terms=0.0, part=0.0, term_dtype=None
+):
     """The project's error rule (design, numerics).
 
     Args:
@@ -21,20 +23,22 @@ def assert_close_to_fp64(ours, plain, reference, gradient=False, terms=0.0, part
         reference: the fp64 result.
         gradient: gradients may err three times as much as the composition, results twice.
         terms: the largest term of the sums that the result is made of. Where they cancel to less
-            than a hundredth of it, it stands for the largest value of the reference.
+            than a hundredth of it, it stands for the largest value of the reference, and its dtype
+            for that of the result.
         part: of `terms`, by which the result may err in any case.
+        term_dtype: of the terms, where it is not the result's.
     """
     assert ours.shape == reference.shape, (ours.shape, reference.shape)
     if reference.numel() == 0:
         return
-    largest = reference.abs().max().item()
+    largest, digits = reference.abs().max().item(), EPS[ours.dtype]
     if largest < 0.01 * terms:
-        largest = terms
+        largest, digits = terms, max(digits, EPS[term_dtype or ours.dtype])
     error = (ours.double() - reference).abs().max().item()
     if ours.dtype == torch.float64:
         bound = 1e-12 * largest
     else:
-        bound = part * terms + 2 * EPS[ours.dtype] * largest
+        bound = part * terms + 2 * digits * largest
         if plain is not None:
             factor = 3 if gradient else 2
             bound += factor * (plain.double() - reference).abs().max().item()

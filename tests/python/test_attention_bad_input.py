@@ -112,9 +112,10 @@ def test_flash_attention_backward(device, change, message):
     refused(device, "_flash_attention_backward", message, on(device, args | change))
 
 
-@pytest.mark.parametrize("op", ["_flash_attention_backward", "_flash_attention_varlen_backward"])
-def test_a_backward_has_no_backward(op):
-    message = rf"tilewright::{op}: is not differentiable; second .* create_graph=True"
+BACKWARD_OPS = ["_flash_attention_backward", "_flash_attention_varlen_backward"]
+
+
+def backward_args(op):
     shared = {"top_left": False, "window_left": -1, "window_right": -1, "scale": None}
     shared |= {"softcap": 0.0, "dropout_p": 0.0, "rng_state": None, "alibi_slopes": None}
     shared |= {"causal": False, "grad_lse": None}
@@ -124,10 +125,59 @@ def test_a_backward_has_no_backward(op):
     else:
         args = dense_args() | {"lse": zeros(2, 4, 5), "needs": [False] * 3, "bias": None}
         args["sinks"], shape = None, (2, 4, 5, 3)
-    args |= shared | {"out": zeros(*shape), "grad_out": zeros(*shape).requires_grad_()}
+    return args | shared | {"out": zeros(*shape), "grad_out": zeros(*shape)}
+
+
+@pytest.mark.parametrize("op", BACKWARD_OPS)
+def test_a_backward_has_no_backward(op):
+    message = rf"tilewright::{op}: is not differentiable; second .* create_graph=True"
+    args = backward_args(op)
+    args["grad_out"].requires_grad_()
     grads = getattr(ops, op)(**args)
     with pytest.raises(RuntimeError, match=message):
         grads[0].sum().backward()
+
+
+@pytest.mark.parametrize("op", BACKWARD_OPS)
+def test_backward_arguments(device, op):
+    """Gradients of what was not given, and dropout that nobody can repeat."""
+    cases = [({"dropout_p": 0.5}, "rng_state must be given where dropout_p > 0")]
+    if "varlen" in op:
+        cases += [({"need_slopes": True}, "alibi_slopes must be a tensor, got None")]
+    else:
+        for i, name in enumerate(("bias", "alibi_slopes", "sinks")):
+            needs = [j == i for j in range(3)]
+            cases += [({"needs": needs}, f"{name} must be a tensor, got None")]
+        keeps = zeros(5, 7, dtype=torch.bool)
+        message = "bias must be floating to have a gradient, got Bool"
+        cases += [({"needs": [True, False, False], "bias": keeps}, message)]
+    for change, message in cases:
+        refused(device, op, message, on(device, backward_args(op) | change))
+
+
+def test_none_under_autocast():
+    for op, missing in [("flash_attention_paged", "key_cache"), ("append_kv_", "value_cache")]:
+        args = [None] * (5 if op == "flash_attention_paged" else 6)
+        args[0] = zeros(1, 2, 3, 4)
+        with (
+            torch.autocast("cpu", torch.bfloat16),
+            pytest.raises(RuntimeError, match=f"{op}: {missing} must be a tensor, got None"),
+        ):
+            getattr(ops, op)(*args)
+
+
+def test_caches_of_inference_mode_are_left_alone():
+    """Their versions cannot be counted outside of it: nothing is written before that is told."""
+    with torch.inference_mode():
+        caches = [zeros(2, 4, 2, 8) for _ in "kv"]
+    rows = [torch.ones(1, 2, 3, 8) for _ in "kv"]
+    table = zeros(1, 2, dtype=torch.int32)
+    with pytest.raises(RuntimeError, match="append_kv_: caches made in inference mode can only"):
+        ops.append_kv_(*caches, *rows, table, zeros(1, dtype=torch.int32))
+    assert not any(cache.any() for cache in caches)
+    with torch.inference_mode():
+        ops.append_kv_(*caches, *rows, table, zeros(1, dtype=torch.int32))
+    assert all(cache.any() for cache in caches)
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,39 @@ def test_plain_kernels(device, dtype, dim):
 
 
 @pytest.fixture
+def take_for():
+    """Lets host code take the emulated device for a GPU of a capability."""
+    yield torch.ops.tilewright_simt.set_capability
+    torch.ops.tilewright_simt.set_capability(80)
+
+
+@pytest.mark.skipif(MACHINE != "simt", reason="a GPU is what it is")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("capability", [80, 86, 89, 90, 100, 120])
+@pytest.mark.parametrize("dim, options", [(128, {}), (256, {}), (256, {"softcap": 4.0})])
+def test_tiles_of_gpus(device, take_for, dtype, capability, dim, options):
+    """Every row of attention_tiles.h computes the same."""
+    take_for(capability)
+    found = against_fp64(device, dtype, 70, 130, dim, causal=True, **options)
+    for ours, expected in zip(*found, strict=True):
+        limit = 2 * LIMITS[dtype] * expected[expected.isfinite()].abs().max().item()
+        torch.testing.assert_close(ours.double().cpu(), expected, rtol=0, atol=limit)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_keys_are_split_for_many_queries_too(device, dtype):
+    """One head, 70 queries: without a split two blocks would walk 1000 keys."""
+    q, k, v = (torch.randn(1, 1, n, 64).to(dtype) for n in (70, 1000, 1000))
+    arguments = [x.to(device) for x in (q, k, v)]
+    out, lse = OPS.flash_attention(*arguments, causal=True)
+    expected = reference(q.double(), k.double(), v.double(), causal=True)
+    assert_close(out, expected[0], dtype)
+    assert_close(lse, expected[1], dtype)
+    if MACHINE == "simt":
+        assert launches(lambda: OPS.flash_attention(*arguments, causal=True)) == 2
+
+
+@pytest.fixture
 def tf32():
     before = torch.backends.cuda.matmul.allow_tf32
     yield lambda allowed: setattr(torch.backends.cuda.matmul, "allow_tf32", allowed)

@@ -144,6 +144,12 @@ def test_causal(device):
             same(module(moved, moved, moved, need_weights=weights, is_causal=True), expected)
         for module in (ours_plain, cpp_plain):
             same(module(moved, moved, moved, hidden, weights, None, is_causal=True), plain)
+        # A mask that holds more than the flag does counts too.
+        bias = torch.randn(L, L, dtype=torch.float64)
+        biased = theirs_plain(x, x, x, None, weights, mask + bias)
+        for module in (ours_plain, cpp_plain):
+            given = {"need_weights": weights, "attn_mask": bias.to(device), "is_causal": True}
+            same(module(moved, moved, moved, **given), biased)
 
 
 @kernels

@@ -11,6 +11,8 @@
 
 namespace tilewright::runtime {
 namespace {
+int capability = 80;
+
 // torch warns when a kernel replaces another; here every one does, and is meant to.
 class Silence : public c10::WarningHandler {
   void process(const c10::Warning&) override {}
@@ -39,6 +41,8 @@ void lend(const at::Tensor& tensor, const void* data, bool writable) {
 // As if it had few, so that tests of a few blocks meet both sides of decisions by their number.
 int multiprocessors() { return 16; }
 
+int compute_capability() { return capability; }
+
 bool tf32_products() {
   return at::globalContext().float32Precision(at::Float32Backend::CUDA, at::Float32Op::MATMUL) ==
          at::Float32Precision::TF32;
@@ -64,5 +68,8 @@ TORCH_LIBRARY(tilewright_simt, m) {
       report.insert(kernel, figures);
     return report;
   });
+  // Of the GPU that host code takes it for: 80, 86, 90, ... Launches obey the limits of 80 always.
+  m.def("set_capability(int capability) -> ()",
+        [](int64_t capability) { tilewright::runtime::capability = int(capability); });
   m.def("set_order(int seed) -> ()", [](int64_t seed) { tilewright::simt::set_order(int(seed)); });
 }

@@ -16,6 +16,10 @@ struct GemmShape {
   bool add;
 };
 
+// Matrices whose rows lie further apart are to be packed first: brgemm's machine code counts bytes
+// in 32 bits, over all of K.
+inline constexpr int64_t kMostLeadingDimension = int64_t(1) << 16;
+
 // Whether brgemm serves float32, and bfloat16 with hardware dot products, under the instruction set
 // that the process runs with.
 bool brgemm_serves_float();

@@ -38,6 +38,7 @@ void lend(const at::Tensor& tensor, const void* data, bool writable);
 bool deterministic_algorithms();
 bool tf32_products();
 int multiprocessors();
+int compute_capability();
 }  // namespace runtime
 
 inline namespace TILEWRIGHT_MACHINE {
@@ -106,6 +107,8 @@ inline bool tf32_allowed() { return runtime::tf32_products(); }
 
 // Of the current device.
 inline int multiprocessors() { return runtime::multiprocessors(); }
+// 10 * major + minor: 80, 86, 90, ...
+inline int compute_capability() { return runtime::compute_capability(); }
 
 }  // namespace TILEWRIGHT_MACHINE
 }  // namespace tilewright

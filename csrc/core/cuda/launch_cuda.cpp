@@ -6,15 +6,22 @@
 
 namespace tilewright::runtime {
 
+namespace {
+int attribute(cudaDeviceAttr which) {
+  int device = 0, value = 0;
+  C10_CUDA_CHECK(cudaGetDevice(&device));
+  C10_CUDA_CHECK(cudaDeviceGetAttribute(&value, which, device));
+  return value;
+}
+}  // namespace
+
 void launch_on_gpu(const void* kernel, dim3 grid, dim3 block, size_t shared_bytes,
                    bool large_shared, void** arguments) {
   constexpr size_t kSharedBytes = 48 * 1024;  // what every GPU grants a block unasked
   if (shared_bytes > kSharedBytes) {
     TORCH_CHECK(large_shared, "a kernel needs ", shared_bytes,
                 " bytes of shared memory; more than 48 KB take LaunchConfig::large_shared");
-    int device = 0, most = 0;
-    C10_CUDA_CHECK(cudaGetDevice(&device));
-    C10_CUDA_CHECK(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+    const int most = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
     TORCH_CHECK(shared_bytes <= size_t(most), "a kernel needs ", shared_bytes,
                 " bytes of shared memory in a block, but this GPU grants ", most,
                 ": use a smaller last dimension or another dtype here");
@@ -26,11 +33,11 @@ void launch_on_gpu(const void* kernel, dim3 grid, dim3 block, size_t shared_byte
   C10_CUDA_KERNEL_LAUNCH_CHECK();
 }
 
-int multiprocessors() {
-  int device = 0, count = 0;
-  C10_CUDA_CHECK(cudaGetDevice(&device));
-  C10_CUDA_CHECK(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
-  return count;
+int multiprocessors() { return attribute(cudaDevAttrMultiProcessorCount); }
+
+int compute_capability() {
+  return 10 * attribute(cudaDevAttrComputeCapabilityMajor) +
+         attribute(cudaDevAttrComputeCapabilityMinor);
 }
 
 bool tf32_products() {
