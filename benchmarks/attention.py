@@ -83,6 +83,22 @@ def bench_dense(table, threads, dtype, quick):
             )
 
 
+def bench_short(table, threads, dtype):
+    """Many short sequences, as of windows and images."""
+    for length in (16, 64):
+        for backward in (False, True):
+            add(
+                table,
+                f"64 x 8 heads of 64, {length}",
+                threads,
+                lambda q, k, v: tilewright.flash_attention(q, k, v),
+                lambda q, k, v: F.scaled_dot_product_attention(q, k, v),
+                [x.unflatten(1, (64, 8))[0] for x in inputs(512, length, length, 64, dtype)],
+                dtype,
+                backward,
+            )
+
+
 def bench_grouped(table, threads, dtype):
     for backward in (False, True):
         add(
@@ -213,6 +229,7 @@ def main():
         for threads in sorted({most, 1}, reverse=True):
             bench_dense(table, threads, dtype, quick)
             bench_decode(table, threads, dtype)
+            bench_short(table, threads, dtype)
             if quick:
                 continue
             bench_grouped(table, threads, dtype)

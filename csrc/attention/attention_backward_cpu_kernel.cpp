@@ -121,7 +121,9 @@ class BackwardTask {
     const auto* lse = static_cast<const A*>(sequence_->lse) + head_ * p_.lse_head;
     const auto* grad_lse = static_cast<const A*>(sequence_->grad_lse);
     if (grad_lse != nullptr) grad_lse += head_ * p_.lse_head;
-    const int64_t padded = ceil_div(rows_in_chunk_, kRows) * kRows;
+    const int64_t whole = rows_in_chunk_ / kRows * kRows;
+    const int64_t padded =
+        whole + (whole < rows_in_chunk_ ? rows_in_product(rows_in_chunk_ - whole) : 0);
     // Rows that see nothing may hold anything.
     const auto counts = [=, this](int64_t r) {
       return r < rows_in_chunk_ && lse[row_ + r] != kMinusInfinity<A>;
@@ -166,7 +168,7 @@ class BackwardTask {
   void visit(int64_t row, int64_t rows, int64_t first, KeyRange groups, A* grad_keys,
              A* grad_values) {
     const int64_t begin = groups.begin, width = groups.end - begin;
-    const int64_t padded = ceil_div(rows, 16) * 16;
+    const int64_t padded = rows_in_product(rows);
     constexpr int64_t kPair = kPaired<G> ? 2 : 1;
     gemm(use_brgemm_, {padded, width, depth_, depth_, kKeys, kKeys, false}, queries_ + row * depth_,
          keys_transposed_ + begin * kPair, scores_);

@@ -88,7 +88,7 @@ class ForwardTask {
       const T* rows = static_cast<const T*>(sequence_->query) + block.head * p_.query.head +
                       block.row * p_.query.row;
       pack_rows<T>([&](int64_t r) { return r < block.rows ? rows + r * p_.query.row : nullptr; },
-                   kRows, p_.head_dim, query_ + b * kRows * depth_, depth_);
+                   rows_in_product(block.rows), p_.head_dim, query_ + b * kRows * depth_, depth_);
       for (int64_t r = b * kRows; r < (b + 1) * kRows; ++r) {
         most_[r] = kMinusInfinity<A>;
         V(A(0)).store(sums_ + r * V::size());
@@ -122,7 +122,7 @@ class ForwardTask {
     Block& block = blocks_[b];
     const auto [begin, end] = groups_seen(block.seen, first, count);
     if (begin >= end) return;
-    const int64_t width = end - begin, padded = ceil_div(block.rows, 16) * 16;
+    const int64_t width = end - begin, padded = rows_in_product(block.rows);
     gemm(use_brgemm_, {padded, width, depth_, depth_, kKeys, kKeys, false},
          query_ + b * kRows * depth_, keys_ + begin * (kPaired<G> ? 2 : 1), scores_);
     const ScoreRules<T, A> rules(p_, *sequence_, block.head);

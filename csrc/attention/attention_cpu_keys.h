@@ -103,9 +103,19 @@ inline Rows<G> operand_of(const Rows<G>& rows, int64_t count, int64_t size, G* p
   }
 }
 
-// How many of the keys from `first` on a block holds, in whole groups.
+// How many of the keys from `first` on a block holds, in whole groups; half a group where that is
+// enough for short sequences.
 inline int64_t keys_in_block(int64_t first, KeyRange seen) {
-  return min_of(kAttentionKeyBlock, ceil_div(seen.end - first, kKeyGroup) * kKeyGroup);
+  const int64_t keys = seen.end - first;
+  if (keys <= kKeyGroup / 2) return kKeyGroup / 2;
+  return min_of(kAttentionKeyBlock, ceil_div(keys, kKeyGroup) * kKeyGroup);
+}
+
+// The rows of a product that has `rows` of queries: few different numbers, since each has its
+// machine code, and even ones for pairs.
+inline int64_t rows_in_product(int64_t rows) {
+  if (rows > 8) return ceil_div(rows, int64_t(16)) * 16;
+  return rows > 4 ? 8 : rows > 2 ? 4 : 2;
 }
 
 // The groups of keys in a block of `count` from `first` on that queries with the range `seen` need.
