@@ -13,9 +13,7 @@ inline void gemm_block(const GemmShape& s, const T* a, const T* b, T* c, int64_t
   Vec<T> sums[kRows][kVectors];
   const auto lanes = [&](int v) { return v + 1 < kVectors ? kLanes<T> : tail; };
   for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) {
-      sums[r][v] = s.add ? load_lanes(c + r * s.ldc + v * kLanes<T>, lanes(v)) : Vec<T>(T(0));
-    }
+    for (int v = 0; v < kVectors; ++v) sums[r][v] = Vec<T>(T(0));
   }
   for (int64_t k = 0; k < s.k; ++k) {
     Vec<T> row[kVectors];
@@ -27,9 +25,12 @@ inline void gemm_block(const GemmShape& s, const T* a, const T* b, T* c, int64_t
       for (int v = 0; v < kVectors; ++v) sums[r][v] = at::vec::fmadd(factor, row[v], sums[r][v]);
     }
   }
+  // What is in C comes last: added to it one by one, many terms would lose digits to a large sum.
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kVectors; ++v) {
-      store_lanes<T>(sums[r][v], c + r * s.ldc + v * kLanes<T>, lanes(v));
+      T* to = c + r * s.ldc + v * kLanes<T>;
+      if (s.add) sums[r][v] = sums[r][v] + load_lanes(to, lanes(v));
+      store_lanes<T>(sums[r][v], to, lanes(v));
     }
   }
 }
