@@ -152,8 +152,12 @@ class Table:
 
 
 def markdown(name):
-    """The table of a results file: medians at the most threads, ratios at each count."""
+    """The table of a results file: its lines as they are, or of timed rows the medians at the most
+    threads and the ratios at each count."""
     data = json.loads((RESULTS / f"{name}.json").read_text())
+    if "columns" in data:
+        rows = [data["columns"], ["---"] * len(data["columns"]), *data["lines"]]
+        return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
     works = {}
     for row in data["rows"]:
         works.setdefault(row["work"], {})[row["threads"]] = row

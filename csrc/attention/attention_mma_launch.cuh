@@ -14,7 +14,6 @@ void with_tiles(int capability, const Go& go) {
   const auto take = [&](auto gpu) {
     go([] { return attention_tiles(decltype(gpu)::value, kColumns, kGeneral); });
   };
-  if (capability >= 120) return take(std::integral_constant<int, 120>());
   if (capability >= 90) return take(std::integral_constant<int, 90>());
   if (capability >= 86) return take(std::integral_constant<int, 86>());
   take(std::integral_constant<int, 80>());

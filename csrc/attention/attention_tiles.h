@@ -31,12 +31,10 @@ inline constexpr AttentionTiles kAttentionTiles[] = {
     {80, 128, false, 2, 1, 2, 32, 32, 16, 1},
     {90, 128, false, 2, 1, 2, 32, 32, 32, 1},  // 228 KB hold two
     {80, 128, true, 1, 1, 1, 32, 32, 32, 1},
-    // Registers hold the gradient of keys or that of values. There is one block in any case, and
-    // the tiles are the same with and without options: one kernel.
-    {80, 256, true, 1, 1, 1, 32, 32, 32, 2},
-    {86, 256, true, 1, 1, 1, 32, 16, 16, 2},  // 8.6, 8.7, 8.9 grant a block 99 KB
-    {90, 256, true, 1, 1, 1, 32, 32, 32, 2},
-    {120, 256, true, 1, 1, 1, 32, 16, 16, 2},  // 12.0 as well
+    // Registers hold the gradient of keys or that of values. The tiles are the same with and
+    // without options: one kernel.
+    {80, 256, true, 1, 1, 1, 32, 32, 32, 2},  // 132 KB: one block, as it would be with steps of 16
+    {86, 256, true, 1, 1, 1, 32, 16, 16, 2},  // 99 KB: all that 8.6, 8.9 and 12.0 grant; two on 9.0
 };
 
 constexpr AttentionTiles attention_tiles(int capability, int columns, bool general) {
