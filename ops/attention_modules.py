@@ -24,6 +24,11 @@ def _join(a: Tensor, b: Tensor) -> Tensor:
     return _additive(a, dtype) + _additive(b, dtype)
 
 
+def _check_tensor(name: str, x: Tensor) -> None:
+    if not isinstance(x, Tensor):
+        raise ValueError(f"{name} must be a tensor, got {type(x).__name__}")
+
+
 def _check_mask(name: str, mask: Tensor) -> None:
     if mask.dtype != torch.bool and not mask.is_floating_point():
         raise ValueError(f"{name} must be boolean or floating, got {mask.dtype}")
@@ -67,13 +72,26 @@ class MultiheadAttention(nn.MultiheadAttention):
 
     What differs from torch: a query that sees no key has attention 0 (torch: NaN); ``is_causal``
     means what it says and needs no ``attn_mask``; with one, both hold (torch drops the mask or the
-    flag). ``dropout`` must be less than 1. Errors are ValueError.
+    flag). ``dropout`` must be less than 1, a head at most 256 wide. What ``forward`` checks is a
+    ValueError. Inside ``nn.TransformerEncoderLayer`` it serves evaluation as well: torch's fast
+    path, which takes no notice of the module, is off for it.
     """
 
     def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0, *args, **kwargs):
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
         super().__init__(embed_dim, num_heads, dropout, *args, **kwargs)
+        if self.head_dim > 256:
+            raise ValueError(
+                f"embed_dim / num_heads must be at most 256, got {embed_dim} / {num_heads}"
+            )
+
+    def _reset_parameters(self):
+        self._qkv_same_embed_dim = self.in_proj_weight is not None
+        super()._reset_parameters()
+        # nn.TransformerEncoderLayer takes torch's own attention in evaluation, whatever module it
+        # was given ("fast path"), unless this says that it cannot.
+        self._qkv_same_embed_dim = False
 
     def forward(
         self,
@@ -101,8 +119,10 @@ class MultiheadAttention(nn.MultiheadAttention):
         """
         if not torch.jit.is_scripting():
             for name, x in (("query", query), ("key", key), ("value", value)):
-                if x is None:
-                    raise ValueError(f"{name} must be a tensor, got None")
+                _check_tensor(name, x)
+            for name, x in (("key_padding_mask", key_padding_mask), ("attn_mask", attn_mask)):
+                if x is not None:
+                    _check_tensor(name, x)
         batched = query.dim() == 3
         if not batched and query.dim() != 2:
             raise ValueError(f"query must have 2 or 3 dimensions, got {query.dim()}")

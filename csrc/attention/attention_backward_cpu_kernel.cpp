@@ -5,6 +5,7 @@
 #include "tilewright/attention/attention_cpu.h"
 #include "tilewright/attention/attention_cpu_gradients.h"
 #include "tilewright/attention/attention_cpu_keys.h"
+#include "tilewright/attention/attention_cpu_options.h"
 #include "tilewright/attention/attention_cpu_scratch.h"
 #include "tilewright/core/cpu/gemm_loops.h"
 #include "tilewright/core/dispatch.h"
@@ -214,6 +215,7 @@ class BackwardTask {
   // Products in scores_ and grad_scores_ become probabilities and gradients of products.
   void differentiate(int64_t row, int64_t rows, int64_t padded, int64_t first, int64_t width) {
     const ScoreRules<T, A> rules(p_, *sequence_, head_);
+    const OptionGradients<T> options{p_, *sequence_, split(), head_, first_};
     const KeyRange low = rules.keys(row_ + row), high = rules.keys(row_ + row + rows - 1);
     const bool whole = high.begin <= first && low.end >= first + width;
     GradientRow<A> item{};
@@ -243,41 +245,9 @@ class BackwardTask {
       }
       differentiate_row(item);
       if (p_.grad_bias != nullptr || p_.grad_slopes != nullptr) {
-        add_to_options(query, first, max_of(from, int64_t(0)), end, item.grads);
+        options.add(query, first, max_of(from, int64_t(0)), end, item.grads);
       }
       if (derivative != nullptr && end > 0) multiply_rows(item.grads, derivative, end);
-    }
-  }
-
-  // The gradients of bias and slopes, from the row's gradients of scores.
-  void add_to_options(int64_t query, int64_t first, int64_t from, int64_t end, const A* grads) {
-    if (end <= from) return;
-    if (p_.grad_bias != nullptr) add_to_bias(query, first, from, end, grads);
-    if (p_.grad_slopes != nullptr) {
-      const int64_t center = query + p_.window.offset(sequence_->q_len, sequence_->k_len) - first;
-      double sum = 0;
-      for (int64_t i = from; i < end; ++i) {
-        sum -= double(center < i ? i - center : center - i) * double(grads[i]);
-      }
-      p_.grad_slopes[(split() * p_.batch + sequence_->index) * p_.heads + head_] += sum;
-    }
-  }
-
-  void add_to_bias(int64_t query, int64_t first, int64_t from, int64_t end, const A* grads) {
-    const int64_t row = split() * p_.grad_bias_split + sequence_->index * p_.grad_bias_strides[0] +
-                        head_ * p_.grad_bias_strides[1] + query * p_.grad_bias_strides[2];
-    if (p_.grad_bias_as_input) {
-      convert_row(grads + from, static_cast<T*>(p_.grad_bias) + row + first + from, end - from);
-      return;
-    }
-    A* to = static_cast<A*>(p_.grad_bias) + row;
-    const bool first_head = head_ % (p_.heads / p_.kv_heads) == 0;
-    if (p_.assign_grad_bias && first_ && (first_head || p_.grad_bias_strides[1] != 0)) {
-      std::memcpy(to + first + from, grads + from, size_t(end - from) * sizeof(A));
-    } else if (p_.grad_bias_strides[3] != 0) {
-      add_rows(to + first + from, grads + from, end - from);
-    } else {
-      *to += row_sum(grads + from, end - from);
     }
   }
 

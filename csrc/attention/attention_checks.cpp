@@ -32,8 +32,9 @@ void check_sizes(const char* op, const char* name, const at::Tensor& tensor, con
 }
 
 void check_dtype(const char* op, const char* name, const at::Tensor& tensor, at::ScalarType dtype) {
-  TILEWRIGHT_CHECK(op, tensor.scalar_type() == dtype, name, " must be ", dtype, ", got ",
-                   tensor.scalar_type());
+  const auto name_of = [](at::ScalarType type) { return c10::getDtypeNames(type).first; };
+  TILEWRIGHT_CHECK(op, tensor.scalar_type() == dtype, name, " must be ", name_of(dtype), ", got ",
+                   name_of(tensor.scalar_type()));
 }
 
 void check_options(const AttentionArgs& args) {

@@ -67,16 +67,18 @@ template <class A, class B>
 inline void add_bias(A* row, A factor, const B* bias, int64_t stride, int64_t count) {
   // -inf hides whatever stands there, NaN too.
   const auto add = [&](int64_t i, A value) {
-    row[i] = value == kMinusInfinity<A> ? value : row[i] * factor + value * A(kLog2E);
+    row[i] = value == kMinusInfinity<A> ? value : row[i] * factor + bias_log2(value);
   };
   if (stride == 0) {
     for (int64_t i = 0; i < count; ++i) add(i, A(*bias));
   } else if constexpr (std::is_same_v<A, Accumulate<B>>) {
     const Vec<B> infinite(kMinusInfinity<A>), scale(factor), log2e{A(kLog2E)};
+    const Vec<B> greatest(std::numeric_limits<A>::max()), least(-std::numeric_limits<A>::max());
     for (int64_t i = 0; i < count; i += kLanes<B>) {
       const int64_t lanes = min_of(kLanes<B>, count - i);
       const Vec<B> value = load_lanes(bias + i, lanes);
-      const Vec<B> sum = at::vec::fmadd(value, log2e, Vec<B>::loadu(row + i) * scale);
+      const Vec<B> bias_log2 = min_of(max_of(value * log2e, least), greatest);
+      const Vec<B> sum = at::vec::fmadd(Vec<B>::loadu(row + i), scale, bias_log2);
       Vec<B>::blendv(sum, infinite, value == infinite).store(row + i);
     }
   } else {  // float beside double

@@ -6,6 +6,7 @@
 #pragma once
 #include <cmath>
 #include <cstdint>
+#include <limits>
 
 #include "tilewright/core/math.h"
 #include "tilewright/core/philox.h"
@@ -14,6 +15,14 @@ namespace tilewright::inline TILEWRIGHT_MACHINE {
 
 // Scores are kept times log2(e): probabilities are powers of 2.
 inline constexpr double kLog2E = 1.4426950408889634, kLn2 = 0.6931471805599453;
+
+// A finite bias in powers of 2: those beyond 2.36e38, as finfo(float32).min is, stay finite. NaN
+// stays NaN.
+template <class A>
+TILEWRIGHT_HD A bias_log2(A bias) {
+  constexpr A kMost = std::numeric_limits<A>::max();
+  return min_of(max_of(bias * A(kLog2E), -kMost), kMost);
+}
 
 // kInput: of the tensors' dtype.
 enum class BiasKind : int { kNone, kBool, kInput, kFloat };

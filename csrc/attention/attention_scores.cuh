@@ -91,7 +91,7 @@ TILEWRIGHT_DEVICE void add_bias(const B* bias, const ScoreLine<Acc> (&lines)[2],
     } else {
       const Acc added = Acc(to_accumulate(value));
       // What it hides may be NaN.
-      s[n][e] = added == minus_infinity<Acc>() ? added : fma(added, Acc(kLog2E), s[n][e]);
+      s[n][e] = added == minus_infinity<Acc>() ? added : s[n][e] + bias_log2(added);
     }
   });
 }

@@ -66,6 +66,8 @@ void check_append(const at::Tensor& key_cache, const at::Tensor& value_cache, co
   check_pages(kOp, key_cache, batch, "key_cache", key_cache, value_cache, block_table,
               cache_seqlens);
   check_beside(kOp, "key_cache", key_cache, "value_cache", value_cache);
+  TILEWRIGHT_CHECK(kOp, !value_cache.is_same(key_cache),
+                   "value_cache must be another tensor than key_cache, got the same");
   check_beside(kOp, "key_cache", key_cache, "key", key);
   check_beside(kOp, "key_cache", key_cache, "value", value);
   const auto heads = key_cache.sym_size(2);

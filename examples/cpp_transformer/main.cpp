@@ -131,6 +131,13 @@ void print_scores(const std::string& path, const std::string& text) {
   for (int64_t i = 0; i < kVocabulary; ++i) std::cout << scores.data_ptr<float>()[i] << '\n';
 }
 
+int64_t steps_of(const std::string& word) {
+  const bool digits = !word.empty() && word.find_first_not_of("0123456789") == std::string::npos;
+  const int64_t steps = digits && word.size() < 10 ? std::stoll(word) : 0;
+  if (steps < 1) throw std::runtime_error("steps must be a number from 1 on, got " + word);
+  return steps;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -139,7 +146,7 @@ int main(int argc, char** argv) {
     if (command == "train" && argc >= 5) {
       std::string text;
       for (int i = 4; i < argc; ++i) text += read(argv[i]);
-      train(argv[2], std::stoll(argv[3]), text);
+      train(argv[2], steps_of(argv[3]), text);
     } else if (command == "logits" && argc == 4) {
       print_scores(argv[2], argv[3]);
     } else {

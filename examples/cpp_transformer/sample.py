@@ -73,6 +73,8 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    if not arguments.prompt:
+        parser.error("the prompt must have a character at least")
     torch.manual_seed(arguments.seed)
     print(sample(load(arguments.weights), arguments.prompt, arguments.length))
 

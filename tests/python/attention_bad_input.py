@@ -54,7 +54,7 @@ OPTIONS = [
     ({"alibi_slopes": zeros(4, device="meta")}, "alibi_slopes must be on the device of query"),
 ]
 RNG_STATES = [
-    (zeros(2), "rng_state must be Long, got Float"),
+    (zeros(2), "rng_state must be int64, got float32"),
     (zeros(3, dtype=torch.int64), r"rng_state must have shape \(2,\), got \(3,\)"),
     (zeros(1, 2, dtype=torch.int64), r"rng_state must have shape \(2,\), got \(1, 2\)"),
     (

@@ -4,6 +4,7 @@ TILEWRIGHT_DEVICE chooses the machine of the whole run: ``cpu`` (default), ``sim
 kernels on the emulated device; tensors live on the CPU) or ``cuda``.
 """
 
+import itertools
 import os
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def another_order():
     if MACHINE != "simt":
         yield lambda: None
         return
-    seeds = iter(range(100, 200))
+    seeds = itertools.count(100)
     yield lambda: torch.ops.tilewright_simt.set_order(next(seeds))
     torch.ops.tilewright_simt.set_order(int(os.environ.get("TILEWRIGHT_SIMT_ORDER", "0")))
 

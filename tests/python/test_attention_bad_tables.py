@@ -28,8 +28,8 @@ no_launch = pytest.mark.no_launch
             {"value": zeros(9, 2, 3).half()},
             r"value must have the dtype of query \(Float\), got Half",
         ),
-        ({"cu_seqlens_q": zeros(3)}, "cu_seqlens_q must be Int, got Float"),
-        ({"cu_seqlens_k": offsets(0, 5, 9).long()}, "cu_seqlens_k must be Int, got Long"),
+        ({"cu_seqlens_q": zeros(3)}, "cu_seqlens_q must be int32, got float32"),
+        ({"cu_seqlens_k": offsets(0, 5, 9).long()}, "cu_seqlens_k must be int32, got int64"),
         ({"cu_seqlens_q": offsets()}, r"cu_seqlens_q must have shape \(B \+ 1,\), got \(0,\)"),
         (
             {"cu_seqlens_k": offsets(0, 5, 9)[None]},
@@ -112,13 +112,13 @@ PAGES = [
         r"block_table must have shape \(B, max_pages\) with B = 2, got",
     ),
     ({"block_table": offsets(0, 1)[None]}, r"block_table must have shape .* B = 2, got \(1, 2\)"),
-    ({"block_table": zeros(2, 3)}, "block_table must be Int, got Float"),
+    ({"block_table": zeros(2, 3)}, "block_table must be int32, got float32"),
     ({"block_table": offsets(0, 1)[:, None].to("meta")}, "block_table must be on the device of "),
     (
         {"cache_seqlens": offsets(1, 2, 3)},
         r"cache_seqlens must have shape \(B,\) = \(2,\), got \(3,",
     ),
-    ({"cache_seqlens": offsets(12, 4).long()}, "cache_seqlens must be Int, got Long"),
+    ({"cache_seqlens": offsets(12, 4).long()}, "cache_seqlens must be int32, got int64"),
     ({"cache_seqlens": offsets(12, 4).to("meta")}, "cache_seqlens must be on the device of "),
 ]
 

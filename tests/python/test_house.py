@@ -39,6 +39,17 @@ def test_instruction_sets_share_no_weak_symbol():
             assert not weak[first] & weak[second], (first, second)
 
 
+def test_tables_of_docs_are_those_of_the_results():
+    """`python benchmarks/harness.py` writes them."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    import harness
+
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    found = [page.read_text() for page in pages]
+    assert [harness.with_tables(text) for text in found] == found
+    assert sum(text.count("<!-- table ") for text in found) >= 4
+
+
 @pytest.mark.parametrize("isa", ISAS)
 def test_every_instruction_set_runs(isa):
     if ISAS.index(isa) > ISAS.index(tilewright._C.cpu_instruction_set()):

@@ -277,3 +277,36 @@ def test_bad_input(arguments, message):
     with pytest.raises(RuntimeError, match="embed_dim must be a positive multiple of num_heads"):
         InCpp(10, 3)
     assert tilewright.MultiheadAttention is MultiheadAttention
+
+
+@pytest.mark.parametrize("stack", [False, True])
+def test_in_a_transformer_layer_in_evaluation(stack):
+    """torch's fast path would take its own attention: the future leaks, blind queries are NaN."""
+    layer = torch.nn.TransformerEncoderLayer(E, H, 32, dropout=0.0, batch_first=True)
+    layer.self_attn = tilewright.MultiheadAttention(E, H, batch_first=True)
+    model = torch.nn.TransformerEncoder(layer, 2) if stack else layer
+    model.eval()
+    x = torch.randn(2, 9, E)
+    other = x.clone()
+    other[:, -1] += 1
+    mask = torch.nn.Transformer.generate_square_subsequent_mask(9) if stack else None
+    with torch.no_grad():
+        a, b = (model(y, mask, is_causal=True) for y in (x, other))
+    assert torch.equal(a[:, :-1], b[:, :-1]) and not torch.equal(a[:, -1], b[:, -1])
+    padding = torch.zeros(2, 9, dtype=torch.bool)
+    padding[1] = True
+    with torch.no_grad():
+        assert model(x, src_key_padding_mask=padding).isfinite().all()
+
+
+def test_what_is_no_tensor():
+    module = tilewright.MultiheadAttention(E, H)
+    x = torch.randn(L, N, E)
+    for name, change in {"query": [[1.0]], "key_padding_mask": [True], "attn_mask": 3}.items():
+        given = {"query": x, "key": x, "value": x} | {name: change}
+        with pytest.raises(
+            ValueError, match=f"{name} must be a tensor, got {type(change).__name__}"
+        ):
+            module(**given)
+    with pytest.raises(ValueError, match="embed_dim / num_heads must be at most 256, got 512 / 1"):
+        tilewright.MultiheadAttention(512, 1)

@@ -57,7 +57,7 @@ inline at::vec::Vectorized<float> exp2_lanes(const at::vec::Vectorized<float>& x
 #endif
 }
 
-// The same of one value, and its logarithm, where rows and not elements are many.
+// The same of one value, where rows and not elements are many.
 inline float exp2_of(float x) { return std::exp2(x); }
 inline double exp2_of(double x) { return std::exp2(x); }
 
