@@ -140,13 +140,14 @@ class Table:
             bars = axes.barh(
                 places, [ratio.get(w, 0) for w in works], height, label=f"{count} threads"
             )
-            axes.bar_label(bars, fmt="%.1fx", padding=2, fontsize=8)
+            labels = [f"{ratio[w]:.1f}x" if w in ratio else "" for w in works]
+            axes.bar_label(bars, labels, padding=2, fontsize=8)
         axes.set_yticks([w + 0.4 - height / 2 for w in range(len(works))], works, fontsize=8)
         axes.invert_yaxis()
         axes.axvline(1, color="black", linewidth=0.8)
         axes.set_xlabel(f"times faster than {self.peer} ({machine()['cpu']})")
         axes.legend(fontsize=8)
-        axes.margins(x=0.08)
+        axes.margins(x=0.08, y=0.01)
         figure.tight_layout()
         figure.savefig(RESULTS / f"{self.name}.png", dpi=120)
 
