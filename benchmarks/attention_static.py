@@ -30,22 +30,14 @@ COLUMNS = [
     *("work", "kernel", "GPU", "registers", "shared KB", "occupancy", "wavefronts"),
     *("local / step", "instructions / step", "tensor cores"),
 ]
-# By head size and architecture, the traits that FlashAttention-2's launch templates choose.
-PEER_FORWARD = {
-    (64, "sm_80"): "64, 128, 128, 4, false, false",
-    (64, "sm_90"): "64, 128, 128, 4, false, false",
-    (128, "sm_80"): "128, 128, 64, 4, false, false",
-    (128, "sm_90"): "128, 128, 64, 4, false, false",
-    (256, "sm_80"): "256, 128, 64, 8, false, false",
-    (256, "sm_90"): "256, 64, 64, 4, false, false",
-}
-PEER_BACKWARD = {
-    (64, "sm_80"): "64, 128, 128, 8, 4, 4, 4, false, false",
-    (64, "sm_90"): "64, 128, 128, 8, 4, 4, 4, false, false",
-    (128, "sm_80"): "128, 64, 128, 8, 2, 4, 2, false, false",
-    (128, "sm_90"): "128, 64, 128, 8, 2, 4, 2, false, false",
-    (256, "sm_80"): "256, 64, 64, 8, 4, 2, 2, false, true",
-    (256, "sm_90"): "256, 64, 64, 8, 4, 2, 2, false, false",
+# The traits that FlashAttention-2's launch templates choose, on sm_80 and on sm_90 where unlike.
+PEER_TRAITS = {
+    ("fwd", 64): ["64, 128, 128, 4, false, false"],
+    ("fwd", 128): ["128, 128, 64, 4, false, false"],
+    ("fwd", 256): ["256, 128, 64, 8, false, false", "256, 64, 64, 4, false, false"],
+    ("bwd", 64): ["64, 128, 128, 8, 4, 4, 4, false, false"],
+    ("bwd", 128): ["128, 64, 128, 8, 2, 4, 2, false, false"],
+    ("bwd", 256): ["256, 64, 64, 8, 4, 2, 2, false, true", "256, 64, 64, 8, 4, 2, 2, false, false"],
 }
 # What attention_tiles.h makes of groups and steps, where there is more than one row.
 OUR_TILES = {
@@ -195,11 +187,10 @@ def peer_shared_bytes(sources, chosen):
 
 
 def peer_rows(sources):
-    chosen = [("fwd", t) for t in dict.fromkeys(PEER_FORWARD.values())]
-    chosen += [("bwd", t) for t in dict.fromkeys(PEER_BACKWARD.values())]
+    chosen = [(d, traits) for (d, _), found in PEER_TRAITS.items() for traits in found]
     rows, shared = [], None
-    for direction, traits_of in (("fwd", PEER_FORWARD), ("bwd", PEER_BACKWARD)):
-        for (size, arch), traits in traits_of.items():
+    for (direction, size), found in PEER_TRAITS.items():
+        for arch, traits in zip(ARCHS, (found[0], found[-1]), strict=True):
             cubin = compile_peer(sources, direction, size, arch)
             shared = shared or peer_shared_bytes(sources, chosen)
             base = PEER_LOOPS[direction]
@@ -232,7 +223,9 @@ def main():
         rows = our_rows() + peer_rows(sources)
     except sass.MissingTool as missing:
         sys.exit(str(missing))
-    rows.sort(key=lambda r: (-r[0].startswith("forward"), int(r[0].split()[-1]), r[1] != r[1]))
+    # Ours stand before the peer's, by GPU.
+    ours = {kernel: i for i, kernel in enumerate(("forward", "grad_key", "grad_query"))}
+    rows.sort(key=lambda r: (r[0][0] != "f", int(r[0].split()[-1]), ours.get(r[1], 9), r[2]))
     for line in [COLUMNS, *rows]:
         print(" | ".join(map(str, line)))
     nvcc = subprocess.run(["nvcc", "--version"], check=True, capture_output=True, text=True).stdout

@@ -28,6 +28,13 @@ TensorPair forward(const at::Tensor& query, const at::Tensor& key, const at::Ten
   return {out, lse};
 }
 
+bool is_expanded(const at::Tensor& tensor) {
+  for (int64_t d = 0; d < tensor.dim(); ++d) {
+    if (tensor.size(d) > 1 && tensor.stride(d) == 0) return true;
+  }
+  return false;
+}
+
 AttentionGrads backward(const at::Tensor& grad_out, const OptionalTensor& grad_lse,
                         const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                         const at::Tensor& out, const at::Tensor& lse, const OptionalTensor& bias,
@@ -49,7 +56,7 @@ AttentionGrads backward(const at::Tensor& grad_out, const OptionalTensor& grad_l
   check_attention_backward(args, grad_out, given_grad_lse, query, key, value, out, lse, extras,
                            needs);
   // What an expanded bias repeats has gradients of its own: each needs a place.
-  if (needs[0]) extras.bias = extras.bias.contiguous();
+  if (needs[0] && is_expanded(extras.bias)) extras.bias = extras.bias.contiguous();
   // The gradient of bias is taken as it comes: it may be large.
   AttentionGrads grads = attention_grads(query, key, value, extras, {false, needs[1], needs[2]});
   auto& [grad_query, grad_key, grad_value, grad_bias, grad_slopes, grad_sinks] = grads;

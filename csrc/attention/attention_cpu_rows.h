@@ -77,8 +77,9 @@ inline void add_bias(A* row, A factor, const B* bias, int64_t stride, int64_t co
     for (int64_t i = 0; i < count; i += kLanes<B>) {
       const int64_t lanes = min_of(kLanes<B>, count - i);
       const Vec<B> value = load_lanes(bias + i, lanes);
-      const Vec<B> bias_log2 = min_of(max_of(value * log2e, least), greatest);
-      const Vec<B> sum = at::vec::fmadd(Vec<B>::loadu(row + i), scale, bias_log2);
+      // bias_log2() of each lane.
+      const Vec<B> added = min_of(max_of(value * log2e, least), greatest);
+      const Vec<B> sum = at::vec::fmadd(Vec<B>::loadu(row + i), scale, added);
       Vec<B>::blendv(sum, infinite, value == infinite).store(row + i);
     }
   } else {  // float beside double

@@ -161,8 +161,9 @@ Tensor MultiheadAttentionImpl::mask_of(const Tensor& key_padding_mask, const Ten
     mask = attn_mask.dim() == 2 ? attn_mask.reshape({1, 1, queries, keys})
                                 : attn_mask.reshape({batch, heads, queries, keys});
   }
-  if (ahead.defined())
+  if (ahead.defined()) {
     mask = mask.defined() ? join(mask, ahead) : ahead.reshape({1, 1, queries, keys});
+  }
   if (padding.defined() && mask.defined()) mask = join(mask, padding);
   if (!mask.defined()) mask = padding;
   const int64_t more = int64_t(bias_k.defined()) + int64_t(options_.add_zero_attn());
