@@ -6,6 +6,7 @@
 #include <atomic>
 
 #include "tilewright/attention/attention_cpu_call.h"
+#include "tilewright/core/huge_pages.h"
 
 namespace tilewright {
 namespace {
@@ -192,6 +193,7 @@ std::array<at::Tensor, 3> AttentionCpuCall::run_backward(const ExtraNeeds& needs
     grad_bias = at::empty(
         {keys_are_split ? splits : 1, bias_sizes[0], bias_sizes[1], bias_sizes[2], bias_sizes[3]},
         params_.grad_bias_as_input ? query.options() : accumulate_options_);
+    prefer_huge_pages(grad_bias);
     params_.assign_grad_bias = matrix && !params_.window.limited();
     if (!params_.assign_grad_bias) grad_bias.zero_();
     params_.grad_bias = grad_bias.mutable_data_ptr();

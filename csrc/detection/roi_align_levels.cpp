@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "tilewright/core/check.h"
+#include "tilewright/core/huge_pages.h"
 #include "tilewright/detection/roi_align_register.h"
 
 namespace tilewright {
@@ -78,9 +79,9 @@ at::MemoryFormat roi_align_layout(at::TensorList features) {
 
 at::Tensor roi_align_output(const RoiAlignArgs& args, at::TensorList features,
                             const at::Tensor& rois) {
-  return at::empty_symint(
+  return prefer_huge_pages(at::empty_symint(
       {rois.sym_size(0), features[0].sym_size(1), args.pooled_height, args.pooled_width},
-      features[0].options(), roi_align_layout(features));
+      features[0].options(), roi_align_layout(features)));
 }
 
 std::vector<at::Tensor> roi_align_grad_inputs(const at::Tensor& grad, const c10::SymInt& batch,

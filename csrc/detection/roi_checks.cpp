@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "tilewright/core/check.h"
+#include "tilewright/core/huge_pages.h"
 #include "tilewright/detection/roi_align_math.h"
 
 namespace tilewright {
@@ -63,8 +64,8 @@ void check_pooled_grad(const char* op, const at::Tensor& grad, const at::Tensor&
 at::Tensor empty_grad_input(const at::Tensor& grad, const c10::SymInt& batch,
                             const c10::SymInt& channels, const c10::SymInt& height,
                             const c10::SymInt& width) {
-  return at::empty_symint({batch, channels, height, width}, grad.options(),
-                          grad.suggest_memory_format());
+  return prefer_huge_pages(at::empty_symint({batch, channels, height, width}, grad.options(),
+                                            grad.suggest_memory_format()));
 }
 
 at::Tensor accumulate_type_rois(const at::Tensor& rois, at::ScalarType features) {

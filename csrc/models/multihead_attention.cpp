@@ -64,6 +64,9 @@ MultiheadAttentionImpl::MultiheadAttentionImpl(const MultiheadAttentionOptions& 
   TILEWRIGHT_CHECK(kOp, width > 0 && options_.num_heads() > 0 && width % options_.num_heads() == 0,
                    "embed_dim must be a positive multiple of num_heads, got ", width, " and ",
                    options_.num_heads());
+  TILEWRIGHT_CHECK(kOp, width / options_.num_heads() <= 256,
+                   "embed_dim / num_heads must be at most 256, got ", width, " / ",
+                   options_.num_heads());
   TILEWRIGHT_CHECK(kOp, options_.dropout() >= 0 && options_.dropout() < 1,
                    "dropout must lie in [0, 1), got ", options_.dropout());
   if (options_.kdim() == 0) options_.kdim(width);

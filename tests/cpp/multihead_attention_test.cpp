@@ -98,6 +98,8 @@ TEST(MultiheadAttention, TrainsUnderAutocast) {
 
 TEST(MultiheadAttention, NamesWhatIsWrong) {
   EXPECT_MESSAGE(MultiheadAttention(10, 3), "embed_dim must be a positive multiple of num_heads");
+  EXPECT_MESSAGE(MultiheadAttention(514, 2),
+                 "embed_dim / num_heads must be at most 256, got 514 / 2");
   EXPECT_MESSAGE(MultiheadAttention(MultiheadAttentionOptions(8, 2).dropout(1.0)),
                  "dropout must lie in [0, 1), got 1");
   MultiheadAttention module(8, 2);

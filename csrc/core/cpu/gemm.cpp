@@ -13,7 +13,7 @@ namespace blas = at::native::cpublas;
 #if defined(__x86_64__) && defined(CPUBLAS_BRGEMM_F32F32F32)
 
 bool brgemm_serves_float() {
-  return current_isa() == Isa::kAvx512 && at::globalContext().userEnabledMkldnn();
+  return current_isa() != Isa::kBaseline && at::globalContext().userEnabledMkldnn();
 }
 
 namespace {
