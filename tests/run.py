@@ -1,4 +1,4 @@
-"""Runs every test suite of the project, one after another, and sums them up in the last line.
+"""Runs every test suite of the project, two at a time, and sums them up in the last line.
 
 The C++ tests run twice, the second time under the sanitizers (sanitize.py). The Python tests run on
 the CPU, then those of kernels on the emulated CUDA device, a subset of these under further orders
@@ -7,12 +7,14 @@ TILEWRIGHT_DEVICE=cuda they run on the GPU instead. What is not built here (no G
 Boost.Context) is left out with a line; where CI is set, that is a failure.
 """
 
+import itertools
 import os
 import re
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import sanitize
@@ -21,6 +23,8 @@ ROOT = Path(__file__).parent.parent
 BUILD = ROOT / "build" / "cmake"
 RESULTS = ROOT / "build" / "test_results"
 ORDERS = (1, 2, 7)  # seeds; 0 is the order of indices
+# Suites at a time: much of each is Python or one thread of a compiler.
+TOGETHER = 2
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import sass  # noqa: E402
@@ -115,6 +119,37 @@ def read(results):
     return passed, failed, skipped
 
 
+def run(suite):
+    """Runs a suite to its end: its name, (passed, failed, skipped), seconds, what it printed."""
+    name, command, environment, results = suite
+    results.unlink(missing_ok=True)
+    start = time.monotonic()
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    counts = read(results)
+    if done.returncode != 0 and counts[1] == 0:  # a crash, or no test at all
+        counts = (counts[0], 1, counts[2])
+    return name, counts, time.monotonic() - start, done.stdout
+
+
+def lanes(found):
+    """The suites in lists, each to be run in its order: the sanitized ones build in one place."""
+    sanitized = [suite for suite in found if suite[0].startswith("sanitized")]
+    alone = [[suite] for suite in found if suite not in sanitized]
+    return [sanitized, *alone] if sanitized else alone
+
+
+def run_lane(lane):
+    return [run(suite) for suite in lane]
+
+
 def main():
     RESULTS.mkdir(parents=True, exist_ok=True)
     # OpenMP threads wait by spinning: beside another busy program, tests of small models would take
@@ -124,19 +159,17 @@ def main():
     (RESULTS / "launched_kernels.txt").unlink(missing_ok=True)
     total = [0, 0, 0]
     summary = []
-    for name, command, environment, results in found:
-        results.unlink(missing_ok=True)
-        print(f"== {name}", flush=True)
-        start = time.monotonic()
-        code = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}).returncode
-        counts = read(results)
-        if code != 0 and counts[1] == 0:  # a crash, or no test at all
-            counts = (counts[0], 1, counts[2])
-        total = [a + b for a, b in zip(total, counts, strict=True)]
-        seconds = time.monotonic() - start
-        summary.append(
-            "{:24} {:5} passed {:3} failed {:3} skipped {:6.0f} s".format(name, *counts, seconds)
-        )
+    with ThreadPoolExecutor(TOGETHER) as pool:
+        for name, counts, seconds, output in itertools.chain.from_iterable(
+            pool.map(run_lane, lanes(found))
+        ):
+            print(f"== {name}\n{output}", flush=True)
+            total = [a + b for a, b in zip(total, counts, strict=True)]
+            summary.append(
+                "{:24} {:5} passed {:3} failed {:3} skipped {:6.0f} s".format(
+                    name, *counts, seconds
+                )
+            )
     missed = missed_kernels()
     if missed is not None:
         total[1 if missed else 0] += 1

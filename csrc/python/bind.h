@@ -6,4 +6,5 @@ namespace tilewright {
 void bind_attention(pybind11::module_& m);
 void bind_detection(pybind11::module_& m);
 void bind_models(pybind11::module_& m);
+void bind_trees(pybind11::module_& m);
 }  // namespace tilewright

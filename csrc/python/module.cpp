@@ -13,4 +13,5 @@ PYBIND11_MODULE(_C, m) {
   tilewright::bind_attention(m);
   tilewright::bind_detection(m);
   tilewright::bind_models(m);
+  tilewright::bind_trees(m);
 }

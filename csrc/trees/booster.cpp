@@ -1,0 +1,178 @@
+#include "tilewright/trees/booster.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "tilewright/core/check.h"
+#include "tilewright/core/philox.h"
+#include "tilewright/trees/feature_args.h"
+#include "tilewright/trees/feature_cuts.h"
+#include "tilewright/trees/predict_trees.h"
+
+namespace tilewright::trees {
+namespace {
+
+using at::Tensor;
+
+constexpr const char* kOp = "trees";
+// What the words of Philox are for.
+enum Draw : uint32_t { kRows = 0, kColumns = 3 };
+
+Tensor raw_scores(const Tensor& x, const EnsembleArrays& a) {
+  return predict_trees(x, a.feature, a.threshold, a.left, a.right, a.default_left, a.value,
+                       a.tree_ptr, a.tree_output, a.num_outputs);
+}
+
+void check_rows(const char* name, const Tensor& values, int64_t rows) {
+  TILEWRIGHT_CHECK(kOp, values.dim() == 1 && values.size(0) == rows, name, " must have shape (",
+                   rows, ",), as many as x has rows, got ", shape_of(values));
+  const Tensor bad = at::isfinite(values).logical_not();
+  if (!bad.any().item<bool>()) return;
+  const int64_t row = bad.nonzero()[0].item<int64_t>();
+  TILEWRIGHT_CHECK(kOp, false, name, " must be finite; that of row ", row, " is ",
+                   values[row].item<double>());
+}
+
+bool drawn(uint64_t seed, uint32_t a, uint32_t b, uint32_t what, double share) {
+  return double(philox(a, b, what, 0, seed).word[0]) * 0x1p-32 < share;
+}
+
+// The columns of a tree: a share of them, at least one.
+std::vector<int32_t> draw_columns(const BoosterOptions& options, int64_t features, int64_t tree) {
+  if (options.colsample_bytree >= 1) return {};
+  std::vector<std::pair<uint32_t, int32_t>> keyed;
+  for (int64_t f = 0; f < features; ++f) {
+    const Philox random = philox(uint32_t(f), uint32_t(tree), kColumns, 0, uint64_t(options.seed));
+    keyed.push_back({random.word[0], int32_t(f)});
+  }
+  std::sort(keyed.begin(), keyed.end());
+  keyed.resize(size_t(std::max<int64_t>(int64_t(double(features) * options.colsample_bytree), 1)));
+  std::vector<int32_t> out;
+  for (const auto& [key, feature] : keyed) out.push_back(feature);
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+std::vector<int32_t> draw_rows(const BoosterOptions& options, int64_t rows, int64_t round) {
+  std::vector<int32_t> out;
+  if (options.subsample >= 1) return out;
+  for (int64_t i = 0; i < rows; ++i) {
+    if (drawn(uint64_t(options.seed), uint32_t(i), uint32_t(round), kRows, options.subsample)) {
+      out.push_back(int32_t(i));
+    }
+  }
+  if (out.empty()) out.push_back(0);
+  return out;
+}
+
+}  // namespace
+
+Booster::Booster(const BoosterOptions& options)
+    : options_(options),
+      objective_(Objective::make(options.objective, options.num_class, options.objective_param)) {
+  const auto share = [](const char* name, double value) {
+    TILEWRIGHT_CHECK(kOp, value > 0 && value <= 1, name, " must lie in (0, 1], got ", value);
+  };
+  share("subsample", options.subsample);
+  share("colsample_bytree", options.colsample_bytree);
+  share("colsample_bylevel", options.tree.colsample_bylevel);
+  share("colsample_bynode", options.tree.colsample_bynode);
+  TILEWRIGHT_CHECK(kOp, options.n_estimators >= 1, "n_estimators must be positive, got ",
+                   options.n_estimators);
+  TILEWRIGHT_CHECK(kOp, options.learning_rate > 0, "learning_rate must be positive, got ",
+                   options.learning_rate);
+  TILEWRIGHT_CHECK(kOp, options.tree.max_depth >= 0 && options.tree.max_leaves >= 0,
+                   "max_depth and max_leaves must not be negative, got ", options.tree.max_depth,
+                   " and ", options.tree.max_leaves);
+  const TreeRegularisation& rules = options.tree.rules;
+  TILEWRIGHT_CHECK(kOp,
+                   rules.lambda >= 0 && rules.alpha >= 0 && rules.gamma >= 0 &&
+                       rules.min_child_weight >= 0 && rules.max_delta_step >= 0,
+                   "reg_lambda, reg_alpha, gamma, min_child_weight and max_delta_step must not be ",
+                   "negative");
+}
+
+void Booster::fit(const Tensor& x, const Tensor& y, const Tensor& weight, const Tensor& eval_x,
+                  const Tensor& eval_y, const RoundCallback& after_round) {
+  check_floating(kOp, "x", x);
+  check_shape(kOp, "x", x, "(N, F)", 2);
+  TILEWRIGHT_CHECK(kOp, x.is_cpu(), "fits on the CPU, got x on ", x.device());
+  const int64_t rows = x.size(0), features = x.size(1);
+  TILEWRIGHT_CHECK(kOp, rows > 0 && features > 0, "x must not be empty, got ", shape_of(x));
+  TILEWRIGHT_CHECK(
+      kOp, options_.tree.monotone.empty() || int64_t(options_.tree.monotone.size()) == features,
+      "monotone constraints must be ", features, ", as many as x has features, got ",
+      options_.tree.monotone.size());
+  const Tensor labels = y.to(at::kFloat).contiguous();
+  check_rows("y", labels, rows);
+  objective_->check_labels(labels);
+  Tensor weights;
+  if (weight.defined()) {
+    weights = weight.to(at::kFloat).contiguous();
+    check_rows("sample_weight", weights, rows);
+    TILEWRIGHT_CHECK(kOp, weights.min().item<float>() >= 0 && weights.max().item<float>() > 0,
+                     "sample_weight must not be negative, nor all 0");
+  }
+  Tensor eval_labels;
+  if (eval_x.defined()) {
+    TILEWRIGHT_CHECK(kOp, eval_x.dim() == 2 && eval_x.size(1) == features,
+                     "the evaluation set must have ", features, " features, got ",
+                     shape_of(eval_x));
+    eval_labels = eval_y.to(at::kFloat).contiguous();
+    check_rows("the evaluation set's y", eval_labels, eval_x.size(0));
+    objective_->check_labels(eval_labels);
+  }
+  const auto [cuts, count] = feature_cuts(
+      x, weights.defined() ? std::optional<Tensor>(weights) : std::nullopt, options_.max_bin);
+  TreeGrower grower(quantize_features(x, cuts, count), count + 1, codes_of(options_.max_bin));
+  features_ = features;
+  const int64_t outputs = objective_->outputs();
+  base_score_ = objective_->base_score(labels, weights);
+  ArraysBuilder builder(outputs);
+  Tensor scores = base_score_.unsqueeze(1).repeat({1, rows});
+  Tensor eval_scores;
+  if (eval_x.defined()) eval_scores = base_score_.unsqueeze(1).repeat({1, eval_x.size(0)});
+  metrics_.clear();
+  best_round_ = -1;
+  double best = 0;
+  TreeOptions tree_options = options_.tree;
+  for (int64_t round = 0; round < options_.n_estimators; ++round) {
+    const auto [gradients, hessians] = objective_->gradients(scores, labels, weights);
+    const std::vector<int32_t> drawn_rows = draw_rows(options_, rows, round);
+    for (int64_t k = 0; k < outputs; ++k) {
+      const int64_t tree = round * outputs + k;
+      tree_options.seed = uint64_t(options_.seed) + uint64_t(tree);
+      const GrownTree grown = grower.grow(gradients[k], hessians[k], drawn_rows,
+                                          draw_columns(options_, features, tree), tree_options);
+      const auto answers = builder.add(grown, cuts, options_.learning_rate, k);
+      grower.add_to_scores(grown, answers, scores[k].mutable_data_ptr<float>());
+    }
+    if (eval_x.defined()) {
+      const EnsembleArrays last = builder.slice(round * outputs, (round + 1) * outputs);
+      eval_scores += raw_scores(eval_x, last).t();
+      metrics_.push_back(objective_->metric(eval_scores, eval_labels, Tensor()));
+      if (best_round_ < 0 || metrics_.back() < best) best = metrics_.back(), best_round_ = round;
+    } else {
+      best_round_ = round;
+    }
+    if (after_round && after_round(round, eval_scores)) break;
+    if (options_.early_stopping_rounds > 0 && round - best_round_ >= options_.early_stopping_rounds)
+      break;
+  }
+  if (options_.early_stopping_rounds == 0) best_round_ = builder.trees() / outputs - 1;
+  arrays_ = builder.arrays((best_round_ + 1) * outputs);
+}
+
+Tensor Booster::scores(const Tensor& x) const {
+  TILEWRIGHT_CHECK(kOp, arrays_.feature.defined(), "the model has not been fitted");
+  TILEWRIGHT_CHECK(kOp, x.dim() == 2 && x.size(1) == features_, "x must have ", features_,
+                   " features, as in fit, got ", shape_of(x));
+  return raw_scores(x, arrays_) + base_score_;
+}
+
+Tensor Booster::predict(const Tensor& x) const {
+  return objective_->transform(scores(x).t()).t().contiguous();
+}
+
+}  // namespace tilewright::trees

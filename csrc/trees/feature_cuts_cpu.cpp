@@ -1,0 +1,149 @@
+// Quantiles of features and bins of values on the CPU.
+#include <ATen/Functions.h>
+#include <ATen/Parallel.h>
+#include <torch/library.h>
+
+#include <cmath>
+#include <limits>
+
+#include "tilewright/core/check.h"
+#include "tilewright/core/radix_sort.h"
+#include "tilewright/trees/feature_args.h"
+#include "tilewright/trees/feature_cpu.h"
+
+namespace tilewright {
+namespace {
+
+constexpr int64_t kSampledRows = int64_t(1) << 18;
+constexpr int64_t kQuantizedRows = 1024;  // that a thread takes at once, at least
+
+FeatureTable table_of(const at::Tensor& x) {
+  return {x.const_data_ptr(), x.scalar_type(), x.stride(0), x.stride(1)};
+}
+
+struct Value {
+  uint32_t key, index;
+};
+
+// A different value and how much it weighs.
+struct Weighed {
+  float value;
+  double weight;
+};
+
+float middle(float low, float high) {
+  const float between = float((double(low) + double(high)) / 2);
+  return between > low ? between : high;  // rounding must not put `low` to the right
+}
+
+// Cuts between neighbours of `values` so that each bin weighs about the same.
+int32_t place_cuts(const std::vector<Weighed>& values, int64_t max_bin, float* cuts) {
+  const int64_t count = int64_t(values.size());
+  int32_t placed = 0;
+  if (count <= max_bin) {
+    for (int64_t i = 1; i < count; ++i) {
+      cuts[placed++] = middle(values[size_t(i - 1)].value, values[size_t(i)].value);
+    }
+    return placed;
+  }
+  double rest = 0, held = 0;
+  for (const Weighed& v : values) rest += v.weight;
+  for (int64_t i = 0; i + 1 < count && placed + 1 < max_bin; ++i) {
+    held += values[size_t(i)].weight;
+    const double share = rest / double(max_bin - placed), next = values[size_t(i + 1)].weight;
+    // A heavy value begins a bin of its own.
+    if (held < share && !(held > 0 && next >= share && held >= share / 2)) continue;
+    cuts[placed++] = middle(values[size_t(i)].value, values[size_t(i + 1)].value);
+    rest -= held;
+    held = 0;
+  }
+  return placed;
+}
+
+// The different values of one feature, ascending.
+std::vector<Weighed> weigh(std::vector<Value>& items, const double* weights) {
+  std::vector<Value> scratch(items.size());
+  radix_sort(items.data(), scratch.data(), int64_t(items.size()));
+  std::vector<Weighed> out;
+  for (const Value& item : items) {
+    const float value = from_ascending_bits(item.key);
+    const double weight = weights == nullptr ? 1 : weights[item.index];
+    if (weight == 0) continue;
+    if (!out.empty() && out.back().value == value) {
+      out.back().weight += weight;
+    } else {
+      out.push_back({value, weight});
+    }
+  }
+  return out;
+}
+
+std::tuple<at::Tensor, at::Tensor> feature_cuts_cpu(const at::Tensor& x,
+                                                    const std::optional<at::Tensor>& sample_weight,
+                                                    int64_t max_bin) {
+  check_feature_cuts(x, sample_weight, max_bin);
+  const int64_t rows = x.size(0), features = x.size(1);
+  at::Tensor cuts = at::full({features, max_bin}, std::numeric_limits<float>::infinity(),
+                             x.options().dtype(at::kFloat));
+  at::Tensor count = at::zeros({features}, x.options().dtype(at::kInt));
+  at::Tensor weights;
+  if (sample_weight.has_value()) {
+    weights = sample_weight->to(at::kDouble).contiguous();
+    const auto* w = weights.const_data_ptr<double>();
+    for (int64_t i = 0; i < rows; ++i) {
+      TILEWRIGHT_CHECK("feature_cuts", w[i] >= 0 && w[i] < HUGE_VAL,
+                       "sample_weight must be finite and not negative; that of row ", i, " is ",
+                       w[i]);
+    }
+  }
+  const FeatureTable table = table_of(x);
+  const int64_t sampled = std::min(rows, kSampledRows);
+  at::parallel_for(0, features, 1, [&](int64_t first, int64_t last) {
+    std::vector<Value> items;
+    std::vector<float> values(static_cast<size_t>(sampled));
+    for (int64_t f = first; f < last; ++f) {
+      feature_sample(table, f, rows, sampled, values.data());
+      items.clear();
+      for (int64_t i = 0; i < sampled; ++i) {
+        const float value = values[size_t(i)];
+        if (!std::isnan(value)) {
+          items.push_back({ascending_bits(value), uint32_t(sampled_row(i, rows, sampled))});
+        }
+      }
+      const auto weighed =
+          weigh(items, weights.defined() ? weights.const_data_ptr<double>() : nullptr);
+      count.mutable_data_ptr<int32_t>()[f] =
+          place_cuts(weighed, max_bin, cuts.mutable_data_ptr<float>() + f * max_bin);
+    }
+  });
+  return {cuts, count};
+}
+
+at::Tensor quantize_features_cpu(const at::Tensor& x, const at::Tensor& cuts,
+                                 const at::Tensor& count) {
+  check_quantize_features(x, cuts, count);
+  const int64_t rows = x.size(0), features = x.size(1);
+  at::Tensor codes = at::empty({rows, features}, x.options().dtype(code_type(cuts)));
+  const at::Tensor from = cuts.contiguous(), counts = count.contiguous();
+  const auto* most = counts.const_data_ptr<int32_t>();
+  for (int64_t f = 0; f < features; ++f) {
+    TILEWRIGHT_CHECK("quantize_features", most[f] >= 0 && most[f] < cuts.size(1),
+                     "count must lie in [0, ", cuts.size(1), "), that of feature ", f, " is ",
+                     most[f]);
+  }
+  QuantizeParams params{table_of(x), from.const_data_ptr<float>(),
+                        most,        codes.mutable_data_ptr(),
+                        features,    from.size(1)};
+  at::parallel_for(0, rows, kQuantizedRows,
+                   [&](int64_t begin, int64_t end) { quantize_rows(params, begin, end); });
+  return codes;
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(tilewright, CPU, m) {
+  m.impl("feature_cuts", &feature_cuts_cpu);
+  m.impl("quantize_features", &quantize_features_cpu);
+}
+
+}  // namespace tilewright

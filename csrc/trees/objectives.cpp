@@ -1,0 +1,200 @@
+#include "tilewright/trees/objectives.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+
+#include "tilewright/core/check.h"
+
+namespace tilewright::trees {
+namespace {
+
+using at::Tensor;
+using Pair = std::pair<Tensor, Tensor>;
+
+constexpr const char* kOp = "trees";
+constexpr double kLeastHessian = 1e-16;
+
+double mean(const Tensor& values, const Tensor& weights) {
+  if (!weights.defined()) return values.mean(at::kDouble).item<double>();
+  const Tensor w = weights.to(at::kDouble);
+  return ((values.to(at::kDouble) * w).sum() / w.sum()).item<double>();
+}
+
+Tensor constant(double value) { return at::full({1}, value, at::kFloat); }
+
+void refuse(const Tensor& labels, const Tensor& wrong, const char* what) {
+  if (!wrong.any().item<bool>()) return;
+  const int64_t row = wrong.nonzero()[0].item<int64_t>();
+  TILEWRIGHT_CHECK(kOp, false, "y ", what, "; that of row ", row, " is ",
+                   labels[row].item<double>());
+}
+
+class SquaredError : public Objective {
+ public:
+  double metric(const Tensor& scores, const Tensor& labels, const Tensor& weights) const override {
+    return std::sqrt(mean((scores[0] - labels).square(), weights));
+  }
+  Tensor base_score(const Tensor& labels, const Tensor& weights) const override {
+    return constant(mean(labels, weights));
+  }
+
+ protected:
+  Pair derivatives(const Tensor& scores, const Tensor& labels) const override {
+    return {scores - labels, at::ones_like(scores)};
+  }
+};
+
+// sqrt-like: slope^2 (sqrt(1 + (r / slope)^2) - 1).
+class PseudoHuber : public SquaredError {
+ public:
+  explicit PseudoHuber(double slope) : slope_(slope) {
+    TILEWRIGHT_CHECK(kOp, slope > 0, "huber's slope must be positive, got ", slope);
+  }
+  double metric(const Tensor& scores, const Tensor& labels, const Tensor& weights) const override {
+    const Tensor root = ((scores[0] - labels) / slope_).square().add(1).sqrt();
+    return mean((root - 1) * (slope_ * slope_), weights);
+  }
+  Tensor base_score(const Tensor& labels, const Tensor& weights) const override {
+    return Objective::base_score(labels, weights);
+  }
+
+ protected:
+  Pair derivatives(const Tensor& scores, const Tensor& labels) const override {
+    const Tensor rest = scores - labels, square = (rest / slope_).square().add(1);
+    const Tensor root = square.sqrt();
+    return {rest / root, (square * root).reciprocal()};
+  }
+
+ private:
+  double slope_;
+};
+
+class Logistic : public Objective {
+ public:
+  void check_labels(const Tensor& labels) const override {
+    refuse(labels, at::logical_not((labels == 0).logical_or(labels == 1)), "must be 0 or 1");
+  }
+  Tensor base_score(const Tensor& labels, const Tensor& weights) const override {
+    const double p = std::min(std::max(mean(labels, weights), 1e-16), 1 - 1e-7);
+    return constant(std::log(p / (1 - p)));
+  }
+  Tensor transform(const Tensor& scores) const override { return scores.sigmoid(); }
+  double metric(const Tensor& scores, const Tensor& labels, const Tensor& weights) const override {
+    return mean(at::softplus(scores[0]) - labels * scores[0], weights);
+  }
+
+ protected:
+  Pair derivatives(const Tensor& scores, const Tensor& labels) const override {
+    const Tensor p = scores.sigmoid();
+    return {p - labels, (p * (1 - p)).clamp_min_(kLeastHessian)};
+  }
+};
+
+class Softmax : public Objective {
+ public:
+  explicit Softmax(int64_t classes) {
+    TILEWRIGHT_CHECK(kOp, classes >= 2, "softmax needs num_class of at least 2, got ", classes);
+    outputs_ = classes;
+  }
+  void check_labels(const Tensor& labels) const override {
+    refuse(labels,
+           (labels < 0).logical_or(labels >= double(outputs_)).logical_or(labels != labels.floor()),
+           "must be a class");
+  }
+  Tensor base_score(const Tensor& labels, const Tensor& weights) const override {
+    const Tensor counts =
+        at::bincount(labels.to(at::kLong),
+                     weights.defined() ? std::optional<Tensor>(weights) : std::nullopt, outputs_)
+            .to(at::kDouble);
+    const Tensor prior = (counts / counts.sum()).clamp_min(1e-16).log();
+    return (prior - prior.mean()).to(at::kFloat);
+  }
+  Tensor transform(const Tensor& scores) const override { return scores.softmax(0); }
+  double metric(const Tensor& scores, const Tensor& labels, const Tensor& weights) const override {
+    const Tensor chosen = scores.log_softmax(0).gather(0, labels.to(at::kLong).unsqueeze(0))[0];
+    return mean(-chosen, weights);
+  }
+
+ protected:
+  Pair derivatives(const Tensor& scores, const Tensor& labels) const override {
+    const Tensor p = scores.softmax(0);
+    const Tensor hessian = (p * (1 - p) * 2).clamp_min_(kLeastHessian);
+    Tensor gradient = p;
+    gradient.scatter_add_(0, labels.to(at::kLong).unsqueeze(0),
+                          at::full({1, labels.size(0)}, -1, p.options()));
+    return {gradient, hessian};
+  }
+};
+
+// A log link; the variance of labels is mean^power.
+class Tweedie : public Objective {
+ public:
+  explicit Tweedie(double power) : power_(power) {}
+  void check_labels(const Tensor& labels) const override {
+    if (power_ >= 2) return refuse(labels, labels <= 0, "must be positive");
+    refuse(labels, labels < 0, "must not be negative");
+  }
+  Tensor base_score(const Tensor& labels, const Tensor& weights) const override {
+    return constant(std::log(std::max(mean(labels, weights), 1e-16)));
+  }
+  Tensor transform(const Tensor& scores) const override { return scores.exp(); }
+  // Half the mean deviance, without what does not depend on scores.
+  double metric(const Tensor& scores, const Tensor& labels, const Tensor& weights) const override {
+    return mean(term(scores[0], 2 - power_) - labels * term(scores[0], 1 - power_), weights);
+  }
+
+ protected:
+  Pair derivatives(const Tensor& scores, const Tensor& labels) const override {
+    const Tensor low = labels * (scores * (1 - power_)).exp();
+    const Tensor high = (scores * (2 - power_)).exp();
+    return {high - low, high * (2 - power_) - low * (1 - power_)};
+  }
+
+ private:
+  // The integral of exp(power * s).
+  static Tensor term(const Tensor& scores, double power) {
+    return power == 0 ? scores : (scores * power).exp() / power;
+  }
+  double power_;
+};
+
+}  // namespace
+
+std::shared_ptr<Objective> Objective::make(const std::string& name, int64_t num_class,
+                                           double param) {
+  if (name == "squared_error") return std::make_shared<SquaredError>();
+  if (name == "huber") return std::make_shared<PseudoHuber>(param);
+  if (name == "logistic") return std::make_shared<Logistic>();
+  if (name == "softmax") return std::make_shared<Softmax>(num_class);
+  if (name == "poisson") return std::make_shared<Tweedie>(1);
+  if (name == "gamma") return std::make_shared<Tweedie>(2);
+  if (name == "tweedie") {
+    TILEWRIGHT_CHECK(kOp, param > 1 && param < 2, "tweedie's power must lie in (1, 2), got ",
+                     param);
+    return std::make_shared<Tweedie>(param);
+  }
+  TILEWRIGHT_CHECK(kOp, false, "objective must be squared_error, huber, logistic, softmax, ",
+                   "poisson, gamma or tweedie, got ", name);
+}
+
+void Objective::check_labels(const Tensor&) const {}
+
+std::pair<Tensor, Tensor> Objective::gradients(const Tensor& scores, const Tensor& labels,
+                                               const Tensor& weights) const {
+  auto [gradient, hessian] = derivatives(scores, labels);
+  if (weights.defined()) {  // as float64: a weight of 2 is the row twice
+    const Tensor w = weights.to(at::kDouble);
+    return {gradient * w, hessian * w};
+  }
+  return {gradient, hessian};
+}
+
+// A Newton step from 0, not regularised.
+Tensor Objective::base_score(const Tensor& labels, const Tensor& weights) const {
+  const auto [gradient, hessian] =
+      gradients(at::zeros({outputs_, labels.size(0)}, at::kFloat), labels, weights);
+  return (-gradient.sum(1, false, at::kDouble) / hessian.sum(1, false, at::kDouble)).to(at::kFloat);
+}
+
+}  // namespace tilewright::trees

@@ -1,0 +1,18 @@
+// The arrays of predict_trees, checked for shapes and dtypes on every machine.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+
+namespace tilewright {
+
+struct TreeArrays {
+  const at::Tensor &feature, &threshold, &left, &right, &default_left, &value, &tree_ptr,
+      &tree_output;
+  int64_t num_outputs;
+  const std::optional<at::Tensor>&category_ptr, &categories;
+};
+
+void check_predict_trees(const at::Tensor& x, const TreeArrays& arrays);
+
+}  // namespace tilewright

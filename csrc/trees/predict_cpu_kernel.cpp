@@ -1,0 +1,141 @@
+// Rows through trees. Several rows walk side by side, since each step waits for a load.
+#include <cstring>
+
+#include "tilewright/core/cpu/buffer.h"
+#include "tilewright/core/dispatch.h"
+#include "tilewright/core/math.h"
+#include "tilewright/trees/predict_cpu.h"
+
+namespace tilewright {
+inline namespace TILEWRIGHT_MACHINE {
+namespace {
+
+constexpr int64_t kBlockRows = 128;  // that go through one tree after the other
+constexpr int kTogether = 8;
+
+// A block of rows as float32, and its results.
+struct Block {
+  const float* rows;
+  int64_t stride, count;  // the count filled up to whole groups
+  bool any_missing;
+  float* out;  // (count, outputs)
+};
+
+inline void add_leaf(const PredictParams& p, const PackedTree& tree, const float* value,
+                     float* out) {
+  if (p.values == 1) {
+    out[tree.output] += *value;
+  } else {
+    for (int64_t k = 0; k < p.values; ++k) out[k] += value[k];
+  }
+}
+
+template <bool kMissing>
+void walk_full(const PredictParams& p, const PackedTree& tree, const Block& block) {
+  const FullNode* nodes = p.full_nodes + tree.nodes;
+  const float* leaves = p.leaves + tree.leaves;
+  const int64_t inner = (int64_t(1) << tree.depth) - 1;
+  for (int64_t r = 0; r < block.count; r += kTogether) {
+    const float* rows = block.rows + r * block.stride;
+    uint32_t at[kTogether] = {};
+    for (int32_t level = 0; level < tree.depth; ++level) {
+      for (int j = 0; j < kTogether; ++j) {
+        const FullNode node = nodes[at[j]];
+        const float x = rows[j * block.stride + (node.feature & ~kDefaultLeft)];
+        bool left = x < node.threshold;
+        if (kMissing) left |= (x != x) & bool(node.feature >> 31);
+        at[j] = 2 * at[j] + 2 - left;
+      }
+    }
+    for (int j = 0; j < kTogether; ++j) {
+      add_leaf(p, tree, leaves + (at[j] - inner) * p.values, block.out + (r + j) * p.outputs);
+    }
+  }
+}
+
+// Whether the value, a whole number, is one of the node's categories.
+inline bool is_among(const PredictParams& p, int64_t begin, int64_t end, float x) {
+  if (!(x >= 0 && x < 2147483648.f)) return false;
+  const auto category = int32_t(x);
+  while (begin < end) {
+    const int64_t middle = (begin + end) / 2;
+    if (p.categories[middle] == category) return true;
+    (p.categories[middle] < category ? begin : end) = middle + (p.categories[middle] < category);
+  }
+  return false;
+}
+
+template <bool kCategories>
+void walk_linked(const PredictParams& p, const PackedTree& tree, const Block& block) {
+  const LinkedNode* nodes = p.linked_nodes + tree.nodes;
+  for (int64_t r = 0; r < block.count; r += kTogether) {
+    const float* rows = block.rows + r * block.stride;
+    int32_t at[kTogether] = {};
+    for (bool moved = true; moved;) {
+      moved = false;
+      for (int j = 0; j < kTogether; ++j) {
+        const LinkedNode node = nodes[at[j]];
+        if (node.left == at[j]) continue;
+        moved = true;
+        const float x = rows[j * block.stride + (node.feature & ~kDefaultLeft)];
+        bool left = x < node.threshold;
+        if (kCategories) {
+          const int64_t begin = p.category_ptr[node.source], end = p.category_ptr[node.source + 1];
+          if (begin < end) left = !is_among(p, begin, end, x);
+        }
+        left = x != x ? bool(node.feature >> 31) : left;
+        at[j] = node.left + !left;
+      }
+    }
+    for (int j = 0; j < kTogether; ++j) {
+      add_leaf(p, tree, p.value + int64_t(nodes[at[j]].source) * p.values,
+               block.out + (r + j) * p.outputs);
+    }
+  }
+}
+
+void walk(const PredictParams& p, const Block& block) {
+  for (int64_t t = 0; t < p.tree_count; ++t) {
+    const PackedTree& tree = p.trees[t];
+    if (tree.full) {
+      block.any_missing ? walk_full<true>(p, tree, block) : walk_full<false>(p, tree, block);
+    } else {
+      p.category_ptr != nullptr ? walk_linked<true>(p, tree, block)
+                                : walk_linked<false>(p, tree, block);
+    }
+  }
+}
+
+template <class T>
+void predict(const PredictParams& p, int64_t begin, int64_t end) {
+  Buffer<float> rows, out;
+  rows.resize(kBlockRows * p.features);
+  out.resize(kBlockRows * p.outputs);
+  const T* x = static_cast<const T*>(p.x);
+  for (int64_t first = begin; first < end; first += kBlockRows) {
+    const int64_t count = min_of(kBlockRows, end - first);
+    const int64_t padded = ceil_div(count, int64_t(kTogether)) * kTogether;
+    float sum = 0;  // NaN where any is
+    for (int64_t r = 0; r < padded; ++r) {
+      const T* from = x + (first + min_of(r, count - 1)) * p.row;
+      float* to = rows.data() + r * p.features;
+      for (int64_t f = 0; f < p.features; ++f) {
+        to[f] = float(from[f * p.column]);
+        sum += to[f] * 0.f;  // of infinity too, which costs no more than time
+      }
+    }
+    for (int64_t i = 0; i < padded * p.outputs; ++i) out[i] = 0;
+    walk(p, {rows.data(), p.features, padded, sum != 0.f, out.data()});
+    std::memcpy(p.out + first * p.outputs, out.data(), size_t(count * p.outputs) * sizeof(float));
+  }
+}
+
+}  // namespace
+}  // namespace TILEWRIGHT_MACHINE
+
+void TILEWRIGHT_ON_MACHINE(predict_rows)(const PredictParams& params, int64_t begin, int64_t end) {
+  dispatch_floating("predict_trees", params.dtype,
+                    [&](auto tag) { predict<typename decltype(tag)::type>(params, begin, end); });
+}
+
+}  // namespace tilewright

@@ -1,0 +1,217 @@
+// Prediction on the CPU: checks that the arrays are trees, packs them for walking, shares the rows.
+#include <ATen/Functions.h>
+#include <ATen/Parallel.h>
+#include <torch/library.h>
+
+#include <vector>
+
+#include "tilewright/core/check.h"
+#include "tilewright/core/math.h"
+#include "tilewright/trees/predict_args.h"
+#include "tilewright/trees/predict_cpu.h"
+
+namespace tilewright {
+namespace {
+
+constexpr const char* kOp = "predict_trees";
+// Trees up to this depth are filled up to whole levels: a step then needs no pointer.
+constexpr int32_t kMostFullDepth = 8;
+// Steps of rows through trees that a thread should have.
+constexpr int64_t kGrainSteps = 1 << 15;
+
+class Packer {
+ public:
+  Packer(const TreeArrays& a, int64_t features)
+      : features_(features),
+        feature_(a.feature.contiguous()),
+        threshold_(a.threshold.contiguous()),
+        left_(a.left.contiguous()),
+        right_(a.right.contiguous()),
+        default_left_(a.default_left.contiguous()),
+        value_(a.value.contiguous()),
+        tree_ptr_(a.tree_ptr.contiguous()),
+        tree_output_(a.tree_output.contiguous()),
+        values_(a.value.dim() == 1 ? 1 : a.num_outputs),
+        num_outputs_(a.num_outputs) {
+    if (a.category_ptr.has_value()) {
+      category_ptr_ = a.category_ptr->contiguous();
+      categories_ = a.categories->contiguous();
+      check_categories();
+    }
+    const auto* ptr = tree_ptr_.const_data_ptr<int64_t>();
+    const int64_t count = tree_output_.numel();
+    TILEWRIGHT_CHECK(kOp, ptr[0] == 0 && ptr[count] == feature_.numel(), "tree_ptr must go from 0 ",
+                     "to the number of nodes, ", feature_.numel(), "; got ", ptr[0], " to ",
+                     ptr[count]);
+    for (int64_t t = 0; t < count; ++t) {
+      TILEWRIGHT_CHECK(kOp, ptr[t] < ptr[t + 1] && ptr[t + 1] <= feature_.numel(),
+                       "tree_ptr must ascend: tree ", t, " has nodes [", ptr[t], ", ", ptr[t + 1],
+                       ")");
+      add(t, ptr[t], ptr[t + 1] - ptr[t]);
+    }
+  }
+
+  void fill(PredictParams& params) const {
+    params.trees = trees_.data();
+    params.tree_count = int64_t(trees_.size());
+    params.full_nodes = full_.data();
+    params.linked_nodes = linked_.data();
+    params.leaves = leaves_.data();
+    params.value = value_.const_data_ptr<float>();
+    params.values = values_;
+    params.outputs = num_outputs_;
+    if (!category_ptr_.defined()) return;
+    params.category_ptr = category_ptr_.const_data_ptr<int64_t>();
+    params.categories = categories_.const_data_ptr<int32_t>();
+  }
+  int64_t steps_per_row() const { return steps_; }
+
+ private:
+  void check_categories() const {
+    const auto* ptr = category_ptr_.const_data_ptr<int64_t>();
+    const int64_t nodes = category_ptr_.numel() - 1;
+    bool fits = ptr[0] == 0 && ptr[nodes] == categories_.numel();
+    for (int64_t n = 0; n < nodes && fits; ++n) fits = ptr[n] <= ptr[n + 1];
+    TILEWRIGHT_CHECK(kOp, fits, "category_ptr must ascend from 0 to the number of categories, ",
+                     categories_.numel());
+  }
+  bool has_categories(int64_t node) const {
+    if (!category_ptr_.defined()) return false;
+    const auto* ptr = category_ptr_.const_data_ptr<int64_t>();
+    return ptr[node] < ptr[node + 1];
+  }
+
+  // Nodes of a tree in the order of levels, each with its depth; checks that it is one.
+  void walk(int64_t tree, int64_t first, int64_t count) {
+    const auto *left = left_.const_data_ptr<int32_t>() + first,
+               *right = right_.const_data_ptr<int32_t>() + first,
+               *feature = feature_.const_data_ptr<int32_t>() + first;
+    order_.assign(1, {0, 0});
+    seen_.assign(size_t(count), false);
+    seen_[0] = true;
+    plain_ = true;
+    for (size_t i = 0; i < order_.size(); ++i) {
+      const auto [node, depth] = order_[i];
+      if (left[node] < 0 && right[node] < 0) continue;
+      for (const int32_t child : {left[node], right[node]}) {
+        TILEWRIGHT_CHECK(kOp, child >= 0 && child < count && !seen_[size_t(child)], "tree ", tree,
+                         ", node ", node, ": child ", child, " is not one of its ", count,
+                         " nodes or has another parent");
+        seen_[size_t(child)] = true;
+        order_.push_back({child, depth + 1});
+      }
+      TILEWRIGHT_CHECK(kOp, feature[node] >= 0 && feature[node] < features_, "tree ", tree,
+                       ", node ", node, ": feature ", feature[node], " is not one of x's ",
+                       features_);
+      plain_ = plain_ && !has_categories(first + node);
+    }
+  }
+
+  void add(int64_t tree, int64_t first, int64_t count) {
+    walk(tree, first, count);
+    PackedTree packed{};
+    packed.depth = order_.back().second;
+    packed.output = tree_output_.const_data_ptr<int32_t>()[tree];
+    TILEWRIGHT_CHECK(kOp, values_ > 1 || (packed.output >= 0 && packed.output < num_outputs_),
+                     "tree_output must lie in [0, ", num_outputs_, "), that of tree ", tree, " is ",
+                     packed.output);
+    packed.full = plain_ && packed.depth <= kMostFullDepth;
+    packed.nodes = int64_t(packed.full ? full_.size() : linked_.size());
+    packed.leaves = int64_t(leaves_.size());
+    trees_.push_back(packed);
+    steps_ += packed.depth + 1;
+    packed.full ? add_full(packed, first) : add_linked(first);
+  }
+
+  uint32_t feature_of(int64_t node) const {
+    return uint32_t(feature_.const_data_ptr<int32_t>()[node]) |
+           (default_left_.const_data_ptr<bool>()[node] ? kDefaultLeft : 0);
+  }
+
+  void add_full(const PackedTree& packed, int64_t first) {
+    const int64_t inner = (int64_t(1) << packed.depth) - 1;
+    full_.resize(size_t(packed.nodes + inner), {0, 0});
+    leaves_.resize(size_t(packed.leaves + (inner + 1) * values_));
+    place(packed, first, 0, 0, 0);
+  }
+  // Node `node` at place `at` of level `depth`; a leaf above the last level fills all below it.
+  void place(const PackedTree& packed, int64_t first, int64_t node, int64_t at, int32_t depth) {
+    const auto *left = left_.const_data_ptr<int32_t>() + first,
+               *right = right_.const_data_ptr<int32_t>() + first;
+    const int64_t inner = (int64_t(1) << packed.depth) - 1;
+    if (left[node] < 0) {
+      const int64_t below = int64_t(1) << (packed.depth - depth);
+      const int64_t begin = (at + 1) * below - 1 - inner;  // among the last level
+      const float* value = value_.const_data_ptr<float>() + (first + node) * values_;
+      for (int64_t leaf = begin; leaf < begin + below; ++leaf) {
+        std::copy(value, value + values_, leaves_.data() + packed.leaves + leaf * values_);
+      }
+      return;
+    }
+    full_[size_t(packed.nodes + at)] = {threshold_.const_data_ptr<float>()[first + node],
+                                        feature_of(first + node)};
+    place(packed, first, left[node], 2 * at + 1, depth + 1);
+    place(packed, first, right[node], 2 * at + 2, depth + 1);
+  }
+
+  void add_linked(int64_t first) {
+    const auto* left = left_.const_data_ptr<int32_t>() + first;
+    int32_t next = 1;  // children follow each other in the order of levels
+    for (size_t i = 0; i < order_.size(); ++i) {
+      const int64_t node = order_[i].first;
+      LinkedNode packed{0, 0, int32_t(i), int32_t(first + node)};
+      if (left[node] >= 0) {
+        packed.threshold = threshold_.const_data_ptr<float>()[first + node];
+        packed.feature = feature_of(first + node);
+        packed.left = next;
+        next += 2;
+      }
+      linked_.push_back(packed);
+    }
+  }
+
+  int64_t features_;
+  at::Tensor feature_, threshold_, left_, right_, default_left_, value_, tree_ptr_, tree_output_,
+      category_ptr_, categories_;
+  int64_t values_, num_outputs_, steps_ = 0;
+  std::vector<PackedTree> trees_;
+  std::vector<FullNode> full_;
+  std::vector<LinkedNode> linked_;
+  std::vector<float> leaves_;
+  // Of the tree at work.
+  std::vector<std::pair<int32_t, int32_t>> order_;  // node, depth
+  std::vector<bool> seen_;
+  bool plain_ = true;
+};
+
+at::Tensor predict_trees_cpu(const at::Tensor& x, const at::Tensor& feature,
+                             const at::Tensor& threshold, const at::Tensor& left,
+                             const at::Tensor& right, const at::Tensor& default_left,
+                             const at::Tensor& value, const at::Tensor& tree_ptr,
+                             const at::Tensor& tree_output, int64_t num_outputs,
+                             const std::optional<at::Tensor>& category_ptr,
+                             const std::optional<at::Tensor>& categories) {
+  const TreeArrays arrays{feature,  threshold,   left,        right,        default_left, value,
+                          tree_ptr, tree_output, num_outputs, category_ptr, categories};
+  check_predict_trees(x, arrays);
+  const Packer packer(arrays, x.size(1));
+  at::Tensor out = at::empty({x.size(0), num_outputs}, x.options().dtype(at::kFloat));
+  PredictParams params{};
+  params.x = x.const_data_ptr();
+  params.dtype = x.scalar_type();
+  params.row = x.stride(0);
+  params.column = x.stride(1);
+  params.features = x.size(1);
+  params.out = out.mutable_data_ptr<float>();
+  packer.fill(params);
+  const int64_t grain = std::max<int64_t>(kGrainSteps / (packer.steps_per_row() + 1), 16);
+  at::parallel_for(0, x.size(0), grain,
+                   [&](int64_t begin, int64_t end) { predict_rows(params, begin, end); });
+  return out;
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(tilewright, CPU, m) { m.impl("predict_trees", &predict_trees_cpu); }
+
+}  // namespace tilewright

@@ -1,0 +1,78 @@
+// What the CPU kernels of tree growing are called with: raw pointers, sizes, rules.
+#pragma once
+#include <cstdint>
+
+#include "tilewright/core/cpu/isa.h"
+#include "tilewright/trees/tree_math.h"
+
+namespace tilewright {
+
+// Quantised features twice: row by row for histograms, column by column for partitions. Codes are
+// of uint8_t, or of uint16_t where `wide`.
+struct TreeCodes {
+  const void* rows;     // (N, row_stride)
+  const void* columns;  // (F, N)
+  int64_t count, features, row_stride;
+  int64_t codes;        // of a feature; the last stands for missing
+  const int32_t* bins;  // (F,): how many of the codes a feature uses, missing left out
+  bool wide;
+};
+
+// Gradients and hessians of rows [begin, end) to words.
+struct TreeWordsParams {
+  const void *gradients, *hessians;  // (N,)
+  bool is_double;
+  double gradient_scale, hessian_scale;
+  int64_t* words;
+};
+// The greatest magnitude of gradients and of hessians.
+struct TreeExtremes {
+  double gradient, hessian;
+  int64_t bad;  // the first row that is not finite or has a hessian below 0, or -1
+};
+TILEWRIGHT_CPU_KERNEL(tree_extremes,
+                      TreeExtremes(const TreeWordsParams&, int64_t begin, int64_t end))
+TILEWRIGHT_CPU_KERNEL(tree_words, void(const TreeWordsParams&, int64_t begin, int64_t end))
+
+// Sums of a list of rows as integers of units finer than words have: 1 / scale.
+TILEWRIGHT_CPU_KERNEL(tree_fine_sum,
+                      TreeCount(const TreeWordsParams&, const int32_t* rows, int64_t count))
+
+// Adds the words of `count` rows (at most kTreeWordRows) to packed (features, codes), for features
+// [first, last). The list of rows may be read up to kTreePrefetch entries beyond its end.
+inline constexpr int64_t kTreePrefetch = 24;
+TILEWRIGHT_CPU_KERNEL(tree_accumulate,
+                      void(const TreeCodes&, const int64_t* words, const int32_t* rows,
+                           int64_t count, int64_t first, int64_t last, int64_t* packed))
+// Adds packed words to sums and clears them; subtracts sums.
+TILEWRIGHT_CPU_KERNEL(tree_flush, void(int64_t* packed, TreeCount* sums, int64_t count))
+TILEWRIGHT_CPU_KERNEL(tree_subtract, void(TreeCount* from, const TreeCount* what, int64_t count))
+
+struct TreeSplit {
+  double gain;      // beyond that of the parent; -infinity: none
+  int32_t feature;  // -1: none
+  int32_t code;     // of the last bin that goes left
+  bool default_left;
+  TreeCount left, right;
+};
+struct TreeSplitParams {
+  TreeRegularisation rules;
+  TreeBounds bounds;
+  bool bounded;                        // whether bounds or max_delta_step say anything
+  const int8_t* monotone;              // (F,), or null
+  const TreeCount* sums;               // (F, codes)
+  TreeCount total;                     // of the node
+  double gradient_unit, hessian_unit;  // of the integers
+  const int32_t* features;             // those that may split, ascending
+};
+// The best split of the features [first, last) of the list; of equal ones the first.
+TILEWRIGHT_CPU_KERNEL(tree_best_split, TreeSplit(const TreeSplitParams&, const TreeCodes&,
+                                                 int64_t first, int64_t last))
+
+// Rows that go left to the front of `out`, the others to its end, backwards; returns how many go
+// left.
+TILEWRIGHT_CPU_KERNEL(tree_partition,
+                      int64_t(const TreeCodes&, int32_t feature, int32_t code, bool default_left,
+                              const int32_t* rows, int64_t count, int32_t* out))
+
+}  // namespace tilewright

@@ -1,0 +1,60 @@
+// Grows one tree after the other on quantised features, on the CPU.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <vector>
+
+#include "tilewright/trees/tree_cpu.h"
+
+namespace tilewright {
+
+struct TreeOptions {
+  TreeRegularisation rules{1, 0, 0, 1, 0};
+  int64_t max_depth = 6;   // 0: any
+  int64_t max_leaves = 0;  // 0: any
+  // By the greatest gain, not level by level.
+  bool loss_guided = false;
+  double colsample_bylevel = 1, colsample_bynode = 1;
+  std::vector<int8_t> monotone;  // by feature, or empty
+  uint64_t seed = 0;             // of the columns
+};
+
+// Nodes in the order of their making; the root is 0. Of leaves, feature is -1.
+struct GrownTree {
+  std::vector<int32_t> feature, code, left, right;
+  std::vector<uint8_t> default_left;
+  std::vector<double> weight;  // answers before the learning rate, of inner nodes too
+  std::vector<double> gain, cover;
+  std::vector<TreeBounds> bounds;  // of answers
+  // Where each leaf's rows stand in TreeGrower::rows().
+  std::vector<int64_t> begin, end;
+};
+
+class TreeGrower {
+ public:
+  // codes: (N, F) uint8 or int16, any strides; bins: (F,) int32, the codes in use of each feature.
+  // `num_codes` counts them, the last for missing.
+  TreeGrower(const at::Tensor& codes, const at::Tensor& bins, int64_t num_codes);
+  ~TreeGrower();
+
+  // gradients, hessians: (N,) float32 or float64, contiguous. `rows`: those that take part,
+  // ascending, or empty for all; `features` likewise.
+  GrownTree grow(const at::Tensor& gradients, const at::Tensor& hessians,
+                 const std::vector<int32_t>& rows, const std::vector<int32_t>& features,
+                 const TreeOptions& options);
+
+  // scores[row] += values[leaf] for all rows, of the last tree.
+  void add_to_scores(const GrownTree& tree, const std::vector<float>& values, float* scores) const;
+
+  struct Workspace;
+
+ private:
+  void refine(const TreeWordsParams& params, const TreeRegularisation& rules,
+              GrownTree& tree) const;
+  void add_by_walking(const GrownTree& tree, const std::vector<float>& values, float* scores) const;
+
+  std::unique_ptr<Workspace> work_;
+};
+
+}  // namespace tilewright

@@ -1,0 +1,335 @@
+#include "tilewright/trees/tree_growth.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "tilewright/core/philox.h"
+
+namespace tilewright {
+namespace {
+
+// Rows of a node that are partitioned together.
+constexpr int64_t kPartitionRows = 16384;
+// Histogram bytes that a pass over rows touches at most: a first-level cache. Measured on Zen 3 for
+// 28 features: 0.59 ns an addition in two passes of 28 KB each, 0.84 in one pass.
+constexpr int64_t kPackedBytes = int64_t(32) << 10;
+// Rows that all passes go over before the next ones: their codes stay in a second-level cache.
+constexpr int64_t kPassRows = 1024;
+// Features whose splits are searched together, at least.
+constexpr int64_t kSearchFeatures = 8;
+constexpr TreeSplit kNoSplit{-HUGE_VAL, -1, 0, false, {0, 0}, {0, 0}};
+
+}  // namespace
+
+TreeGrowth::TreeGrowth(TreeGrower::Workspace& work, const std::vector<int32_t>& features,
+                       const TreeOptions& options)
+    : work_(work), options_(options), features_(features) {
+  if (features_.empty()) {
+    features_.resize(size_t(work.codes.features));
+    for (size_t f = 0; f < features_.size(); ++f) features_[f] = int32_t(f);
+  }
+  bounded_ = options.rules.max_delta_step > 0 ||
+             std::any_of(options.monotone.begin(), options.monotone.end(),
+                         [](int8_t sign) { return sign != 0; });
+}
+
+TreeSum TreeGrowth::real(TreeCount sum) const {
+  return {double(sum.gradient) * work_.gradient_unit, double(sum.hessian) * work_.hessian_unit};
+}
+
+int32_t TreeGrowth::add_to_tree(const Node& node) {
+  const TreeSum sum = real(node.total);
+  tree_.feature.push_back(-1);
+  tree_.code.push_back(0);
+  tree_.left.push_back(-1);
+  tree_.right.push_back(-1);
+  tree_.default_left.push_back(0);
+  tree_.weight.push_back(leaf_weight(sum, options_.rules, node.bounds));
+  tree_.bounds.push_back(node.bounds);
+  tree_.gain.push_back(0);
+  tree_.cover.push_back(sum.hessian);
+  tree_.begin.push_back(node.begin);
+  tree_.end.push_back(node.end);
+  return int32_t(tree_.feature.size() - 1);
+}
+
+GrownTree TreeGrowth::run() {
+  Node root{0, 0, work_.active, 0, {0, 0}, {-HUGE_VAL, HUGE_VAL}, -1, kNoSplit};
+  std::mutex lock;
+  const auto* words = work_.words.as<int64_t>();
+  const auto* rows = work_.rows.as<int32_t>();
+  const int64_t chunks = ceil_div(work_.active, kPartitionRows);
+  run_tree_tasks(chunks, [&](int64_t chunk, int64_t) {
+    TreeCount sum{0, 0};
+    const int64_t last = std::min((chunk + 1) * kPartitionRows, work_.active);
+    for (int64_t i = chunk * kPartitionRows; i < last; ++i) {
+      const TreeCount count = count_of(words[rows[i]]);
+      sum.gradient += count.gradient;
+      sum.hessian += count.hessian;
+    }
+    const std::lock_guard<std::mutex> guard(lock);
+    root.total.gradient += sum.gradient;
+    root.total.hessian += sum.hessian;
+  });
+  add_to_tree(root);
+  nodes_.push_back(root);
+  if (may_split(root)) {
+    build_histograms({0});
+    find_splits({{0, -1}});
+  }
+  for (auto batch = next_batch(); !batch.empty(); batch = next_batch()) expand(batch);
+  for (const int64_t id : open_) work_.histograms->give_back(nodes_[size_t(id)].histogram);
+  return std::move(tree_);
+}
+
+bool TreeGrowth::may_split(const Node& node) const {
+  return node.rows() >= 2 && (options_.max_depth == 0 || node.depth < options_.max_depth) &&
+         real(node.total).hessian >= 2 * options_.rules.min_child_weight;
+}
+
+// Level by level, or the one of the greatest gain; as long as leaves are left to make.
+std::vector<int64_t> TreeGrowth::next_batch() {
+  if (open_.empty()) return {};
+  std::vector<int64_t> batch;
+  if (options_.loss_guided) {
+    const auto best = std::max_element(open_.begin(), open_.end(), [&](int64_t a, int64_t b) {
+      const double first = nodes_[size_t(a)].split.gain, second = nodes_[size_t(b)].split.gain;
+      return first < second || (first == second && a > b);
+    });
+    batch = {*best};
+    open_.erase(best);
+  } else {
+    batch.swap(open_);
+  }
+  if (options_.max_leaves > 0) {
+    const auto left = size_t(std::max<int64_t>(options_.max_leaves - leaves_, 0));
+    for (size_t i = left; i < batch.size(); ++i) {
+      work_.histograms->give_back(nodes_[size_t(batch[i])].histogram);
+    }
+    if (batch.size() > left) batch.resize(left);
+  }
+  leaves_ += int64_t(batch.size());
+  return batch;
+}
+
+void TreeGrowth::expand(const std::vector<int64_t>& batch) {
+  make_children(batch, partition(batch));
+  std::vector<int64_t> to_build;
+  std::vector<Pair> pairs;
+  for (const int64_t id : batch) {
+    const int32_t left = tree_.left[size_t(id)], right = tree_.right[size_t(id)];
+    Node &low = nodes_[size_t(left)], &high = nodes_[size_t(right)];
+    const int32_t slot = nodes_[size_t(id)].histogram;
+    if (!may_split(low) && !may_split(high)) {
+      work_.histograms->give_back(slot);
+      continue;
+    }
+    // The smaller child is counted, the other is what remains of the parent.
+    const bool left_is_small = low.rows() <= high.rows();
+    (left_is_small ? high : low).histogram = slot;
+    to_build.push_back(left_is_small ? left : right);
+    pairs.push_back({left_is_small ? left : right, left_is_small ? right : left});
+  }
+  build_histograms(to_build);
+  find_splits(pairs);
+}
+
+std::vector<int64_t> TreeGrowth::partition(const std::vector<int64_t>& batch) {
+  struct Chunk {
+    size_t node;
+    int64_t begin, end, left;
+  };
+  std::vector<Chunk> chunks;
+  for (size_t i = 0; i < batch.size(); ++i) {
+    const Node& node = nodes_[size_t(batch[i])];
+    for (int64_t at = node.begin; at < node.end; at += kPartitionRows) {
+      chunks.push_back({i, at, std::min(at + kPartitionRows, node.end), 0});
+    }
+  }
+  auto *const rows = work_.rows.as<int32_t>(), *const moved = work_.moved.as<int32_t>();
+  run_tree_tasks(int64_t(chunks.size()), [&](int64_t c, int64_t) {
+    Chunk& chunk = chunks[size_t(c)];
+    const TreeSplit& split = nodes_[size_t(batch[chunk.node])].split;
+    chunk.left = tree_partition(work_.codes, split.feature, split.code, split.default_left,
+                                rows + chunk.begin, chunk.end - chunk.begin, moved + chunk.begin);
+  });
+  std::vector<int64_t> left_counts(batch.size(), 0), left_at(chunks.size()),
+      right_at(chunks.size());
+  for (const Chunk& chunk : chunks) left_counts[chunk.node] += chunk.left;
+  int64_t low = 0, high = 0;
+  for (size_t c = 0; c < chunks.size(); ++c) {
+    const Chunk& chunk = chunks[c];
+    const Node& node = nodes_[size_t(batch[chunk.node])];
+    if (chunk.begin == node.begin) low = node.begin, high = node.begin + left_counts[chunk.node];
+    left_at[c] = low, right_at[c] = high;
+    low += chunk.left;
+    high += chunk.end - chunk.begin - chunk.left;
+  }
+  run_tree_tasks(int64_t(chunks.size()), [&](int64_t c, int64_t) {
+    const Chunk& chunk = chunks[size_t(c)];
+    const int32_t *from = moved + chunk.begin, *const end = moved + chunk.end;
+    std::copy(from, from + chunk.left, rows + left_at[size_t(c)]);
+    std::reverse_copy(from + chunk.left, end, rows + right_at[size_t(c)]);
+  });
+  return left_counts;
+}
+
+void TreeGrowth::make_children(const std::vector<int64_t>& batch,
+                               const std::vector<int64_t>& left_counts) {
+  for (size_t i = 0; i < batch.size(); ++i) {
+    const Node node = nodes_[size_t(batch[i])];
+    const TreeSplit& split = node.split;
+    TreeBounds low = node.bounds, high = node.bounds;
+    const int sign = options_.monotone.empty() ? 0 : options_.monotone[size_t(split.feature)];
+    if (sign != 0) {
+      const double middle = (leaf_weight(real(split.left), options_.rules, node.bounds) +
+                             leaf_weight(real(split.right), options_.rules, node.bounds)) /
+                            2;
+      (sign > 0 ? low.upper : low.lower) = middle;
+      (sign > 0 ? high.lower : high.upper) = middle;
+    }
+    const int64_t middle = node.begin + left_counts[i];
+    Node left{0, node.begin, middle, node.depth + 1, split.left, low, -1, kNoSplit};
+    Node right{0, middle, node.end, node.depth + 1, split.right, high, -1, kNoSplit};
+    for (Node* child : {&left, &right}) {
+      child->id = add_to_tree(*child);
+      nodes_.push_back(*child);
+    }
+    const auto id = size_t(node.id);
+    tree_.feature[id] = split.feature;
+    tree_.code[id] = split.code;
+    tree_.default_left[id] = split.default_left;
+    tree_.left[id] = left.id;
+    tree_.right[id] = right.id;
+    tree_.gain[id] = split.gain;
+  }
+}
+
+void TreeGrowth::build_histograms(const std::vector<int64_t>& nodes) {
+  struct Chunk {
+    int64_t node, begin, end;
+  };
+  std::vector<Chunk> chunks;
+  for (const int64_t id : nodes) {
+    Node& node = nodes_[size_t(id)];
+    node.histogram = work_.histograms->take();
+    for (int64_t at = node.begin; at < node.end; at += kTreeWordRows) {
+      chunks.push_back({id, at, std::min(at + kTreeWordRows, node.end)});
+    }
+  }
+  const TreeCodes& codes = work_.codes;
+  const auto* words = work_.words.as<int64_t>();
+  const int64_t passes = ceil_div(8 * codes.codes * codes.features, kPackedBytes);
+  const int64_t block = ceil_div(codes.features, std::min(passes, codes.features));
+  // Sums are integers, so the order in which threads add theirs to a node's does not show.
+  std::vector<std::mutex> locks(64);
+  work_.packed.resize(std::max(work_.packed.size(), size_t(at::get_num_threads())));
+  run_tree_tasks(int64_t(chunks.size()), [&](int64_t c, int64_t thread) {
+    const Chunk& chunk = chunks[size_t(c)];
+    auto& packed = work_.packed[size_t(thread)];
+    packed.resize(size_t(codes.features * codes.codes));
+    TreeCount* sums = work_.histograms->at(nodes_[size_t(chunk.node)].histogram);
+    for (int64_t at = chunk.begin; at < chunk.end; at += kPassRows) {
+      const int64_t count = std::min(kPassRows, chunk.end - at);
+      for (int64_t first = 0; first < codes.features; first += block) {
+        tree_accumulate(codes, words, work_.rows.as<int32_t>() + at, count, first,
+                        std::min(first + block, codes.features), packed.data());
+      }
+    }
+    for (int64_t first = 0; first < codes.features; first += block) {
+      const int64_t last = std::min(first + block, codes.features);
+      const std::lock_guard<std::mutex> guard(locks[size_t((chunk.node + first) % 64)]);
+      tree_flush(packed.data() + first * codes.codes, sums + first * codes.codes,
+                 (last - first) * codes.codes);
+    }
+  });
+}
+
+TreeSplit TreeGrowth::best_split(const Node& node, const std::vector<int32_t>& features,
+                                 int64_t first, int64_t last) const {
+  TreeSplitParams params{};
+  params.rules = options_.rules;
+  params.bounds = node.bounds;
+  params.bounded = bounded_;
+  params.monotone = options_.monotone.empty() ? nullptr : options_.monotone.data();
+  params.sums = work_.histograms->at(node.histogram);
+  params.total = node.total;
+  params.gradient_unit = work_.gradient_unit;
+  params.hessian_unit = work_.hessian_unit;
+  params.features = features.data();
+  return tree_best_split(params, work_.codes, first, last);
+}
+
+// Subtracts where a pair has two nodes, and searches both.
+void TreeGrowth::find_splits(const std::vector<Pair>& pairs) {
+  const TreeCodes& codes = work_.codes;
+  const int64_t count = int64_t(features_.size());
+  const int64_t wanted = 4 * at::get_num_threads() / std::max<int64_t>(pairs.size(), 1);
+  const int64_t blocks = std::clamp<int64_t>(wanted, 1, ceil_div(count, kSearchFeatures));
+  const int64_t width = ceil_div(count, blocks), all_width = ceil_div(codes.features, blocks);
+  std::vector<std::vector<int32_t>> features(pairs.size() * 2);
+  for (size_t i = 0; i < pairs.size(); ++i) {
+    features[2 * i] = features_of(nodes_[size_t(pairs[i].left)]);
+    if (pairs[i].right >= 0) features[2 * i + 1] = features_of(nodes_[size_t(pairs[i].right)]);
+  }
+  // Subtraction goes over all features, since a child may ask for those its parent did not.
+  run_tree_tasks(int64_t(pairs.size()) * blocks, [&](int64_t task, int64_t) {
+    const Pair& pair = pairs[size_t(task / blocks)];
+    if (pair.right < 0) return;
+    const int64_t first = std::min(task % blocks * all_width, codes.features);
+    const int64_t last = std::min(first + all_width, codes.features);
+    tree_subtract(work_.histograms->at(nodes_[size_t(pair.right)].histogram) + first * codes.codes,
+                  work_.histograms->at(nodes_[size_t(pair.left)].histogram) + first * codes.codes,
+                  (last - first) * codes.codes);
+  });
+  std::vector<TreeSplit> found(pairs.size() * 2 * size_t(blocks), kNoSplit);
+  run_tree_tasks(int64_t(found.size()), [&](int64_t task, int64_t) {
+    const int64_t which = task / blocks;
+    const Pair& pair = pairs[size_t(which / 2)];
+    const int64_t id = which % 2 == 0 ? pair.left : pair.right;
+    if (id < 0 || !may_split(nodes_[size_t(id)])) return;
+    const auto& list = features[size_t(which)];
+    const int64_t first = std::min<int64_t>(task % blocks * width, list.size());
+    const int64_t last = std::min<int64_t>(first + width, list.size());
+    found[size_t(task)] = best_split(nodes_[size_t(id)], list, first, last);
+  });
+  std::vector<int64_t> ids;
+  for (size_t which = 0; which < 2 * pairs.size(); ++which) {
+    const int64_t id = which % 2 == 0 ? pairs[which / 2].left : pairs[which / 2].right;
+    if (id < 0) continue;
+    Node& node = nodes_[size_t(id)];
+    for (int64_t b = 0; b < blocks; ++b) {
+      const TreeSplit& split = found[which * size_t(blocks) + size_t(b)];
+      if (split.gain > node.split.gain) node.split = split;
+    }
+    if (node.split.gain > kLeastGain && node.split.gain >= options_.rules.gamma) {
+      ids.push_back(id);
+    } else {
+      work_.histograms->give_back(node.histogram);
+    }
+  }
+  std::sort(ids.begin(), ids.end());
+  open_.insert(open_.end(), ids.begin(), ids.end());
+}
+
+// The columns that a node may split: of the tree's a share of the level, of these one of the node.
+std::vector<int32_t> TreeGrowth::features_of(const Node& node) const {
+  const auto sample = [&](const std::vector<int32_t>& from, double share, uint32_t kind,
+                          uint32_t place) {
+    if (share >= 1) return from;
+    const size_t count = std::max<size_t>(size_t(double(from.size()) * share), 1);
+    std::vector<std::pair<uint32_t, int32_t>> keyed;
+    for (const int32_t f : from) {
+      keyed.push_back({philox(uint32_t(f), place, kind, 0, options_.seed).word[0], f});
+    }
+    std::nth_element(keyed.begin(), keyed.begin() + int64_t(count) - 1, keyed.end());
+    std::vector<int32_t> out;
+    for (size_t i = 0; i < count; ++i) out.push_back(keyed[i].second);
+    std::sort(out.begin(), out.end());
+    return out;
+  };
+  const auto level = sample(features_, options_.colsample_bylevel, 1, uint32_t(node.depth));
+  return sample(level, options_.colsample_bynode, 2, uint32_t(node.id));
+}
+
+}  // namespace tilewright

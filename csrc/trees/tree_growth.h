@@ -1,0 +1,53 @@
+// The growth of one tree: which nodes are split, and where their rows go.
+#pragma once
+#include <mutex>
+
+#include "tilewright/trees/tree_workspace.h"
+
+namespace tilewright {
+
+class TreeGrowth {
+ public:
+  TreeGrowth(TreeGrower::Workspace& work, const std::vector<int32_t>& features,
+             const TreeOptions& options);
+  GrownTree run();
+
+ private:
+  struct Node {
+    int32_t id;
+    int64_t begin, end, depth;
+    TreeCount total;
+    TreeBounds bounds;
+    int32_t histogram;
+    TreeSplit split;
+    int64_t rows() const { return end - begin; }
+  };
+  // A node that is being split, and its children's places among the new nodes.
+  struct Pair {
+    int64_t left, right;
+  };
+
+  TreeSum real(TreeCount sum) const;
+  int32_t add_to_tree(const Node& node);
+  bool may_split(const Node& node) const;
+  std::vector<int64_t> next_batch();
+  void expand(const std::vector<int64_t>& batch);
+  std::vector<int64_t> partition(const std::vector<int64_t>& batch);
+  void make_children(const std::vector<int64_t>& batch, const std::vector<int64_t>& left_counts);
+  void build_histograms(const std::vector<int64_t>& nodes);
+  void find_splits(const std::vector<Pair>& pairs);
+  std::vector<int32_t> features_of(const Node& node) const;
+  TreeSplit best_split(const Node& node, const std::vector<int32_t>& features, int64_t first,
+                       int64_t last) const;
+
+  TreeGrower::Workspace& work_;
+  const TreeOptions& options_;
+  std::vector<int32_t> features_;
+  bool bounded_;
+  std::vector<Node> nodes_;    // all of the tree, by id
+  std::vector<int64_t> open_;  // ids of nodes that may be split
+  int64_t leaves_ = 1;
+  GrownTree tree_;
+};
+
+}  // namespace tilewright

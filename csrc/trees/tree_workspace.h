@@ -1,0 +1,67 @@
+// What a grower keeps from tree to tree: codes, words, lists of rows, histograms.
+#pragma once
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "tilewright/core/huge_pages.h"
+#include "tilewright/trees/tree_grower.h"
+
+namespace tilewright {
+
+// Runs body(task, thread) for all tasks, by the threads at hand, as they become free: what tasks
+// produce must not depend on their order.
+template <class Body>
+void run_tree_tasks(int64_t count, const Body& body) {
+  std::atomic<int64_t> taken{0};
+  const int64_t threads = std::min<int64_t>(at::get_num_threads(), count);
+  at::parallel_for(0, threads, 1, [&](int64_t first, int64_t last) {
+    for (int64_t thread = first; thread < last; ++thread) {
+      for (int64_t task; (task = taken.fetch_add(1, std::memory_order_relaxed)) < count;) {
+        body(task, thread);
+      }
+    }
+  });
+}
+
+// Histograms of (F, codes), handed out and taken back.
+class HistogramPool {
+ public:
+  explicit HistogramPool(int64_t size) : size_(size) {}
+  int32_t take() {
+    if (free_.empty()) {
+      all_.push_back(std::make_unique<TreeCount[]>(size_t(size_)));
+      return int32_t(all_.size() - 1);
+    }
+    const int32_t slot = free_.back();
+    free_.pop_back();
+    std::fill_n(all_[size_t(slot)].get(), size_, TreeCount{0, 0});
+    return slot;
+  }
+  void give_back(int32_t slot) {
+    if (slot >= 0) free_.push_back(slot);
+  }
+  TreeCount* at(int32_t slot) { return all_[size_t(slot)].get(); }
+
+ private:
+  int64_t size_;
+  std::vector<std::unique_ptr<TreeCount[]>> all_;
+  std::vector<int32_t> free_;
+};
+
+struct TreeGrower::Workspace {
+  at::Tensor bins;
+  HugeBuffer row_codes, column_codes, words;
+  HugeBuffer rows, moved;  // rows by node; where a level's rows are moved through
+  TreeCodes codes{};
+  int64_t active = 0;  // rows that take part
+  std::unique_ptr<HistogramPool> histograms;
+  std::vector<std::vector<int64_t>> packed;  // of each thread
+  double gradient_unit = 1, hessian_unit = 1;
+};
+
+}  // namespace tilewright

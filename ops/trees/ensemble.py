@@ -1,0 +1,52 @@
+"""A fitted ensemble as a module whose arrays are buffers, for export and serving."""
+
+import torch
+from torch import Tensor, nn
+
+ARRAYS = ("feature", "threshold", "left", "right", "default_left", "value", "tree_ptr")
+
+
+class EnsembleModule(nn.Module):
+    """Raw scores (N, K), or predictions, of trees in arrays: scriptable and exportable.
+
+    Args:
+        arrays: the tensors of ``predict_trees`` by name.
+        base_score: (K,) float32, what every row scores before the first tree.
+        link: how scores become predictions: ``"identity"``, ``"sigmoid"`` (K = 1), ``"softmax"``
+            or ``"exp"``.
+    """
+
+    def __init__(self, arrays: dict[str, Tensor], base_score: Tensor, link: str = "identity"):
+        super().__init__()
+        for name in (*ARRAYS, "tree_output"):
+            self.register_buffer(name, arrays[name].clone())
+        self.register_buffer("base_score", base_score.clone())
+        self.num_outputs = base_score.numel()
+        self.link = link
+
+    def scores(self, x: Tensor) -> Tensor:
+        """(N, F) floating, NaN missing, to (N, K) float32."""
+        raw = torch.ops.tilewright.predict_trees(
+            x,
+            self.feature,
+            self.threshold,
+            self.left,
+            self.right,
+            self.default_left,
+            self.value,
+            self.tree_ptr,
+            self.tree_output,
+            self.num_outputs,
+        )
+        return raw + self.base_score
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, F) to predictions (N, K): means, or probabilities (that of class 1 where K = 1)."""
+        scores = self.scores(x)
+        if self.link == "sigmoid":
+            return scores.sigmoid()
+        if self.link == "softmax":
+            return scores.softmax(1)
+        if self.link == "exp":
+            return scores.exp()
+        return scores

@@ -1,0 +1,75 @@
+// Gradient boosting in a program without Python: fit, predict, what stops, what is refused.
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include "support.h"
+#include "tilewright/trees/booster.h"
+#include "tilewright/trees/predict_trees.h"
+
+namespace {
+
+using tilewright::trees::Booster;
+using tilewright::trees::BoosterOptions;
+
+struct Table {
+  torch::Tensor x, y;
+};
+
+Table table(int64_t rows) {
+  torch::manual_seed(0);
+  const auto x = torch::randn({rows, 6});
+  return {x, x.select(1, 0) * x.select(1, 1) + torch::sin(3 * x.select(1, 2))};
+}
+
+TEST(Booster, LearnsARegression) {
+  const Table t = table(4000);
+  BoosterOptions options;
+  options.n_estimators = 50;
+  Booster booster(options);
+  booster.fit(t.x.slice(0, 0, 2000), t.y.slice(0, 0, 2000));
+  const auto rest = t.x.slice(0, 2000), truth = t.y.slice(0, 2000);
+  const auto error = (booster.predict(rest).select(1, 0) - truth).square().mean().item<double>();
+  EXPECT_LT(error, 0.3 * truth.var().item<double>());
+  const auto& a = booster.arrays();
+  const auto raw =
+      tilewright::predict_trees(rest, a.feature, a.threshold, a.left, a.right, a.default_left,
+                                a.value, a.tree_ptr, a.tree_output, a.num_outputs);
+  EXPECT_TRUE(torch::equal(raw + booster.base_score(), booster.scores(rest)));
+}
+
+TEST(Booster, LearnsClassesAndStopsEarly) {
+  const Table t = table(3000);
+  BoosterOptions options;
+  options.objective = "softmax";
+  options.num_class = 3;
+  options.n_estimators = 200;
+  options.learning_rate = 0.5;
+  options.early_stopping_rounds = 3;
+  Booster booster(options);
+  const auto classes = (t.y > -0.5).to(torch::kLong) + (t.y > 0.5).to(torch::kLong);
+  int64_t rounds = 0;
+  booster.fit(t.x.slice(0, 0, 2000), classes.slice(0, 0, 2000), {}, t.x.slice(0, 2000),
+              classes.slice(0, 2000), [&](int64_t round, const torch::Tensor& scores) {
+                EXPECT_EQ(scores.sizes(), (std::vector<int64_t>{3, 1000}));
+                rounds = round + 1;
+                return false;
+              });
+  EXPECT_LT(rounds, 200);
+  EXPECT_EQ(int64_t(booster.metrics().size()), rounds);
+  EXPECT_EQ(booster.arrays().tree_output.numel(), 3 * (booster.best_round() + 1));
+  const auto probability = booster.predict(t.x.slice(0, 2000));
+  EXPECT_TRUE(torch::allclose(probability.sum(1), torch::ones(1000)));
+  const auto hits = probability.argmax(1).eq(classes.slice(0, 2000));
+  EXPECT_GT(hits.to(torch::kDouble).mean().item<double>(), 0.7);
+}
+
+TEST(Booster, NamesWhatIsWrong) {
+  BoosterOptions options;
+  options.objective = "hinge";
+  EXPECT_MESSAGE(Booster{options}, "objective must be squared_error");
+  Booster booster{BoosterOptions()};
+  EXPECT_MESSAGE(booster.predict(torch::zeros({2, 3})), "the model has not been fitted");
+  EXPECT_MESSAGE(booster.fit(torch::zeros({3, 2}), torch::zeros({2})), "y must have shape (3,)");
+}
+
+}  // namespace

@@ -1,0 +1,82 @@
+"""Trees by definition, slow and obvious, in float64."""
+
+import math
+
+import torch
+
+
+def predict(x, trees, num_outputs):
+    """Rows through trees one step at a time: x (N, F) float32; arrays as predict_trees has them."""
+    out = torch.zeros(x.shape[0], num_outputs, dtype=torch.float64)
+    pointers = trees["tree_ptr"].tolist()
+    for t in range(len(pointers) - 1):
+        for r in range(x.shape[0]):
+            node = pointers[t]
+            while trees["left"][node] >= 0:
+                value = x[r, trees["feature"][node]].item()
+                own = ()
+                if trees.get("category_ptr") is not None:
+                    begin, end = trees["category_ptr"][node : node + 2].tolist()
+                    own = trees["categories"][begin:end].tolist()
+                if math.isnan(value):
+                    left = bool(trees["default_left"][node])
+                elif own:
+                    left = value < 0 or int(value) not in own
+                else:
+                    left = value < trees["threshold"][node].item()
+                child = trees["left"] if left else trees["right"]
+                node = pointers[t] + int(child[node])
+            value = trees["value"][node].double()
+            if value.dim() == 0:
+                out[r, trees["tree_output"][t]] += value
+            else:
+                out[r] += value
+    return out
+
+
+def leaf_weight(g, h, lam=1.0, alpha=0.0):
+    shrunk = math.copysign(max(abs(g) - alpha, 0.0), g)
+    return -shrunk / (h + lam)
+
+
+def gain(g, h, lam=1.0, alpha=0.0):
+    return max(abs(g) - alpha, 0.0) ** 2 / (h + lam)
+
+
+def best_split(codes, bins, missing, g, h, lam, alpha, least):
+    """(gain, feature, code, default_left) of one node by trying every place."""
+    best = (-math.inf, -1, 0, False)
+    whole = gain(g.sum().item(), h.sum().item(), lam, alpha)
+    for f in range(codes.shape[1]):
+        gone = codes[:, f] == missing
+        for default_left in (False, True) if gone.any() else (False,):
+            places = bins[f] - 1 + (not default_left and bool(gone.any()))
+            for code in range(places):
+                left = (codes[:, f] <= code) & ~gone
+                if default_left:
+                    left = left | gone
+                gl, hl = g[left].sum().item(), h[left].sum().item()
+                gr, hr = g[~left].sum().item(), h[~left].sum().item()
+                if not (hl > 0 and hr > 0 and hl >= least and hr >= least):
+                    continue
+                found = gain(gl, hl, lam, alpha) + gain(gr, hr, lam, alpha) - whole
+                if found > best[0] + 1e-9:
+                    best = (found, f, code, default_left)
+    return best
+
+
+def grow(codes, bins, missing, g, h, depth, lam=1.0, alpha=0.0, least=1.0):
+    """A tree as nested tuples: (feature, code, default_left, left, right), or a leaf's weight."""
+    found = (-math.inf,)
+    if depth > 0 and len(g) >= 2 and h.sum() >= 2 * least:
+        found = best_split(codes, bins, missing, g, h, lam, alpha, least)
+    if found[0] <= 1e-6:
+        return leaf_weight(g.sum().item(), h.sum().item(), lam, alpha)
+    _, f, code, default_left = found
+    left = codes[:, f] <= code
+    left = torch.where(codes[:, f] == missing, torch.tensor(default_left), left)
+    grown = [
+        grow(codes[side], bins, missing, g[side], h[side], depth - 1, lam, alpha, least)
+        for side in (left, ~left)
+    ]
+    return (f, code, default_left, *grown)
