@@ -63,12 +63,32 @@ py::dict arrays_of(const Booster& booster) {
   return out;
 }
 
+// A Python function as a loss; the booster calls it without the interpreter's lock.
+trees::CustomObjective::Loss locked(const py::object& loss) {
+  const std::shared_ptr<py::object> held(new py::object(loss), [](py::object* object) {
+    const py::gil_scoped_acquire gil;
+    delete object;
+  });
+  return [held](const at::Tensor& scores, const at::Tensor& labels) {
+    const py::gil_scoped_acquire gil;
+    return (*held)(scores, labels).cast<at::Tensor>();
+  };
+}
+
 }  // namespace
 
 void bind_trees(py::module_& m) {
   py::class_<Booster, std::shared_ptr<Booster>>(
       m, "Booster", "Gradient boosting in C++ (tilewright/trees/booster.h).")
-      .def(py::init([](const py::dict& o) { return std::make_shared<Booster>(options_from(o)); }))
+      .def(py::init([](const py::dict& o, const py::object& loss, int64_t outputs, double bound) {
+             std::shared_ptr<trees::Objective> objective;
+             if (!loss.is_none()) {
+               objective = std::make_shared<trees::CustomObjective>(locked(loss), outputs, bound);
+             }
+             return std::make_shared<Booster>(options_from(o), objective);
+           }),
+           py::arg("options"), py::arg("loss") = py::none(), py::arg("outputs") = 1,
+           py::arg("hessian_bound") = 0.0)
       .def(
           "fit",
           [](Booster& self, const at::Tensor& x, const at::Tensor& y,

@@ -68,9 +68,11 @@ std::vector<int32_t> draw_rows(const BoosterOptions& options, int64_t rows, int6
 
 }  // namespace
 
-Booster::Booster(const BoosterOptions& options)
-    : options_(options),
-      objective_(Objective::make(options.objective, options.num_class, options.objective_param)) {
+Booster::Booster(const BoosterOptions& options, std::shared_ptr<Objective> objective)
+    : options_(options), objective_(std::move(objective)) {
+  if (objective_ == nullptr) {
+    objective_ = Objective::make(options.objective, options.num_class, options.objective_param);
+  }
   const auto share = [](const char* name, double value) {
     TILEWRIGHT_CHECK(kOp, value > 0 && value <= 1, name, " must lie in (0, 1], got ", value);
   };
@@ -143,8 +145,14 @@ void Booster::fit(const Tensor& x, const Tensor& y, const Tensor& weight, const 
     for (int64_t k = 0; k < outputs; ++k) {
       const int64_t tree = round * outputs + k;
       tree_options.seed = uint64_t(options_.seed) + uint64_t(tree);
-      const GrownTree grown = grower.grow(gradients[k], hessians[k], drawn_rows,
-                                          draw_columns(options_, features, tree), tree_options);
+      GrownTree grown = grower.grow(gradients[k], hessians[k], drawn_rows,
+                                    draw_columns(options_, features, tree), tree_options);
+      if (objective_->leaf_quantile() >= 0) {
+        grower.answer_quantiles(grown, labels.const_data_ptr<float>(),
+                                scores[k].const_data_ptr<float>(),
+                                weights.defined() ? weights.const_data_ptr<float>() : nullptr,
+                                objective_->leaf_quantile());
+      }
       const auto answers = builder.add(grown, cuts, options_.learning_rate, k);
       grower.add_to_scores(grown, answers, scores[k].mutable_data_ptr<float>());
     }

@@ -37,7 +37,8 @@ using RoundCallback = std::function<bool(int64_t round, const at::Tensor& evalua
 // fixed point: the same model whatever the number of threads.
 class TILEWRIGHT_API Booster {
  public:
-  explicit Booster(const BoosterOptions& options);
+  // `objective`: in place of the one that the options name, such as a CustomObjective.
+  explicit Booster(const BoosterOptions& options, std::shared_ptr<Objective> objective = nullptr);
 
   // x: (N, F) floating, NaN missing; y: (N,); weight: (N,), or undefined; eval_x, eval_y likewise,
   // or undefined. Labels that are not finite or that the objective does not take are an error.

@@ -5,6 +5,8 @@
 #include <cmath>
 
 #include "tilewright/core/check.h"
+#include "tilewright/trees/quantile.h"
+#include "tilewright/trees/tree_grower.h"
 
 namespace tilewright::trees {
 namespace {
@@ -22,6 +24,15 @@ double mean(const Tensor& values, const Tensor& weights) {
 }
 
 Tensor constant(double value) { return at::full({1}, value, at::kFloat); }
+
+double weighted_quantile(const Tensor& values, const Tensor& weights, double alpha) {
+  const Tensor v = values.contiguous();
+  std::vector<QuantileItem> items(size_t(v.numel()));
+  const auto* from = v.const_data_ptr<float>();
+  const auto* w = weights.defined() ? weights.const_data_ptr<float>() : nullptr;
+  for (size_t i = 0; i < items.size(); ++i) items[i] = {from[i], w == nullptr ? 1.f : w[i]};
+  return quantile_of(items, alpha, w != nullptr);
+}
 
 void refuse(const Tensor& labels, const Tensor& wrong, const char* what) {
   if (!wrong.any().item<bool>()) return;
@@ -43,6 +54,32 @@ class SquaredError : public Objective {
   Pair derivatives(const Tensor& scores, const Tensor& labels) const override {
     return {scores - labels, at::ones_like(scores)};
   }
+};
+
+// max(alpha r, (alpha - 1) r) of residuals r = y - s. Its hessian is 0, so trees are grown with 1
+// in its place and leaves answer with a quantile of their residuals.
+class Quantile : public Objective {
+ public:
+  Quantile(double alpha, double factor) : alpha_(alpha), factor_(factor) {
+    TILEWRIGHT_CHECK(kOp, alpha > 0 && alpha < 1, "the quantile must lie in (0, 1), got ", alpha);
+  }
+  double leaf_quantile() const override { return alpha_; }
+  double metric(const Tensor& scores, const Tensor& labels, const Tensor& weights) const override {
+    const Tensor rest = labels - scores[0];
+    return factor_ * mean(at::maximum(rest * alpha_, rest * (alpha_ - 1)), weights);
+  }
+  Tensor base_score(const Tensor& labels, const Tensor& weights) const override {
+    return constant(weighted_quantile(labels, weights, alpha_));
+  }
+
+ protected:
+  Pair derivatives(const Tensor& scores, const Tensor& labels) const override {
+    return {at::where(scores >= labels, 1 - alpha_, -alpha_).to(scores.scalar_type()),
+            at::ones_like(scores)};
+  }
+
+ private:
+  double alpha_, factor_;
 };
 
 // sqrt-like: slope^2 (sqrt(1 + (r / slope)^2) - 1).
@@ -164,6 +201,8 @@ class Tweedie : public Objective {
 std::shared_ptr<Objective> Objective::make(const std::string& name, int64_t num_class,
                                            double param) {
   if (name == "squared_error") return std::make_shared<SquaredError>();
+  if (name == "absolute_error") return std::make_shared<Quantile>(0.5, 2.0);
+  if (name == "quantile") return std::make_shared<Quantile>(param, 1.0);
   if (name == "huber") return std::make_shared<PseudoHuber>(param);
   if (name == "logistic") return std::make_shared<Logistic>();
   if (name == "softmax") return std::make_shared<Softmax>(num_class);
@@ -174,15 +213,18 @@ std::shared_ptr<Objective> Objective::make(const std::string& name, int64_t num_
                      param);
     return std::make_shared<Tweedie>(param);
   }
-  TILEWRIGHT_CHECK(kOp, false, "objective must be squared_error, huber, logistic, softmax, ",
-                   "poisson, gamma or tweedie, got ", name);
+  TILEWRIGHT_CHECK(kOp, false, "objective must be squared_error, absolute_error, quantile, ",
+                   "huber, logistic, softmax, poisson, gamma or tweedie, got ", name);
 }
 
 void Objective::check_labels(const Tensor&) const {}
 
 std::pair<Tensor, Tensor> Objective::gradients(const Tensor& scores, const Tensor& labels,
                                                const Tensor& weights) const {
-  auto [gradient, hessian] = derivatives(scores, labels);
+  // Of few rows as float64: ATen's float32 functions round a value by its place in the tensor, which
+  // the exact histograms of few rows would show.
+  const bool few = scores.size(1) <= kFewTreeRows;
+  auto [gradient, hessian] = derivatives(few ? scores.to(at::kDouble) : scores, labels);
   if (weights.defined()) {  // as float64: a weight of 2 is the row twice
     const Tensor w = weights.to(at::kDouble);
     return {gradient * w, hessian * w};

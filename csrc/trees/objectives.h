@@ -2,6 +2,7 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -14,20 +15,23 @@ namespace tilewright::trees {
 class TILEWRIGHT_API Objective {
  public:
   virtual ~Objective() = default;
-  // One of "squared_error", "logistic", "softmax", "poisson", "gamma", "tweedie", "huber". `param`
-  // is Tweedie's variance power (between 1 and 2) and Huber's slope (pseudo-Huber, positive).
+  // One of "squared_error", "absolute_error", "quantile", "huber" (pseudo-Huber), "logistic",
+  // "softmax", "poisson", "gamma", "tweedie". `param` is the quantile (between 0 and 1), Huber's
+  // slope (positive), Tweedie's variance power (between 1 and 2).
   static std::shared_ptr<Objective> make(const std::string& name, int64_t num_class, double param);
 
   int64_t outputs() const { return outputs_; }
   // labels: (N,) float32. An error names the first row whose label the loss does not take.
   virtual void check_labels(const at::Tensor& labels) const;
-  // Gradients and hessians, (K, N) float32, or times weights (N,) where defined, float64.
+  // Gradients and hessians, (K, N) float32 or float64, times weights (N,) where defined.
   std::pair<at::Tensor, at::Tensor> gradients(const at::Tensor& scores, const at::Tensor& labels,
                                               const at::Tensor& weights) const;
   // What all rows score before the first tree, (K,) float32: XGBoost's rule.
   virtual at::Tensor base_score(const at::Tensor& labels, const at::Tensor& weights) const;
   // Scores (K, N) to predictions: the inverse of the link.
   virtual at::Tensor transform(const at::Tensor& scores) const { return scores; }
+  // What a leaf answers is this quantile of its residuals; negative: -G / (H + lambda).
+  virtual double leaf_quantile() const { return -1; }
   // The weighted mean of the loss, or its root for squared errors.
   virtual double metric(const at::Tensor& scores, const at::Tensor& labels,
                         const at::Tensor& weights) const = 0;
@@ -36,6 +40,28 @@ class TILEWRIGHT_API Objective {
   virtual std::pair<at::Tensor, at::Tensor> derivatives(const at::Tensor& scores,
                                                         const at::Tensor& labels) const = 0;
   int64_t outputs_ = 1;
+};
+
+// A loss of the caller's: gradients by autograd, hessians by one more backward pass for each output,
+// or a bound on them that the caller names.
+class TILEWRIGHT_API CustomObjective : public Objective {
+ public:
+  // Scores, (N,) or (N, K) where K > 1, and labels (N,), to losses (N,).
+  using Loss = std::function<at::Tensor(const at::Tensor& scores, const at::Tensor& labels)>;
+
+  // `hessian_bound`: what all hessians are taken to be; 0: the second derivatives, at least 1e-16.
+  CustomObjective(Loss loss, int64_t outputs, double hessian_bound = 0);
+  double metric(const at::Tensor& scores, const at::Tensor& labels,
+                const at::Tensor& weights) const override;
+
+ protected:
+  std::pair<at::Tensor, at::Tensor> derivatives(const at::Tensor& scores,
+                                                const at::Tensor& labels) const override;
+
+ private:
+  at::Tensor losses(const at::Tensor& scores, const at::Tensor& labels) const;
+  Loss loss_;
+  double hessian_bound_;
 };
 
 }  // namespace tilewright::trees

@@ -8,18 +8,20 @@
 
 namespace tilewright {
 
-// The feature with the default in its highest bit: set where missing values go left.
-inline constexpr uint32_t kDefaultLeft = uint32_t(1) << 31;
+// A row is walked in copies side by side, so that a step is one comparison: one in which missing
+// values are +infinity, which goes right; one in which they are -infinity, which goes left; and
+// with categories one as it came. `place` is that of a node's feature in the copy that its default
+// asks for.
 
 // A node of a tree whose levels are all full: its children are 2i + 1 and 2i + 2.
 struct FullNode {
   float threshold;
-  uint32_t feature;
+  uint32_t place;
 };
 // A node of any tree. Children stand side by side, leaves are their own children.
 struct LinkedNode {
   float threshold;
-  uint32_t feature;
+  uint32_t place;
   int32_t left;    // the right child is the next; of a leaf itself
   int32_t source;  // of the node among the caller's
 };
@@ -43,6 +45,7 @@ struct PredictParams {
   const float* leaves;          // of full trees
   const float* value;           // (M, values)
   int64_t values, outputs;      // 1, or as many as outputs
+  const bool* default_left;     // by source
   const int64_t* category_ptr;  // by source, or null
   const int32_t* categories;
   float* out;  // (N, outputs)

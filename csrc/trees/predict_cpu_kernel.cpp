@@ -1,5 +1,6 @@
 // Rows through trees. Several rows walk side by side, since each step waits for a load.
 #include <cstring>
+#include <limits>
 
 #include "tilewright/core/cpu/buffer.h"
 #include "tilewright/core/dispatch.h"
@@ -13,12 +14,11 @@ namespace {
 constexpr int64_t kBlockRows = 128;  // that go through one tree after the other
 constexpr int kTogether = 8;
 
-// A block of rows as float32, and its results.
+// A block of rows in their copies, and its results.
 struct Block {
   const float* rows;
   int64_t stride, count;  // the count filled up to whole groups
-  bool any_missing;
-  float* out;  // (count, outputs)
+  float* out;             // (count, outputs)
 };
 
 inline void add_leaf(const PredictParams& p, const PackedTree& tree, const float* value,
@@ -30,7 +30,6 @@ inline void add_leaf(const PredictParams& p, const PackedTree& tree, const float
   }
 }
 
-template <bool kMissing>
 void walk_full(const PredictParams& p, const PackedTree& tree, const Block& block) {
   const FullNode* nodes = p.full_nodes + tree.nodes;
   const float* leaves = p.leaves + tree.leaves;
@@ -41,10 +40,7 @@ void walk_full(const PredictParams& p, const PackedTree& tree, const Block& bloc
     for (int32_t level = 0; level < tree.depth; ++level) {
       for (int j = 0; j < kTogether; ++j) {
         const FullNode node = nodes[at[j]];
-        const float x = rows[j * block.stride + (node.feature & ~kDefaultLeft)];
-        bool left = x < node.threshold;
-        if (kMissing) left |= (x != x) & bool(node.feature >> 31);
-        at[j] = 2 * at[j] + 2 - left;
+        at[j] = 2 * at[j] + 2 - (rows[j * block.stride + node.place] < node.threshold);
       }
     }
     for (int j = 0; j < kTogether; ++j) {
@@ -77,13 +73,15 @@ void walk_linked(const PredictParams& p, const PackedTree& tree, const Block& bl
         const LinkedNode node = nodes[at[j]];
         if (node.left == at[j]) continue;
         moved = true;
-        const float x = rows[j * block.stride + (node.feature & ~kDefaultLeft)];
-        bool left = x < node.threshold;
+        const float* row = rows + j * block.stride;
+        bool left = row[node.place] < node.threshold;
         if (kCategories) {
           const int64_t begin = p.category_ptr[node.source], end = p.category_ptr[node.source + 1];
-          if (begin < end) left = !is_among(p, begin, end, x);
+          if (begin < end) {
+            const float x = row[node.place % p.features + 2 * p.features];
+            left = x != x ? p.default_left[node.source] : !is_among(p, begin, end, x);
+          }
         }
-        left = x != x ? bool(node.feature >> 31) : left;
         at[j] = node.left + !left;
       }
     }
@@ -98,7 +96,7 @@ void walk(const PredictParams& p, const Block& block) {
   for (int64_t t = 0; t < p.tree_count; ++t) {
     const PackedTree& tree = p.trees[t];
     if (tree.full) {
-      block.any_missing ? walk_full<true>(p, tree, block) : walk_full<false>(p, tree, block);
+      walk_full(p, tree, block);
     } else {
       p.category_ptr != nullptr ? walk_linked<true>(p, tree, block)
                                 : walk_linked<false>(p, tree, block);
@@ -108,24 +106,27 @@ void walk(const PredictParams& p, const Block& block) {
 
 template <class T>
 void predict(const PredictParams& p, int64_t begin, int64_t end) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  const int64_t stride = p.features * (p.category_ptr == nullptr ? 2 : 3);
   Buffer<float> rows, out;
-  rows.resize(kBlockRows * p.features);
+  rows.resize(kBlockRows * stride);
   out.resize(kBlockRows * p.outputs);
   const T* x = static_cast<const T*>(p.x);
   for (int64_t first = begin; first < end; first += kBlockRows) {
     const int64_t count = min_of(kBlockRows, end - first);
     const int64_t padded = ceil_div(count, int64_t(kTogether)) * kTogether;
-    float sum = 0;  // NaN where any is
     for (int64_t r = 0; r < padded; ++r) {
       const T* from = x + (first + min_of(r, count - 1)) * p.row;
-      float* to = rows.data() + r * p.features;
+      float* to = rows.data() + r * stride;
       for (int64_t f = 0; f < p.features; ++f) {
-        to[f] = float(from[f * p.column]);
-        sum += to[f] * 0.f;  // of infinity too, which costs no more than time
+        const float value = float(from[f * p.column]);
+        to[f] = value != value ? kInfinity : value;
+        to[p.features + f] = value != value ? -kInfinity : value;
+        if (p.category_ptr != nullptr) to[2 * p.features + f] = value;
       }
     }
     for (int64_t i = 0; i < padded * p.outputs; ++i) out[i] = 0;
-    walk(p, {rows.data(), p.features, padded, sum != 0.f, out.data()});
+    walk(p, {rows.data(), stride, padded, out.data()});
     std::memcpy(p.out + first * p.outputs, out.data(), size_t(count * p.outputs) * sizeof(float));
   }
 }

@@ -12,7 +12,7 @@ namespace tilewright {
 //
 // x:            (N, F), floating, any strides; NaN is missing. Values are read as float32.
 // feature:      (M,) int32, the feature a node asks for; of leaves it is not read.
-// threshold:    (M,) float32. A row goes left where its value is less.
+// threshold:    (M,) float32, above -infinity. A row goes left where its value is less.
 // left, right:  (M,) int32, a node's children, counted from the first node of its tree; -1 in
 //               leaves. Each node but a tree's first has one parent.
 // default_left: (M,) bool, where a missing value goes.

@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <torch/library.h>
 
+#include <cmath>
 #include <vector>
 
 #include "tilewright/core/check.h"
@@ -60,6 +61,7 @@ class Packer {
     params.value = value_.const_data_ptr<float>();
     params.values = values_;
     params.outputs = num_outputs_;
+    params.default_left = default_left_.const_data_ptr<bool>();
     if (!category_ptr_.defined()) return;
     params.category_ptr = category_ptr_.const_data_ptr<int64_t>();
     params.categories = categories_.const_data_ptr<int32_t>();
@@ -86,6 +88,7 @@ class Packer {
     const auto *left = left_.const_data_ptr<int32_t>() + first,
                *right = right_.const_data_ptr<int32_t>() + first,
                *feature = feature_.const_data_ptr<int32_t>() + first;
+    const auto* threshold = threshold_.const_data_ptr<float>() + first;
     order_.assign(1, {0, 0});
     seen_.assign(size_t(count), false);
     seen_[0] = true;
@@ -104,6 +107,8 @@ class Packer {
                        ", node ", node, ": feature ", feature[node], " is not one of x's ",
                        features_);
       plain_ = plain_ && !has_categories(first + node);
+      TILEWRIGHT_CHECK(kOp, threshold[node] > -HUGE_VALF, "tree ", tree, ", node ", node,
+                       ": threshold must be a number above -infinity, got ", threshold[node]);
     }
   }
 
@@ -123,9 +128,9 @@ class Packer {
     packed.full ? add_full(packed, first) : add_linked(first);
   }
 
-  uint32_t feature_of(int64_t node) const {
-    return uint32_t(feature_.const_data_ptr<int32_t>()[node]) |
-           (default_left_.const_data_ptr<bool>()[node] ? kDefaultLeft : 0);
+  uint32_t place_of(int64_t node) const {
+    const int64_t feature = feature_.const_data_ptr<int32_t>()[node];
+    return uint32_t(feature + (default_left_.const_data_ptr<bool>()[node] ? features_ : 0));
   }
 
   void add_full(const PackedTree& packed, int64_t first) {
@@ -149,7 +154,7 @@ class Packer {
       return;
     }
     full_[size_t(packed.nodes + at)] = {threshold_.const_data_ptr<float>()[first + node],
-                                        feature_of(first + node)};
+                                        place_of(first + node)};
     place(packed, first, left[node], 2 * at + 1, depth + 1);
     place(packed, first, right[node], 2 * at + 2, depth + 1);
   }
@@ -162,7 +167,7 @@ class Packer {
       LinkedNode packed{0, 0, int32_t(i), int32_t(first + node)};
       if (left[node] >= 0) {
         packed.threshold = threshold_.const_data_ptr<float>()[first + node];
-        packed.feature = feature_of(first + node);
+        packed.place = place_of(first + node);
         packed.left = next;
         next += 2;
       }

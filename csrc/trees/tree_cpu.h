@@ -34,6 +34,12 @@ TILEWRIGHT_CPU_KERNEL(tree_extremes,
                       TreeExtremes(const TreeWordsParams&, int64_t begin, int64_t end))
 TILEWRIGHT_CPU_KERNEL(tree_words, void(const TreeWordsParams&, int64_t begin, int64_t end))
 
+// For few rows: a gradient and a hessian each of its own integer, and histograms without words.
+TILEWRIGHT_CPU_KERNEL(tree_pairs, void(const TreeWordsParams&, TreeCount* pairs, int64_t count))
+TILEWRIGHT_CPU_KERNEL(tree_accumulate_pairs,
+                      void(const TreeCodes&, const TreeCount* pairs, const int32_t* rows,
+                           int64_t count, int64_t first, int64_t last, TreeCount* sums))
+
 // Sums of a list of rows as integers of units finer than words have: 1 / scale.
 TILEWRIGHT_CPU_KERNEL(tree_fine_sum,
                       TreeCount(const TreeWordsParams&, const int32_t* rows, int64_t count))

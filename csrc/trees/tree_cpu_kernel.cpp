@@ -54,6 +54,28 @@ void accumulate(const TreeCodes& codes, const int64_t* words, const int32_t* row
   }
 }
 
+template <class Code>
+void accumulate_pairs(const TreeCodes& codes, const TreeCount* pairs, const int32_t* rows,
+                      int64_t count, int64_t first, int64_t last, TreeCount* sums) {
+  const Code* table = static_cast<const Code*>(codes.rows);
+  for (int64_t i = 0; i < count; ++i) {
+    const Code* row = table + rows[i] * codes.row_stride;
+    const TreeCount pair = pairs[rows[i]];
+    for (int64_t f = first; f < last; ++f) {
+      TreeCount& sum = sums[f * codes.codes + row[f]];
+      sum.gradient += pair.gradient;
+      sum.hessian += pair.hessian;
+    }
+  }
+}
+
+template <class T>
+TreeCount fine_count(const TreeWordsParams& params, const T* gradients, const T* hessians,
+                     int64_t row) {
+  return {std::llrint(double(gradients[row]) * params.gradient_scale),
+          std::llrint(double(hessians[row]) * params.hessian_scale)};
+}
+
 // Both children's sums at each place of one feature.
 class SplitScan {
  public:
@@ -155,13 +177,28 @@ void TILEWRIGHT_ON_MACHINE(tree_words)(const TreeWordsParams& params, int64_t be
   });
 }
 
+void TILEWRIGHT_ON_MACHINE(tree_pairs)(const TreeWordsParams& params, TreeCount* pairs,
+                                       int64_t count) {
+  with_gradients(params, [&](const auto* gradients, const auto* hessians) {
+    for (int64_t i = 0; i < count; ++i) pairs[i] = fine_count(params, gradients, hessians, i);
+  });
+}
+
+void TILEWRIGHT_ON_MACHINE(tree_accumulate_pairs)(const TreeCodes& codes, const TreeCount* pairs,
+                                                  const int32_t* rows, int64_t count, int64_t first,
+                                                  int64_t last, TreeCount* sums) {
+  codes.wide ? accumulate_pairs<uint16_t>(codes, pairs, rows, count, first, last, sums)
+             : accumulate_pairs<uint8_t>(codes, pairs, rows, count, first, last, sums);
+}
+
 TreeCount TILEWRIGHT_ON_MACHINE(tree_fine_sum)(const TreeWordsParams& params, const int32_t* rows,
                                                int64_t count) {
   return with_gradients(params, [&](const auto* gradients, const auto* hessians) {
     TreeCount sum{0, 0};
     for (int64_t i = 0; i < count; ++i) {
-      sum.gradient += std::llrint(double(gradients[rows[i]]) * params.gradient_scale);
-      sum.hessian += std::llrint(double(hessians[rows[i]]) * params.hessian_scale);
+      const TreeCount one = fine_count(params, gradients, hessians, rows[i]);
+      sum.gradient += one.gradient;
+      sum.hessian += one.hessian;
     }
     return sum;
   });

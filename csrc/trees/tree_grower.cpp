@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "tilewright/core/check.h"
+#include "tilewright/trees/quantile.h"
 #include "tilewright/trees/tree_growth.h"
 
 namespace tilewright {
@@ -53,7 +54,8 @@ TreeGrower::TreeGrower(const at::Tensor& codes, const at::Tensor& bins, int64_t 
   w.codes.rows = w.row_codes.as<void>();
   w.codes.columns = w.column_codes.as<void>();
   w.codes.bins = w.bins.const_data_ptr<int32_t>();
-  w.words = HugeBuffer(count * int64_t(sizeof(int64_t)));
+  w.few_rows = count <= kFewTreeRows;
+  w.words = HugeBuffer(count * int64_t(w.few_rows ? sizeof(TreeCount) : sizeof(int64_t)));
   w.rows = HugeBuffer((count + kTreePrefetch) * int64_t(sizeof(int32_t)));
   w.moved = HugeBuffer(count * int64_t(sizeof(int32_t)));
   w.histograms = std::make_unique<HistogramPool>(features * num_codes);
@@ -65,6 +67,13 @@ GrownTree TreeGrower::grow(const at::Tensor& gradients, const at::Tensor& hessia
                            const std::vector<int32_t>& rows, const std::vector<int32_t>& features,
                            const TreeOptions& options) {
   Workspace& w = *work_;
+  TILEWRIGHT_CHECK(kOp,
+                   gradients.scalar_type() == hessians.scalar_type() && gradients.is_contiguous() &&
+                       hessians.is_contiguous() && gradients.numel() == w.codes.count &&
+                       hessians.numel() == w.codes.count,
+                   "gradients and hessians must be contiguous, of one dtype and of ", w.codes.count,
+                   " rows, got ", gradients.scalar_type(), " ", shape_of(gradients), " and ",
+                   hessians.scalar_type(), " ", shape_of(hessians));
   TreeWordsParams params{};
   params.gradients = gradients.const_data_ptr();
   params.hessians = hessians.const_data_ptr();
@@ -87,11 +96,21 @@ GrownTree TreeGrower::grow(const at::Tensor& gradients, const at::Tensor& hessia
     most.gradient = std::max(most.gradient, part.gradient);
     most.hessian = std::max(most.hessian, part.hessian);
   }
-  params.gradient_scale = scale_of(most.gradient, kTreeGradientBits - 1);
-  params.hessian_scale = scale_of(most.hessian, kTreeHessianBits);
+  const auto set_scales = [&](int gradient_bits, int hessian_bits) {
+    params.gradient_scale = scale_of(most.gradient, gradient_bits);
+    params.hessian_scale = scale_of(most.hessian, hessian_bits);
+  };
+  int bits = 62;  // of a row's values, so that the sum of all fits
+  while (bits > 1 && w.codes.count >> (62 - bits)) --bits;
+  if (w.few_rows) {
+    set_scales(bits, bits);
+    tree_pairs(params, w.words.as<TreeCount>(), w.codes.count);
+  } else {
+    set_scales(kTreeGradientBits - 1, kTreeHessianBits);
+    over_rows([&](int64_t, int64_t begin, int64_t end) { tree_words(params, begin, end); });
+  }
   w.gradient_unit = 1 / params.gradient_scale;
   w.hessian_unit = 1 / params.hessian_scale;
-  over_rows([&](int64_t, int64_t begin, int64_t end) { tree_words(params, begin, end); });
   if (rows.empty()) {
     w.active = w.codes.count;
     over_rows([&](int64_t, int64_t begin, int64_t end) {
@@ -102,11 +121,10 @@ GrownTree TreeGrower::grow(const at::Tensor& gradients, const at::Tensor& hessia
     std::copy(rows.begin(), rows.end(), w.rows.as<int32_t>());
   }
   GrownTree tree = TreeGrowth(w, features, options).run();
-  int bits = 62;  // of a row's values, so that the sum of all fits
-  while (bits > 1 && w.active >> (62 - bits)) --bits;
-  params.gradient_scale = scale_of(most.gradient, bits);
-  params.hessian_scale = scale_of(most.hessian, bits);
-  refine(params, options.rules, tree);
+  if (!w.few_rows) {
+    set_scales(bits, bits);
+    refine(params, options.rules, tree);
+  }
   return tree;
 }
 
@@ -147,6 +165,23 @@ void TreeGrower::refine(const TreeWordsParams& params, const TreeRegularisation&
     tree.weight[node] = leaf_weight(sum, rules, tree.bounds[node]);
     tree.cover[node] = sum.hessian;
   }
+}
+
+void TreeGrower::answer_quantiles(GrownTree& tree, const float* labels, const float* scores,
+                                  const float* weights, double alpha) const {
+  const auto* rows = work_->rows.as<int32_t>();
+  run_tree_tasks(int64_t(tree.feature.size()), [&](int64_t task, int64_t) {
+    const auto node = size_t(task);
+    if (tree.feature[node] >= 0) return;
+    std::vector<trees::QuantileItem> items;
+    for (int64_t i = tree.begin[node]; i < tree.end[node]; ++i) {
+      const int32_t row = rows[i];
+      items.push_back({labels[row] - scores[row], weights == nullptr ? 1.f : weights[row]});
+    }
+    const double answer = trees::quantile_of(items, alpha, weights != nullptr);
+    const TreeBounds bounds = tree.bounds[node];
+    tree.weight[node] = std::min(std::max(answer, bounds.lower), bounds.upper);
+  });
 }
 
 void TreeGrower::add_to_scores(const GrownTree& tree, const std::vector<float>& values,

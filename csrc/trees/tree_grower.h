@@ -9,6 +9,9 @@
 
 namespace tilewright {
 
+// Up to so many rows histograms are exact: speed is not what they lack.
+inline constexpr int64_t kFewTreeRows = 32768;
+
 struct TreeOptions {
   TreeRegularisation rules{1, 0, 0, 1, 0};
   int64_t max_depth = 6;   // 0: any
@@ -43,6 +46,11 @@ class TreeGrower {
   GrownTree grow(const at::Tensor& gradients, const at::Tensor& hessians,
                  const std::vector<int32_t>& rows, const std::vector<int32_t>& features,
                  const TreeOptions& options);
+
+  // Has each leaf of the last tree answer with a quantile of its rows' residuals, labels - scores.
+  // `weights`: null for none.
+  void answer_quantiles(GrownTree& tree, const float* labels, const float* scores,
+                        const float* weights, double alpha) const;
 
   // scores[row] += values[leaf] for all rows, of the last tree.
   void add_to_scores(const GrownTree& tree, const std::vector<float>& values, float* scores) const;

@@ -1,3 +1,4 @@
+// Which nodes of a growing tree are split, and by what.
 #include "tilewright/trees/tree_growth.h"
 
 #include <algorithm>
@@ -8,13 +9,8 @@
 namespace tilewright {
 namespace {
 
-// Rows of a node that are partitioned together.
-constexpr int64_t kPartitionRows = 16384;
-// Histogram bytes that a pass over rows touches at most: a first-level cache. Measured on Zen 3 for
-// 28 features: 0.59 ns an addition in two passes of 28 KB each, 0.84 in one pass.
-constexpr int64_t kPackedBytes = int64_t(32) << 10;
-// Rows that all passes go over before the next ones: their codes stay in a second-level cache.
-constexpr int64_t kPassRows = 1024;
+// Rows whose sums a thread adds up at a time.
+constexpr int64_t kSumRows = 16384;
 // Features whose splits are searched together, at least.
 constexpr int64_t kSearchFeatures = 8;
 constexpr TreeSplit kNoSplit{-HUGE_VAL, -1, 0, false, {0, 0}, {0, 0}};
@@ -56,14 +52,13 @@ int32_t TreeGrowth::add_to_tree(const Node& node) {
 GrownTree TreeGrowth::run() {
   Node root{0, 0, work_.active, 0, {0, 0}, {-HUGE_VAL, HUGE_VAL}, -1, kNoSplit};
   std::mutex lock;
-  const auto* words = work_.words.as<int64_t>();
   const auto* rows = work_.rows.as<int32_t>();
-  const int64_t chunks = ceil_div(work_.active, kPartitionRows);
+  const int64_t chunks = ceil_div(work_.active, kSumRows);
   run_tree_tasks(chunks, [&](int64_t chunk, int64_t) {
     TreeCount sum{0, 0};
-    const int64_t last = std::min((chunk + 1) * kPartitionRows, work_.active);
-    for (int64_t i = chunk * kPartitionRows; i < last; ++i) {
-      const TreeCount count = count_of(words[rows[i]]);
+    const int64_t last = std::min((chunk + 1) * kSumRows, work_.active);
+    for (int64_t i = chunk * kSumRows; i < last; ++i) {
+      const TreeCount count = work_.count_at(rows[i]);
       sum.gradient += count.gradient;
       sum.hessian += count.hessian;
     }
@@ -134,46 +129,6 @@ void TreeGrowth::expand(const std::vector<int64_t>& batch) {
   find_splits(pairs);
 }
 
-std::vector<int64_t> TreeGrowth::partition(const std::vector<int64_t>& batch) {
-  struct Chunk {
-    size_t node;
-    int64_t begin, end, left;
-  };
-  std::vector<Chunk> chunks;
-  for (size_t i = 0; i < batch.size(); ++i) {
-    const Node& node = nodes_[size_t(batch[i])];
-    for (int64_t at = node.begin; at < node.end; at += kPartitionRows) {
-      chunks.push_back({i, at, std::min(at + kPartitionRows, node.end), 0});
-    }
-  }
-  auto *const rows = work_.rows.as<int32_t>(), *const moved = work_.moved.as<int32_t>();
-  run_tree_tasks(int64_t(chunks.size()), [&](int64_t c, int64_t) {
-    Chunk& chunk = chunks[size_t(c)];
-    const TreeSplit& split = nodes_[size_t(batch[chunk.node])].split;
-    chunk.left = tree_partition(work_.codes, split.feature, split.code, split.default_left,
-                                rows + chunk.begin, chunk.end - chunk.begin, moved + chunk.begin);
-  });
-  std::vector<int64_t> left_counts(batch.size(), 0), left_at(chunks.size()),
-      right_at(chunks.size());
-  for (const Chunk& chunk : chunks) left_counts[chunk.node] += chunk.left;
-  int64_t low = 0, high = 0;
-  for (size_t c = 0; c < chunks.size(); ++c) {
-    const Chunk& chunk = chunks[c];
-    const Node& node = nodes_[size_t(batch[chunk.node])];
-    if (chunk.begin == node.begin) low = node.begin, high = node.begin + left_counts[chunk.node];
-    left_at[c] = low, right_at[c] = high;
-    low += chunk.left;
-    high += chunk.end - chunk.begin - chunk.left;
-  }
-  run_tree_tasks(int64_t(chunks.size()), [&](int64_t c, int64_t) {
-    const Chunk& chunk = chunks[size_t(c)];
-    const int32_t *from = moved + chunk.begin, *const end = moved + chunk.end;
-    std::copy(from, from + chunk.left, rows + left_at[size_t(c)]);
-    std::reverse_copy(from + chunk.left, end, rows + right_at[size_t(c)]);
-  });
-  return left_counts;
-}
-
 void TreeGrowth::make_children(const std::vector<int64_t>& batch,
                                const std::vector<int64_t>& left_counts) {
   for (size_t i = 0; i < batch.size(); ++i) {
@@ -203,46 +158,6 @@ void TreeGrowth::make_children(const std::vector<int64_t>& batch,
     tree_.right[id] = right.id;
     tree_.gain[id] = split.gain;
   }
-}
-
-void TreeGrowth::build_histograms(const std::vector<int64_t>& nodes) {
-  struct Chunk {
-    int64_t node, begin, end;
-  };
-  std::vector<Chunk> chunks;
-  for (const int64_t id : nodes) {
-    Node& node = nodes_[size_t(id)];
-    node.histogram = work_.histograms->take();
-    for (int64_t at = node.begin; at < node.end; at += kTreeWordRows) {
-      chunks.push_back({id, at, std::min(at + kTreeWordRows, node.end)});
-    }
-  }
-  const TreeCodes& codes = work_.codes;
-  const auto* words = work_.words.as<int64_t>();
-  const int64_t passes = ceil_div(8 * codes.codes * codes.features, kPackedBytes);
-  const int64_t block = ceil_div(codes.features, std::min(passes, codes.features));
-  // Sums are integers, so the order in which threads add theirs to a node's does not show.
-  std::vector<std::mutex> locks(64);
-  work_.packed.resize(std::max(work_.packed.size(), size_t(at::get_num_threads())));
-  run_tree_tasks(int64_t(chunks.size()), [&](int64_t c, int64_t thread) {
-    const Chunk& chunk = chunks[size_t(c)];
-    auto& packed = work_.packed[size_t(thread)];
-    packed.resize(size_t(codes.features * codes.codes));
-    TreeCount* sums = work_.histograms->at(nodes_[size_t(chunk.node)].histogram);
-    for (int64_t at = chunk.begin; at < chunk.end; at += kPassRows) {
-      const int64_t count = std::min(kPassRows, chunk.end - at);
-      for (int64_t first = 0; first < codes.features; first += block) {
-        tree_accumulate(codes, words, work_.rows.as<int32_t>() + at, count, first,
-                        std::min(first + block, codes.features), packed.data());
-      }
-    }
-    for (int64_t first = 0; first < codes.features; first += block) {
-      const int64_t last = std::min(first + block, codes.features);
-      const std::lock_guard<std::mutex> guard(locks[size_t((chunk.node + first) % 64)]);
-      tree_flush(packed.data() + first * codes.codes, sums + first * codes.codes,
-                 (last - first) * codes.codes);
-    }
-  });
 }
 
 TreeSplit TreeGrowth::best_split(const Node& node, const std::vector<int32_t>& features,

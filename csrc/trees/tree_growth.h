@@ -35,6 +35,7 @@ class TreeGrowth {
   std::vector<int64_t> partition(const std::vector<int64_t>& batch);
   void make_children(const std::vector<int64_t>& batch, const std::vector<int64_t>& left_counts);
   void build_histograms(const std::vector<int64_t>& nodes);
+  void build_from_pairs(const std::vector<int64_t>& nodes);
   void find_splits(const std::vector<Pair>& pairs);
   std::vector<int32_t> features_of(const Node& node) const;
   TreeSplit best_split(const Node& node, const std::vector<int32_t>& features, int64_t first,

@@ -55,13 +55,19 @@ class HistogramPool {
 
 struct TreeGrower::Workspace {
   at::Tensor bins;
-  HugeBuffer row_codes, column_codes, words;
+  HugeBuffer row_codes, column_codes;
+  HugeBuffer words;        // of rows; pairs where they are few
   HugeBuffer rows, moved;  // rows by node; where a level's rows are moved through
   TreeCodes codes{};
   int64_t active = 0;  // rows that take part
   std::unique_ptr<HistogramPool> histograms;
   std::vector<std::vector<int64_t>> packed;  // of each thread
   double gradient_unit = 1, hessian_unit = 1;
+  bool few_rows = false;
+
+  TreeCount count_at(int64_t row) const {
+    return few_rows ? words.as<TreeCount>()[row] : count_of(words.as<int64_t>()[row]);
+  }
 };
 
 }  // namespace tilewright

@@ -1,5 +1,6 @@
 """Gradient boosting with scikit-learn's parameter names."""
 
+import json
 import numbers
 
 import numpy as np
@@ -10,7 +11,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from tilewright._C import Booster
+from tilewright.trees import xgboost_json
 from tilewright.trees.ensemble import EnsembleModule
+
+CLASSES = "tilewright_classes"  # the attribute of a saved model
 
 # What scikit-learn's checks let through: numbers, NaN for missing.
 ACCEPTED = {"dtype": [np.float64, np.float32], "ensure_all_finite": "allow-nan"}
@@ -18,6 +22,8 @@ ACCEPTED = {"dtype": [np.float64, np.float32], "ensure_all_finite": "allow-nan"}
 # scikit-learn's name of a loss: that of the objective, and the link to predictions.
 REGRESSION_LOSSES = {
     "squared_error": ("squared_error", "identity"),
+    "absolute_error": ("absolute_error", "identity"),
+    "quantile": ("quantile", "identity"),
     "huber": ("huber", "identity"),
     "poisson": ("poisson", "exp"),
     "gamma": ("gamma", "exp"),
@@ -155,7 +161,11 @@ class _GradientBoosting(BaseEstimator):
                 bar.update()
                 return False
 
-        self._booster = Booster(options)
+        loss = getattr(self, "loss", None)
+        if callable(loss):
+            self._booster = Booster(options, loss, hessian_bound=self.hessian or 0.0)
+        else:
+            self._booster = Booster(options)
         try:
             self._booster.fit(x, y, weight, eval_x, eval_y, after_round)
         finally:
@@ -182,6 +192,34 @@ class _GradientBoosting(BaseEstimator):
         check_is_fitted(self, "arrays_")
         return EnsembleModule(self.arrays_, self.base_score_, self._link)
 
+    def save_model(self, path):
+        """Writes the model as XGBoost's JSON, which xgboost (3.2) loads and predicts the same from;
+        classes that are not 0, 1, ... are kept in an attribute that it ignores."""
+        check_is_fitted(self, "arrays_")
+        objective, param = self._objective()
+        xgboost_json.save(
+            xgboost_json.Ensemble(
+                self.arrays_,
+                self.base_score_,
+                objective,
+                param,
+                self.n_features_in_,
+                self._attributes(),
+            ),
+            path,
+        )
+
+    def load_model(self, path):
+        """Reads what :meth:`save_model` or xgboost wrote (trees of a numeric objective); returns
+        the estimator, ready to predict. A file that is no such model is a ValueError."""
+        model = xgboost_json.load(path)
+        self._take(model)
+        self.arrays_ = model.arrays
+        self.base_score_ = model.base_score
+        self.n_features_in_ = model.num_features
+        self.n_iter_ = model.arrays["tree_output"].numel() // model.base_score.numel()
+        return self
+
     def _predictions(self, x):
         check_is_fitted(self, "arrays_")
         return self.to_module()(self._features(x))
@@ -206,9 +244,13 @@ class GradientBoostingRegressor(RegressorMixin, _GradientBoosting):
     NaN is missing. ``predict`` answers with what it was given: a tensor, else an array.
 
     Args:
-        loss: "squared_error", "huber" (pseudo-Huber of slope ``alpha``), "poisson", "gamma" or
-            "tweedie" (variance power ``alpha``).
+        loss: "squared_error", "absolute_error", "quantile" (``alpha``), "huber" (pseudo-Huber of
+            slope ``alpha``), "poisson", "gamma" or "tweedie" (variance power ``alpha``); or a
+            differentiable function of torch, ``loss(scores, y)`` -> losses, all (n_samples,):
+            gradients come from autograd.
         alpha: as above.
+        hessian: of a function, what all second derivatives are taken to be, such as a bound; None:
+            they are computed, by one more backward pass.
         n_estimators, learning_rate: how many trees, and what each counts.
         max_depth, max_leaf_nodes: limits of a tree; None: none.
         grow_policy: "depthwise", or "lossguide": the leaf of the greatest gain first.
@@ -224,7 +266,8 @@ class GradientBoostingRegressor(RegressorMixin, _GradientBoosting):
         self,
         *,
         loss="squared_error",
-        alpha=1.0,
+        alpha=0.9,
+        hessian=None,
         n_estimators=100,
         learning_rate=0.1,
         max_depth=6,
@@ -268,20 +311,36 @@ class GradientBoostingRegressor(RegressorMixin, _GradientBoosting):
         )
         self.loss = loss
         self.alpha = alpha
+        self.hessian = hessian
 
     @property
     def _link(self):
-        return REGRESSION_LOSSES[self.loss][1]
+        return "identity" if callable(self.loss) else REGRESSION_LOSSES[self.loss][1]
+
+    def _objective(self):
+        if callable(self.loss):
+            raise ValueError("a model of a function as its loss cannot be saved as XGBoost's JSON")
+        return REGRESSION_LOSSES[self.loss][0], self.alpha
+
+    def _attributes(self):
+        return {}
+
+    def _take(self, model):
+        if model.objective not in REGRESSION_LOSSES:
+            raise ValueError(f"a model of {model.objective} is no regressor's")
+        self.loss, self.alpha = model.objective, model.objective_param
 
     def fit(self, X, y, sample_weight=None, eval_set=None):
         """X (n_samples, n_features), y (n_samples,); ``eval_set`` is one pair (X, y)."""
-        if self.loss not in REGRESSION_LOSSES:
-            raise ValueError(f"loss must be one of {sorted(REGRESSION_LOSSES)}, got {self.loss!r}")
+        if not callable(self.loss) and self.loss not in REGRESSION_LOSSES:
+            raise ValueError(
+                f"loss must be a function or one of {sorted(REGRESSION_LOSSES)}, got {self.loss!r}"
+            )
         features, labels, weight = self._training_set(X, y, sample_weight, numeric=True)
-        options = self._options() | {
-            "objective": REGRESSION_LOSSES[self.loss][0],
-            "objective_param": self.alpha,
-        }
+        options = self._options()
+        if not callable(self.loss):
+            objective, param = self._objective()
+            options |= {"objective": objective, "objective_param": param}
         return self._fit(options, features, _numbers(labels), weight, eval_set, _numbers)
 
     def predict(self, X):
@@ -299,6 +358,23 @@ class GradientBoostingClassifier(ClassifierMixin, _GradientBoosting):
     @property
     def _link(self):
         return "sigmoid" if len(self.classes_) == 2 else "softmax"
+
+    def _objective(self):
+        return "logistic" if len(self.classes_) == 2 else "softmax", 0.0
+
+    def _attributes(self):
+        return {CLASSES: json.dumps(self.classes_.tolist())}
+
+    def _take(self, model):
+        if model.objective not in ("logistic", "softmax"):
+            raise ValueError(f"a model of {model.objective} is no classifier's")
+        count = max(model.base_score.numel(), 2)
+        classes = np.arange(count)
+        if CLASSES in model.attributes:
+            classes = np.asarray(json.loads(model.attributes[CLASSES]))
+            if classes.shape != (count,):
+                raise ValueError(f"attribute {CLASSES} must list {count} classes")
+        self.classes_ = classes
 
     def fit(self, X, y, sample_weight=None, eval_set=None):
         """X (n_samples, n_features), y (n_samples,) of labels; ``eval_set`` is one pair (X, y)."""

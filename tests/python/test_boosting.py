@@ -8,6 +8,7 @@ import reference_trees
 import torch
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from tilewright._C import Booster
 from tilewright.trees import GradientBoostingClassifier, GradientBoostingRegressor
 
 
@@ -146,6 +147,75 @@ def test_gradients_are_those_of_the_loss(loss):
     assert model.arrays_["value"].item() == pytest.approx((-g / h).item(), abs=2e-4)
 
 
+@pytest.mark.parametrize("loss", ["absolute_error", "quantile"])
+def test_leaves_are_quantiles_of_residuals(loss):
+    x = (torch.arange(40) % 2).float()[:, None]
+    y = torch.randn(40) + 5 * x[:, 0]
+    alpha = 0.25 if loss == "quantile" else 0.5
+    model = GradientBoostingRegressor(
+        loss=loss, alpha=alpha, n_estimators=1, learning_rate=1.0, max_depth=1
+    ).fit(x, y)
+    for value in (0.0, 1.0):
+        ascending = y[x[:, 0] == value].double().sort().values
+        place = alpha * 21 - 1
+        low = ascending[int(place)]
+        expected = low + (place - int(place)) * (ascending[int(place) + 1] - low)
+        got = model.predict(torch.tensor([[value]])).item()
+        assert got == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_quantiles_cover_their_share():
+    x, y = table(4000)
+    for alpha in (0.1, 0.5, 0.9):
+        model = GradientBoostingRegressor(
+            loss="quantile", alpha=alpha, n_estimators=60, max_depth=3
+        )
+        below = (y[2000:] <= model.fit(x[:2000], y[:2000]).predict(x[2000:])).float().mean()
+        assert below == pytest.approx(alpha, abs=0.08)
+
+
+def test_a_function_as_loss():
+    x, y = table(500)
+    own = GradientBoostingRegressor(loss=lambda s, t: s.exp() - t * s, n_estimators=100)
+    assert own.fit(x, y.abs()).base_score_ == pytest.approx(y.abs().mean().item() - 1)
+    assert own.predict(x).exp().mean() == pytest.approx(y.abs().mean().item(), rel=0.02)
+    huge = GradientBoostingRegressor(
+        loss=lambda s, t: (s - t).abs(), hessian=1.0, n_estimators=200
+    ).fit(x, y)
+    assert (huge.predict(x) - y).abs().mean() < 0.5 * (y - y.median()).abs().mean()
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (lambda s, t: (s - t).abs(), "no second derivative of the loss by the scores is positive"),
+        (lambda s, t: (s - t).square().sum(), r"one value for each row, \(20,\), got \(\)"),
+        (lambda s, t: t, "must depend on the scores"),
+    ],
+)
+def test_functions_that_are_no_losses(loss, message):
+    with pytest.raises(RuntimeError, match=message):
+        GradientBoostingRegressor(loss=loss).fit(torch.randn(20, 3), torch.randn(20))
+
+
+def test_hessians_of_a_function_are_diagonals():
+    """Of softmax, p (1 - p); the gradient of the summed gradient would be 0."""
+    x, labels = torch.zeros(30, 1), torch.randint(0, 3, (30,)).float()
+    booster = Booster(
+        {"n_estimators": 1, "learning_rate": 1.0, "reg_lambda": 0.0, "min_child_weight": 0.0},
+        lambda s, t: torch.nn.functional.cross_entropy(s, t.long(), reduction="none"),
+        3,
+    )
+    booster.fit(x, labels)
+    base = booster.base_score.double()
+    share = torch.stack([(labels == k).double().mean() for k in range(3)])
+    torch.testing.assert_close(base, (share - 1 / 3) / (1 / 3 * 2 / 3), atol=1e-5, rtol=1e-5)
+    p = base.softmax(0)
+    expected = (share - p) / (p * (1 - p))
+    got = booster.arrays()["value"].double()
+    torch.testing.assert_close(got, expected, atol=1e-3, rtol=1e-3)
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_monotone_features(sign):
     x, y = table(3000, 4)
@@ -244,16 +314,6 @@ def test_predicting_other_features_is_an_error():
         model.predict(torch.randn(2, 4))
 
 
-# Splits are chosen by gradients in 24 bits and hessians in 16, rounded by the row's place: among
-# splits that gain the same, repeated rows can choose another than weighted ones.
-EXPECTED_FAILURES = {
-    GradientBoostingClassifier: {"check_sample_weight_equivalence_on_dense_data": "ties"},
-}
-
-
-@parametrize_with_checks(
-    [GradientBoostingClassifier(), GradientBoostingRegressor()],
-    expected_failed_checks=lambda estimator: EXPECTED_FAILURES.get(type(estimator), {}),
-)
+@parametrize_with_checks([GradientBoostingClassifier(), GradientBoostingRegressor()])
 def test_scikit_learns_checks(estimator, check):
     check(estimator)

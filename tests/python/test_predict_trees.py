@@ -127,6 +127,7 @@ def test_no_tree_scores_nothing():
         ("right", 0, -1, "child -1"),
         ("feature", 0, 2, "feature 2 is not one of x's 2"),
         ("feature", 0, -1, "feature -1"),
+        ("threshold", 0, float("nan"), "threshold must be a number above -infinity, got nan"),
         ("tree_output", 0, 1, r"tree_output must lie in \[0, 1\), that of tree 0 is 1"),
         ("tree_ptr", 1, 2, "tree_ptr must go from 0 to the number of nodes, 3"),
     ],

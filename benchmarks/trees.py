@@ -1,0 +1,191 @@
+"""The room's table: boosting and prediction against xgboost, lightgbm and scikit-learn, same data,
+same hyperparameters, in turns in one process, with quality beside speed.
+
+100 trees of depth 6, at most 256 bins; times are of binning and boosting together. A peer that is
+not installed is left out (pip install --no-deps xgboost==3.2.0 lightgbm==4.7.0: their other
+requirements are here, or would overwrite torch's). python benchmarks/trees.py [--quick]
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import statistics
+
+# Peers look for loky's count of cores and warn where the system does not tell.
+os.environ.setdefault("LOKY_MAX_CPU_COUNT", str(os.cpu_count()))
+
+import numpy as np
+import torch
+from harness import RESULTS, machine, measure, peak_memory
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+)
+from sklearn.metrics import roc_auc_score
+
+from tilewright.trees import GradientBoostingClassifier, GradientBoostingRegressor
+
+TREES, DEPTH, RATE = 100, 6, 0.1
+COLUMNS = ["work", "xgboost", "lightgbm", "scikit-learn", "tilewright", "faster than the best"]
+
+
+def binary(rows, features, seed=0):
+    """Interactions, steps and waves of some features; the others are noise."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((rows, features), dtype=np.float32)
+    z = x[:, 0] * x[:, 1] + np.sin(3 * x[:, 2]) + 0.5 * x[:, 3] + 0.3 * x[:, 6] ** 2
+    z -= 0.7 * (x[:, 4] > 0.3) * x[:, 5]
+    return x, (z + rng.logistic(size=rows) > 0.3).astype(np.float32)
+
+
+def regression(rows, features, seed=0):
+    x, _ = binary(rows, features, seed)
+    rng = np.random.default_rng(seed + 1)
+    y = x[:, 0] * x[:, 1] + np.sin(3 * x[:, 2]) + 0.5 * x[:, 3] + 0.5 * rng.standard_normal(rows)
+    x[rng.random(x.shape) < 0.1] = np.nan
+    return x, y.astype(np.float32)
+
+
+class Contender:
+    """Fits, and predicts probabilities of class 1 or values."""
+
+    def __init__(self, name, classify, threads):
+        self.name, self.classify, self.threads = name, classify, threads
+
+    def fit(self, x, y):
+        fit = {
+            "xgboost": self._xgboost,
+            "lightgbm": self._lightgbm,
+            "scikit-learn": self._sklearn,
+            "tilewright": self._tilewright,
+        }[self.name]
+        self.predict = fit(x, y)
+        return self
+
+    def _xgboost(self, x, y):
+        import xgboost
+
+        data = xgboost.QuantileDMatrix(x, y, nthread=self.threads, max_bin=256)
+        options = {"max_depth": DEPTH, "eta": RATE, "nthread": self.threads, "max_bin": 256}
+        options["objective"] = "binary:logistic" if self.classify else "reg:squarederror"
+        booster = xgboost.train(options, data, TREES)
+        return booster.inplace_predict
+
+    def _lightgbm(self, x, y):
+        import lightgbm
+
+        options = {"num_leaves": 2**DEPTH, "max_depth": DEPTH, "learning_rate": RATE}
+        options |= {"num_threads": self.threads, "max_bin": 255, "verbose": -1}
+        options |= {"lambda_l2": 1.0, "min_data_in_leaf": 1, "min_sum_hessian_in_leaf": 1.0}
+        options |= {"objective": "binary" if self.classify else "regression"}
+        options |= {"feature_pre_filter": False}
+        data = lightgbm.Dataset(x, y, params=options)
+        return lightgbm.train(options, data, TREES).predict
+
+    def _sklearn(self, x, y):
+        kind = HistGradientBoostingClassifier if self.classify else HistGradientBoostingRegressor
+        model = kind(
+            max_iter=TREES,
+            max_depth=DEPTH,
+            max_leaf_nodes=2**DEPTH,
+            learning_rate=RATE,
+            min_samples_leaf=1,
+            l2_regularization=1.0,
+            early_stopping=False,
+        ).fit(x, y)
+        return (lambda t: model.predict_proba(t)[:, 1]) if self.classify else model.predict
+
+    def _tilewright(self, x, y):
+        kind = GradientBoostingClassifier if self.classify else GradientBoostingRegressor
+        model = kind(n_estimators=TREES, max_depth=DEPTH, learning_rate=RATE).fit(
+            torch.from_numpy(x), y
+        )
+        module = model.to_module()
+        return lambda t: module(torch.from_numpy(t))[:, 0].numpy()
+
+
+def quality(contender, x, y):
+    found = contender.predict(x)
+    if contender.classify:
+        return roc_auc_score(y, found)
+    return float(np.sqrt(np.mean((found - y) ** 2)))
+
+
+def shown(milliseconds):
+    return f"{milliseconds / 1e3:.2f} s" if milliseconds >= 1000 else f"{milliseconds:.3g} ms"
+
+
+class Rows:
+    def __init__(self):
+        self.lines, self.rows = [], []
+
+    def add(self, work, functions, extra=None, **options):
+        """Times {name: function}; `extra` is {name: text} beside the times."""
+        times = {name: statistics.median(t) for name, t in measure(functions, **options).items()}
+        memory = {name: peak_memory(f) for name, f in functions.items()}
+        best = min((t for name, t in times.items() if name != "tilewright"), default=None)
+        ratio = None if best is None else best / times["tilewright"]
+        row = {"work": work, "ms": times, "mb": memory, "ratio": ratio, "quality": extra or {}}
+        self.rows.append(row)
+        cells = [
+            f"{shown(times[name])}{(extra or {}).get(name, '')}" if name in times else ""
+            for name in COLUMNS[1:-1]
+        ]
+        self.lines.append([work, *cells, "" if ratio is None else f"{ratio:.1f}x"])
+        print(*self.lines[-1], {k: round(v or 0) for k, v in memory.items()}, sep=" | ", flush=True)
+
+    def save(self):
+        RESULTS.mkdir(exist_ok=True)
+        data = {"machine": machine(), "columns": COLUMNS, "lines": self.lines, "rows": self.rows}
+        (RESULTS / "trees.json").write_text(json.dumps(data, indent=1) + "\n")
+
+
+def contenders(classify, threads):
+    names = [n for n in COLUMNS[1:3] if importlib.util.find_spec(n)] + COLUMNS[3:5]
+    return [Contender(name, classify, threads) for name in names]
+
+
+def bench_fit(table, title, make, rows, features, classify, threads):
+    x, y = make(rows + 100_000, features)
+    train, test = (x[:rows], y[:rows]), (x[rows:], y[rows:])
+    found = contenders(classify, threads)
+    kind = "AUC" if classify else "RMSE"
+    extra = {c.name: f" ({kind} {quality(c.fit(*train), *test):.4f})" for c in found}
+    functions = {c.name: (lambda c=c: c.fit(*train)) for c in found}
+    table.add(f"{title}, {threads} threads", functions, extra, most=3)
+    return found
+
+
+def bench_predict(table, found, features, rows, threads):
+    x, _ = binary(rows, features, seed=5)
+    first = found[0].predict(x)
+    for other in found[1:]:
+        assert other.predict(x).shape == first.shape
+    functions = {c.name: (lambda c=c: c.predict(x)) for c in found}
+    table.add(f"predict {rows} rows of {features}, {threads} threads", functions)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a tenth of the rows, nothing saved")
+    quick = parser.parse_args().quick
+    share = 10 if quick else 1
+    threads = torch.get_num_threads()
+    print(json.dumps(machine()))
+    table = Rows()
+    found = bench_fit(
+        table, "1M x 28 binary", binary, 1_000_000 // share, 28, classify=True, threads=threads
+    )
+    for rows in (1_000_000 // share, 1000, 1):
+        bench_predict(table, found, 28, rows, threads)
+    bench_fit(table, "200k x 100 binary", binary, 200_000 // share, 100, True, threads)
+    bench_fit(
+        table, "50k x 50 regression, 10 % missing", regression, 50_000 // share, 50, False, threads
+    )
+    if not quick:
+        table.save()
+
+
+if __name__ == "__main__":
+    main()
