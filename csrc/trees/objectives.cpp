@@ -221,8 +221,8 @@ void Objective::check_labels(const Tensor&) const {}
 
 std::pair<Tensor, Tensor> Objective::gradients(const Tensor& scores, const Tensor& labels,
                                                const Tensor& weights) const {
-  // Of few rows as float64: ATen's float32 functions round a value by its place in the tensor, which
-  // the exact histograms of few rows would show.
+  // Of few rows as float64: ATen's float32 functions round a value by its place in the tensor,
+  // which the exact histograms of few rows would show.
   const bool few = scores.size(1) <= kFewTreeRows;
   auto [gradient, hessian] = derivatives(few ? scores.to(at::kDouble) : scores, labels);
   if (weights.defined()) {  // as float64: a weight of 2 is the row twice

@@ -42,8 +42,8 @@ class TILEWRIGHT_API Objective {
   int64_t outputs_ = 1;
 };
 
-// A loss of the caller's: gradients by autograd, hessians by one more backward pass for each output,
-// or a bound on them that the caller names.
+// A loss of the caller's: gradients by autograd, hessians by one more backward pass an output, or a
+// bound on them that the caller names.
 class TILEWRIGHT_API CustomObjective : public Objective {
  public:
   // Scores, (N,) or (N, K) where K > 1, and labels (N,), to losses (N,).

@@ -5,6 +5,15 @@ import math
 import torch
 
 
+def table(rows=400, features=5, missing=False):
+    """A regression with waves, a step and an interaction: x (rows, features), y (rows,)."""
+    x = torch.randn(rows, features)
+    y = x[:, 0] * 2 + torch.sin(3 * x[:, 1]) + (x[:, 2] > 0.3) * x[:, 3] + 0.3 * torch.randn(rows)
+    if missing:
+        x[torch.rand(x.shape) < 0.15] = float("nan")
+    return x, y
+
+
 def predict(x, trees, num_outputs):
     """Rows through trees one step at a time: x (N, F) float32; arrays as predict_trees has them."""
     out = torch.zeros(x.shape[0], num_outputs, dtype=torch.float64)

@@ -6,18 +6,10 @@ import numpy as np
 import pytest
 import reference_trees
 import torch
+from reference_trees import table
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from tilewright._C import Booster
 from tilewright.trees import GradientBoostingClassifier, GradientBoostingRegressor
-
-
-def table(rows=400, features=5, missing=False):
-    x = torch.randn(rows, features)
-    y = x[:, 0] * 2 + torch.sin(3 * x[:, 1]) + (x[:, 2] > 0.3) * x[:, 3] + 0.3 * torch.randn(rows)
-    if missing:
-        x[torch.rand(x.shape) < 0.15] = float("nan")
-    return x, y
 
 
 def nested(arrays, cuts, node=0, first=0):
@@ -122,98 +114,6 @@ def test_base_scores_are_xgboosts():
     model = GradientBoostingClassifier(n_estimators=1).fit(x, (y > 0.5).long())
     share = (y > 0.5).float().mean()
     assert model.base_score_.item() == pytest.approx((share / (1 - share)).log().item(), abs=1e-5)
-
-
-@pytest.mark.parametrize("loss", ["squared_error", "huber", "poisson", "gamma", "tweedie"])
-def test_gradients_are_those_of_the_loss(loss):
-    """One leaf without regularisation steps to -g / h of the mean loss, by autograd."""
-    x, y = torch.zeros(50, 1), torch.rand(50) + 0.1
-    alpha = 1.4
-    model = GradientBoostingRegressor(
-        loss=loss, alpha=alpha, n_estimators=1, learning_rate=1.0, reg_lambda=0.0
-    ).fit(x, y)
-    losses = {
-        "squared_error": lambda s: (s - y).square() / 2,
-        "huber": lambda s: alpha**2 * ((1 + ((s - y) / alpha).square()).sqrt() - 1),
-        "poisson": lambda s: s.exp() - y * s,
-        "gamma": lambda s: s + y * (-s).exp(),
-        "tweedie": lambda s: (
-            ((2 - alpha) * s).exp() / (2 - alpha) - y * ((1 - alpha) * s).exp() / (1 - alpha)
-        ),
-    }
-    score = model.base_score_.double().requires_grad_()
-    (g,) = torch.autograd.grad(losses[loss](score).sum(), score, create_graph=True)
-    (h,) = torch.autograd.grad(g.sum(), score)
-    assert model.arrays_["value"].item() == pytest.approx((-g / h).item(), abs=2e-4)
-
-
-@pytest.mark.parametrize("loss", ["absolute_error", "quantile"])
-def test_leaves_are_quantiles_of_residuals(loss):
-    x = (torch.arange(40) % 2).float()[:, None]
-    y = torch.randn(40) + 5 * x[:, 0]
-    alpha = 0.25 if loss == "quantile" else 0.5
-    model = GradientBoostingRegressor(
-        loss=loss, alpha=alpha, n_estimators=1, learning_rate=1.0, max_depth=1
-    ).fit(x, y)
-    for value in (0.0, 1.0):
-        ascending = y[x[:, 0] == value].double().sort().values
-        place = alpha * 21 - 1
-        low = ascending[int(place)]
-        expected = low + (place - int(place)) * (ascending[int(place) + 1] - low)
-        got = model.predict(torch.tensor([[value]])).item()
-        assert got == pytest.approx(expected.item(), abs=1e-5)
-
-
-def test_quantiles_cover_their_share():
-    x, y = table(4000)
-    for alpha in (0.1, 0.5, 0.9):
-        model = GradientBoostingRegressor(
-            loss="quantile", alpha=alpha, n_estimators=60, max_depth=3
-        )
-        below = (y[2000:] <= model.fit(x[:2000], y[:2000]).predict(x[2000:])).float().mean()
-        assert below == pytest.approx(alpha, abs=0.08)
-
-
-def test_a_function_as_loss():
-    x, y = table(500)
-    own = GradientBoostingRegressor(loss=lambda s, t: s.exp() - t * s, n_estimators=100)
-    assert own.fit(x, y.abs()).base_score_ == pytest.approx(y.abs().mean().item() - 1)
-    assert own.predict(x).exp().mean() == pytest.approx(y.abs().mean().item(), rel=0.02)
-    huge = GradientBoostingRegressor(
-        loss=lambda s, t: (s - t).abs(), hessian=1.0, n_estimators=200
-    ).fit(x, y)
-    assert (huge.predict(x) - y).abs().mean() < 0.5 * (y - y.median()).abs().mean()
-
-
-@pytest.mark.parametrize(
-    ("loss", "message"),
-    [
-        (lambda s, t: (s - t).abs(), "no second derivative of the loss by the scores is positive"),
-        (lambda s, t: (s - t).square().sum(), r"one value for each row, \(20,\), got \(\)"),
-        (lambda s, t: t, "must depend on the scores"),
-    ],
-)
-def test_functions_that_are_no_losses(loss, message):
-    with pytest.raises(RuntimeError, match=message):
-        GradientBoostingRegressor(loss=loss).fit(torch.randn(20, 3), torch.randn(20))
-
-
-def test_hessians_of_a_function_are_diagonals():
-    """Of softmax, p (1 - p); the gradient of the summed gradient would be 0."""
-    x, labels = torch.zeros(30, 1), torch.randint(0, 3, (30,)).float()
-    booster = Booster(
-        {"n_estimators": 1, "learning_rate": 1.0, "reg_lambda": 0.0, "min_child_weight": 0.0},
-        lambda s, t: torch.nn.functional.cross_entropy(s, t.long(), reduction="none"),
-        3,
-    )
-    booster.fit(x, labels)
-    base = booster.base_score.double()
-    share = torch.stack([(labels == k).double().mean() for k in range(3)])
-    torch.testing.assert_close(base, (share - 1 / 3) / (1 / 3 * 2 / 3), atol=1e-5, rtol=1e-5)
-    p = base.softmax(0)
-    expected = (share - p) / (p * (1 - p))
-    got = booster.arrays()["value"].double()
-    torch.testing.assert_close(got, expected, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
