@@ -172,15 +172,16 @@ void Booster::fit(const Tensor& x, const Tensor& y, const Tensor& weight, const 
   arrays_ = builder.arrays((best_round_ + 1) * outputs);
 }
 
-Tensor Booster::scores(const Tensor& x) const {
-  TILEWRIGHT_CHECK(kOp, arrays_.feature.defined(), "the model has not been fitted");
-  TILEWRIGHT_CHECK(kOp, x.dim() == 2 && x.size(1) == features_, "x must have ", features_,
-                   " features, as in fit, got ", shape_of(x));
-  return raw_scores(x, arrays_) + base_score_;
-}
+Tensor Booster::scores(const Tensor& x) const { return ensemble()->scores(x); }
+Tensor Booster::predict(const Tensor& x) const { return ensemble()->predict(x); }
 
-Tensor Booster::predict(const Tensor& x) const {
-  return objective_->transform(scores(x).t()).t().contiguous();
+c10::intrusive_ptr<TreeEnsemble> Booster::ensemble() const {
+  TILEWRIGHT_CHECK(kOp, arrays_.feature.defined(), "the model has not been fitted");
+  const EnsembleArrays& a = arrays_;
+  return c10::make_intrusive<TreeEnsemble>(
+      std::vector<Tensor>{a.feature, a.threshold, a.left, a.right, a.default_left, a.value,
+                          a.tree_ptr, a.tree_output, base_score_},
+      objective_->link(), features_);
 }
 
 }  // namespace tilewright::trees

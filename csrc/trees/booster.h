@@ -10,6 +10,7 @@
 #include "tilewright/core/export.h"
 #include "tilewright/trees/objectives.h"
 #include "tilewright/trees/tree_arrays.h"
+#include "tilewright/trees/tree_ensemble.h"
 
 namespace tilewright::trees {
 
@@ -49,6 +50,9 @@ class TILEWRIGHT_API Booster {
   // (N, K) float32: raw scores, or predictions of the objective's scale: means, probabilities.
   at::Tensor scores(const at::Tensor& x) const;
   at::Tensor predict(const at::Tensor& x) const;
+
+  // The fitted model by itself, to save, script or serve.
+  c10::intrusive_ptr<TreeEnsemble> ensemble() const;
 
   const EnsembleArrays& arrays() const { return arrays_; }
   const at::Tensor& base_score() const { return base_score_; }     // (K,)

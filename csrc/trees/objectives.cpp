@@ -116,7 +116,7 @@ class Logistic : public Objective {
     const double p = std::min(std::max(mean(labels, weights), 1e-16), 1 - 1e-7);
     return constant(std::log(p / (1 - p)));
   }
-  Tensor transform(const Tensor& scores) const override { return scores.sigmoid(); }
+  std::string link() const override { return "sigmoid"; }
   double metric(const Tensor& scores, const Tensor& labels, const Tensor& weights) const override {
     return mean(at::softplus(scores[0]) - labels * scores[0], weights);
   }
@@ -147,7 +147,7 @@ class Softmax : public Objective {
     const Tensor prior = (counts / counts.sum()).clamp_min(1e-16).log();
     return (prior - prior.mean()).to(at::kFloat);
   }
-  Tensor transform(const Tensor& scores) const override { return scores.softmax(0); }
+  std::string link() const override { return "softmax"; }
   double metric(const Tensor& scores, const Tensor& labels, const Tensor& weights) const override {
     const Tensor chosen = scores.log_softmax(0).gather(0, labels.to(at::kLong).unsqueeze(0))[0];
     return mean(-chosen, weights);
@@ -175,7 +175,7 @@ class Tweedie : public Objective {
   Tensor base_score(const Tensor& labels, const Tensor& weights) const override {
     return constant(std::log(std::max(mean(labels, weights), 1e-16)));
   }
-  Tensor transform(const Tensor& scores) const override { return scores.exp(); }
+  std::string link() const override { return "exp"; }
   // Half the mean deviance, without what does not depend on scores.
   double metric(const Tensor& scores, const Tensor& labels, const Tensor& weights) const override {
     return mean(term(scores[0], 2 - power_) - labels * term(scores[0], 1 - power_), weights);

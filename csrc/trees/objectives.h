@@ -28,8 +28,8 @@ class TILEWRIGHT_API Objective {
                                               const at::Tensor& weights) const;
   // What all rows score before the first tree, (K,) float32: XGBoost's rule.
   virtual at::Tensor base_score(const at::Tensor& labels, const at::Tensor& weights) const;
-  // Scores (K, N) to predictions: the inverse of the link.
-  virtual at::Tensor transform(const at::Tensor& scores) const { return scores; }
+  // From scores to predictions: "identity", "sigmoid", "softmax" or "exp".
+  virtual std::string link() const { return "identity"; }
   // What a leaf answers is this quantile of its residuals; negative: -G / (H + lambda).
   virtual double leaf_quantile() const { return -1; }
   // The weighted mean of the loss, or its root for squared errors.

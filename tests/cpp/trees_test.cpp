@@ -2,6 +2,9 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <cstdio>
+#include <fstream>
+
 #include "support.h"
 #include "tilewright/trees/booster.h"
 #include "tilewright/trees/predict_trees.h"
@@ -61,6 +64,33 @@ TEST(Booster, LearnsClassesAndStopsEarly) {
   EXPECT_TRUE(torch::allclose(probability.sum(1), torch::ones(1000)));
   const auto hits = probability.argmax(1).eq(classes.slice(0, 2000));
   EXPECT_GT(hits.to(torch::kDouble).mean().item<double>(), 0.7);
+}
+
+TEST(Booster, SavesAndLoads) {
+  const Table t = table(500);
+  Booster booster{BoosterOptions()};
+  booster.fit(t.x, t.y.abs());
+  const std::string path = testing::TempDir() + "tilewright_trees.pt";
+  booster.ensemble()->save(path);
+  const auto loaded = tilewright::TreeEnsemble::load(path);
+  EXPECT_TRUE(torch::equal(loaded->predict(t.x), booster.predict(t.x)));
+  std::ofstream(path, std::ios::trunc) << "no pickle";
+  EXPECT_MESSAGE(tilewright::TreeEnsemble::load(path), "holds no ensemble");
+  std::remove(path.c_str());
+  EXPECT_MESSAGE(tilewright::TreeEnsemble::load(path), "cannot read");
+}
+
+TEST(Booster, TakesALossOfTheCallers) {
+  const Table t = table(2000);
+  BoosterOptions options;
+  options.n_estimators = 60;
+  const auto loss = [](const torch::Tensor& scores, const torch::Tensor& y) {
+    return torch::log(torch::cosh(scores - y));
+  };
+  Booster booster(options, std::make_shared<tilewright::trees::CustomObjective>(loss, 1));
+  booster.fit(t.x, t.y);
+  const auto error = (booster.predict(t.x).select(1, 0) - t.y).abs().mean().item<double>();
+  EXPECT_LT(error, 0.4 * (t.y - t.y.median()).abs().mean().item<double>());
 }
 
 TEST(Booster, NamesWhatIsWrong) {

@@ -172,6 +172,25 @@ def test_serving(tmp_path):
     assert torch.equal(exported(x), expected)
     # ATen's sigmoid rounds the last lanes of a tensor otherwise.
     torch.testing.assert_close(exported(x[:77]), expected[:77])
+    names = ["feature", "threshold", "left", "right", "default_left", "value", "tree_ptr"]
+    arrays = [model.arrays_[name] for name in [*names, "tree_output"]] + [model.base_score_]
+    ensemble = torch.classes.tilewright.TreeEnsemble(arrays, "sigmoid", 5)
+
+    class Holder(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.ensemble = ensemble
+
+        def forward(self, x):
+            return self.ensemble.predict(x)
+
+    torch.jit.script(Holder()).save(str(tmp_path / "e.pt"))
+    assert torch.equal(torch.jit.load(str(tmp_path / "e.pt"))(x), expected)
+    with pytest.raises(RuntimeError, match="x must have 5 features, got \\(2, 4\\)"):
+        ensemble.predict(torch.zeros(2, 4))
+    arrays[2] = torch.zeros_like(arrays[2])
+    with pytest.raises(RuntimeError, match="tree 0, node 0: child 0"):
+        torch.classes.tilewright.TreeEnsemble(arrays, "sigmoid", 5)
     again = pickle.loads(pickle.dumps(model))
     assert torch.equal(again.predict_proba(x)[:, 1:], expected)
 

@@ -1,0 +1,99 @@
+#include "tilewright/trees/tree_ensemble.h"
+
+#include <ATen/ATen.h>
+#include <torch/csrc/jit/serialization/pickle.h>
+#include <torch/library.h>
+
+#include <fstream>
+#include <iterator>
+
+#include "tilewright/core/check.h"
+#include "tilewright/trees/predict_trees.h"
+
+namespace tilewright {
+namespace {
+
+constexpr const char* kOp = "TreeEnsemble";
+constexpr size_t kPlain = 9, kWithCategories = 11;
+
+std::optional<at::Tensor> given(const std::vector<at::Tensor>& arrays, size_t i) {
+  return i < arrays.size() ? std::optional<at::Tensor>(arrays[i]) : std::nullopt;
+}
+
+}  // namespace
+
+TreeEnsemble::TreeEnsemble(std::vector<at::Tensor> arrays, std::string link, int64_t num_features)
+    : arrays_(std::move(arrays)), link_(std::move(link)), num_features_(num_features) {
+  TILEWRIGHT_CHECK(kOp, arrays_.size() == kPlain || arrays_.size() == kWithCategories,
+                   "takes 9 arrays, or 11 with categories, got ", arrays_.size());
+  TILEWRIGHT_CHECK(
+      kOp, link_ == "identity" || link_ == "sigmoid" || link_ == "softmax" || link_ == "exp",
+      "link must be identity, sigmoid, softmax or exp, got ", link_);
+  TILEWRIGHT_CHECK(kOp, num_features_ >= 1, "num_features must be positive, got ", num_features_);
+  const at::Tensor& base = arrays_[8];
+  TILEWRIGHT_CHECK(kOp, base.dim() == 1 && base.numel() >= 1 && base.scalar_type() == at::kFloat,
+                   "base_score must be float32 of shape (K,), got ", base.scalar_type(), " ",
+                   shape_of(base));
+  // One row tells whether the arrays are trees over so many features.
+  (void)scores(at::zeros({1, num_features_}, base.options()));
+}
+
+TreeEnsemble::TreeEnsemble(const State& state)
+    : TreeEnsemble(std::get<1>(state), std::get<2>(state), std::get<3>(state)) {
+  TILEWRIGHT_CHECK(kOp, std::get<0>(state) == kVersion, "reads version ", kVersion,
+                   " of its files, got ", std::get<0>(state));
+}
+
+at::Tensor TreeEnsemble::scores(const at::Tensor& x) const {
+  TILEWRIGHT_CHECK(kOp, x.dim() == 2 && x.size(1) == num_features_, "x must have ", num_features_,
+                   " features, got ", shape_of(x));
+  const auto& a = arrays_;
+  return predict_trees(x, a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], num_outputs(),
+                       given(a, 9), given(a, 10)) +
+         a[8];
+}
+
+at::Tensor TreeEnsemble::predict(const at::Tensor& x) const {
+  const at::Tensor found = scores(x);
+  if (link_ == "sigmoid") return found.sigmoid();
+  if (link_ == "softmax") return found.softmax(1);
+  if (link_ == "exp") return found.exp();
+  return found;
+}
+
+void TreeEnsemble::save(const std::string& path) const {
+  const std::vector<char> bytes = torch::jit::pickle_save(c10::IValue(state()));
+  std::ofstream file(path, std::ios::binary);
+  file.write(bytes.data(), std::streamsize(bytes.size()));
+  file.close();
+  TILEWRIGHT_CHECK(kOp, bool(file), "cannot write ", path);
+}
+
+c10::intrusive_ptr<TreeEnsemble> TreeEnsemble::load(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  TILEWRIGHT_CHECK(kOp, bool(file), "cannot read ", path);
+  const std::vector<char> bytes{std::istreambuf_iterator<char>(file), {}};
+  try {
+    const c10::IValue value = torch::jit::pickle_load(bytes);
+    return c10::make_intrusive<TreeEnsemble>(value.to<State>());
+  } catch (const std::exception& error) {
+    TILEWRIGHT_CHECK(kOp, false, path, " holds no ensemble: ", error.what());
+  }
+}
+
+TORCH_LIBRARY_FRAGMENT(tilewright, m) {
+  m.class_<TreeEnsemble>("TreeEnsemble")
+      .def(torch::init<std::vector<at::Tensor>, std::string, int64_t>(), "",
+           {torch::arg("arrays"), torch::arg("link"), torch::arg("num_features")})
+      .def("scores", &TreeEnsemble::scores)
+      .def("predict", &TreeEnsemble::predict)
+      .def("arrays", &TreeEnsemble::arrays)
+      .def("link", &TreeEnsemble::link)
+      .def("num_features", &TreeEnsemble::num_features)
+      .def("num_outputs", &TreeEnsemble::num_outputs)
+      .def_pickle(
+          [](const c10::intrusive_ptr<TreeEnsemble>& self) { return self->state(); },
+          [](TreeEnsemble::State state) { return c10::make_intrusive<TreeEnsemble>(state); });
+}
+
+}  // namespace tilewright
