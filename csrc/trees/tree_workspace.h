@@ -8,6 +8,7 @@
 #include <mutex>
 #include <vector>
 
+#include "tilewright/core/check.h"
 #include "tilewright/core/huge_pages.h"
 #include "tilewright/trees/tree_grower.h"
 
@@ -34,6 +35,9 @@ class HistogramPool {
   explicit HistogramPool(int64_t size) : size_(size) {}
   int32_t take() {
     if (free_.empty()) {
+      TILEWRIGHT_CHECK("grow_tree", int64_t(all_.size() + 1) * size_ <= kMostCounters,
+                       "more nodes are open at once than histograms of ", kMostCounters,
+                       " bins in all hold; limit max_depth or the number of leaves");
       all_.push_back(std::make_unique<TreeCount[]>(size_t(size_)));
       return int32_t(all_.size() - 1);
     }
@@ -48,6 +52,7 @@ class HistogramPool {
   TreeCount* at(int32_t slot) { return all_[size_t(slot)].get(); }
 
  private:
+  static constexpr int64_t kMostCounters = int64_t(1) << 29;  // 8 GiB
   int64_t size_;
   std::vector<std::unique_ptr<TreeCount[]>> all_;
   std::vector<int32_t> free_;
