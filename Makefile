@@ -59,6 +59,7 @@ demo: build
 bench: build
 	$(RUN) benchmarks/detection.py
 	$(RUN) benchmarks/attention.py
+	$(RUN) benchmarks/trees.py
 
 compat:
 	@test -n "$(TORCH)" || { echo "which torch? For example: make compat TORCH=2.15.0"; exit 2; }

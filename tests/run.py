@@ -123,6 +123,7 @@ def run(suite):
     """Runs a suite to its end: its name, (passed, failed, skipped), seconds, what it printed."""
     name, command, environment, results = suite
     results.unlink(missing_ok=True)
+    print(f"-- {name} begins", flush=True)
     start = time.monotonic()
     done = subprocess.run(
         command,

@@ -37,7 +37,7 @@ BoosterOptions options_from(const py::dict& given) {
         (name == "min_child_weight" && set(rules.min_child_weight)) ||
         (name == "max_delta_step" && set(rules.max_delta_step)) ||
         (name == "subsample" && set(o.subsample)) ||
-        (name == "colsample_bytree" && set(o.colsample_bytree)) ||
+        (name == "colsample_bytree" && set(o.tree.colsample_bytree)) ||
         (name == "colsample_bylevel" && set(o.tree.colsample_bylevel)) ||
         (name == "colsample_bynode" && set(o.tree.colsample_bynode)) ||
         (name == "early_stopping_rounds" && set(o.early_stopping_rounds)) ||

@@ -1,14 +1,15 @@
 #include "tilewright/trees/booster.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <algorithm>
 
 #include "tilewright/core/check.h"
-#include "tilewright/core/philox.h"
 #include "tilewright/trees/feature_args.h"
 #include "tilewright/trees/feature_cuts.h"
 #include "tilewright/trees/predict_trees.h"
+#include "tilewright/trees/tree_sampling.h"
 
 namespace tilewright::trees {
 namespace {
@@ -16,8 +17,6 @@ namespace {
 using at::Tensor;
 
 constexpr const char* kOp = "trees";
-// What the words of Philox are for.
-enum Draw : uint32_t { kRows = 0, kColumns = 3 };
 
 Tensor raw_scores(const Tensor& x, const EnsembleArrays& a) {
   return predict_trees(x, a.feature, a.threshold, a.left, a.right, a.default_left, a.value,
@@ -34,34 +33,19 @@ void check_rows(const char* name, const Tensor& values, int64_t rows) {
                    values[row].item<double>());
 }
 
-bool drawn(uint64_t seed, uint32_t a, uint32_t b, uint32_t what, double share) {
-  return double(philox(a, b, what, 0, seed).word[0]) * 0x1p-32 < share;
-}
-
-// The columns of a tree: a share of them, at least one.
-std::vector<int32_t> draw_columns(const BoosterOptions& options, int64_t features, int64_t tree) {
-  if (options.colsample_bytree >= 1) return {};
-  std::vector<std::pair<uint32_t, int32_t>> keyed;
-  for (int64_t f = 0; f < features; ++f) {
-    const Philox random = philox(uint32_t(f), uint32_t(tree), kColumns, 0, uint64_t(options.seed));
-    keyed.push_back({random.word[0], int32_t(f)});
-  }
-  std::sort(keyed.begin(), keyed.end());
-  keyed.resize(size_t(std::max<int64_t>(int64_t(double(features) * options.colsample_bytree), 1)));
-  std::vector<int32_t> out;
-  for (const auto& [key, feature] : keyed) out.push_back(feature);
-  std::sort(out.begin(), out.end());
-  return out;
-}
-
-std::vector<int32_t> draw_rows(const BoosterOptions& options, int64_t rows, int64_t round) {
+// The rows of a round; empty for all.
+std::vector<int32_t> rows_of_round(const BoosterOptions& options, int64_t rows, int64_t round) {
+  constexpr int64_t kChunk = 65536;
   std::vector<int32_t> out;
   if (options.subsample >= 1) return out;
-  for (int64_t i = 0; i < rows; ++i) {
-    if (drawn(uint64_t(options.seed), uint32_t(i), uint32_t(round), kRows, options.subsample)) {
-      out.push_back(int32_t(i));
+  std::vector<std::vector<int32_t>> parts(size_t(ceil_div(rows, kChunk)));
+  at::parallel_for(0, int64_t(parts.size()), 1, [&](int64_t first, int64_t last) {
+    for (int64_t c = first; c < last; ++c) {
+      draw_rows(c * kChunk, std::min((c + 1) * kChunk, rows), options.subsample, uint32_t(round),
+                uint64_t(options.seed), parts[size_t(c)]);
     }
-  }
+  });
+  for (const auto& part : parts) out.insert(out.end(), part.begin(), part.end());
   if (out.empty()) out.push_back(0);
   return out;
 }
@@ -77,7 +61,7 @@ Booster::Booster(const BoosterOptions& options, std::shared_ptr<Objective> objec
     TILEWRIGHT_CHECK(kOp, value > 0 && value <= 1, name, " must lie in (0, 1], got ", value);
   };
   share("subsample", options.subsample);
-  share("colsample_bytree", options.colsample_bytree);
+  share("colsample_bytree", options.tree.colsample_bytree);
   share("colsample_bylevel", options.tree.colsample_bylevel);
   share("colsample_bynode", options.tree.colsample_bynode);
   TILEWRIGHT_CHECK(kOp, options.n_estimators >= 1, "n_estimators must be positive, got ",
@@ -117,6 +101,10 @@ void Booster::fit(const Tensor& x, const Tensor& y, const Tensor& weight, const 
                      "sample_weight must not be negative, nor all 0");
   }
   Tensor eval_labels;
+  TILEWRIGHT_CHECK(kOp, eval_x.defined() || options_.early_stopping_rounds == 0,
+                   "early_stopping_rounds needs an evaluation set");
+  TILEWRIGHT_CHECK(kOp, eval_x.defined() == eval_y.defined(),
+                   "an evaluation set is x and y, got one of them");
   if (eval_x.defined()) {
     TILEWRIGHT_CHECK(kOp, eval_x.dim() == 2 && eval_x.size(1) == features,
                      "the evaluation set must have ", features, " features, got ",
@@ -128,25 +116,22 @@ void Booster::fit(const Tensor& x, const Tensor& y, const Tensor& weight, const 
   const auto [cuts, count] = feature_cuts(
       x, weights.defined() ? std::optional<Tensor>(weights) : std::nullopt, options_.max_bin);
   TreeGrower grower(quantize_features(x, cuts, count), count + 1, codes_of(options_.max_bin));
-  features_ = features;
   const int64_t outputs = objective_->outputs();
-  base_score_ = objective_->base_score(labels, weights);
+  const Tensor base_score = objective_->base_score(labels, weights);
   ArraysBuilder builder(outputs);
-  Tensor scores = base_score_.unsqueeze(1).repeat({1, rows});
+  Tensor scores = base_score.unsqueeze(1).repeat({1, rows});
   Tensor eval_scores;
-  if (eval_x.defined()) eval_scores = base_score_.unsqueeze(1).repeat({1, eval_x.size(0)});
-  metrics_.clear();
-  best_round_ = -1;
-  double best = 0;
+  if (eval_x.defined()) eval_scores = base_score.unsqueeze(1).repeat({1, eval_x.size(0)});
+  std::vector<double> metrics;
+  int64_t best_round = -1;
   TreeOptions tree_options = options_.tree;
+  tree_options.seed = uint64_t(options_.seed);
   for (int64_t round = 0; round < options_.n_estimators; ++round) {
     const auto [gradients, hessians] = objective_->gradients(scores, labels, weights);
-    const std::vector<int32_t> drawn_rows = draw_rows(options_, rows, round);
+    const std::vector<int32_t> drawn_rows = rows_of_round(options_, rows, round);
     for (int64_t k = 0; k < outputs; ++k) {
-      const int64_t tree = round * outputs + k;
-      tree_options.seed = uint64_t(options_.seed) + uint64_t(tree);
-      GrownTree grown = grower.grow(gradients[k], hessians[k], drawn_rows,
-                                    draw_columns(options_, features, tree), tree_options);
+      tree_options.tree = uint32_t(round * outputs + k);
+      GrownTree grown = grower.grow(gradients[k], hessians[k], drawn_rows, tree_options);
       if (objective_->leaf_quantile() >= 0) {
         grower.answer_quantiles(grown, labels.const_data_ptr<float>(),
                                 scores[k].const_data_ptr<float>(),
@@ -159,29 +144,31 @@ void Booster::fit(const Tensor& x, const Tensor& y, const Tensor& weight, const 
     if (eval_x.defined()) {
       const EnsembleArrays last = builder.slice(round * outputs, (round + 1) * outputs);
       eval_scores += raw_scores(eval_x, last).t();
-      metrics_.push_back(objective_->metric(eval_scores, eval_labels, Tensor()));
-      if (best_round_ < 0 || metrics_.back() < best) best = metrics_.back(), best_round_ = round;
-    } else {
-      best_round_ = round;
+      metrics.push_back(objective_->metric(eval_scores, eval_labels, Tensor()));
+      if (best_round < 0 || metrics.back() < metrics[size_t(best_round)]) best_round = round;
     }
     if (after_round && after_round(round, eval_scores)) break;
-    if (options_.early_stopping_rounds > 0 && round - best_round_ >= options_.early_stopping_rounds)
-      break;
+    const int64_t patience = options_.early_stopping_rounds;
+    if (patience > 0 && round - best_round >= patience) break;
   }
-  if (options_.early_stopping_rounds == 0) best_round_ = builder.trees() / outputs - 1;
-  arrays_ = builder.arrays((best_round_ + 1) * outputs);
+  if (options_.early_stopping_rounds == 0) best_round = builder.trees() / outputs - 1;
+  // Nothing of an earlier fit is touched before all has gone well.
+  const EnsembleArrays a = builder.arrays((best_round + 1) * outputs);
+  ensemble_ = c10::make_intrusive<TreeEnsemble>(
+      std::vector<Tensor>{a.feature, a.threshold, a.left, a.right, a.default_left, a.value,
+                          a.tree_ptr, a.tree_output, base_score},
+      objective_->link(), features);
+  arrays_ = a;
+  metrics_ = metrics;
+  best_round_ = best_round;
 }
 
 Tensor Booster::scores(const Tensor& x) const { return ensemble()->scores(x); }
 Tensor Booster::predict(const Tensor& x) const { return ensemble()->predict(x); }
 
 c10::intrusive_ptr<TreeEnsemble> Booster::ensemble() const {
-  TILEWRIGHT_CHECK(kOp, arrays_.feature.defined(), "the model has not been fitted");
-  const EnsembleArrays& a = arrays_;
-  return c10::make_intrusive<TreeEnsemble>(
-      std::vector<Tensor>{a.feature, a.threshold, a.left, a.right, a.default_left, a.value,
-                          a.tree_ptr, a.tree_output, base_score_},
-      objective_->link(), features_);
+  TILEWRIGHT_CHECK(kOp, ensemble_.defined(), "the model has not been fitted");
+  return ensemble_;
 }
 
 }  // namespace tilewright::trees

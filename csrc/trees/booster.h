@@ -22,8 +22,7 @@ struct BoosterOptions {
   double learning_rate = 0.1;
   int64_t max_bin = 255;
   TreeOptions tree;
-  double subsample = 1;         // the share of rows that each round draws
-  double colsample_bytree = 1;  // of columns, each tree
+  double subsample = 1;  // the share of rows that each round draws
   // Rounds without a better metric on the evaluation set after which fitting stops; 0: never. The
   // rounds up to the best are kept.
   int64_t early_stopping_rounds = 0;
@@ -55,18 +54,18 @@ class TILEWRIGHT_API Booster {
   c10::intrusive_ptr<TreeEnsemble> ensemble() const;
 
   const EnsembleArrays& arrays() const { return arrays_; }
-  const at::Tensor& base_score() const { return base_score_; }     // (K,)
-  const std::vector<double>& metrics() const { return metrics_; }  // of each round
-  int64_t best_round() const { return best_round_; }               // the last one kept
+  at::Tensor base_score() const { return ensemble()->arrays()[8]; }  // (K,)
+  const std::vector<double>& metrics() const { return metrics_; }    // of each round
+  int64_t best_round() const { return best_round_; }                 // the last one kept
   const BoosterOptions& options() const { return options_; }
 
  private:
   BoosterOptions options_;
   std::shared_ptr<Objective> objective_;
+  c10::intrusive_ptr<TreeEnsemble> ensemble_;  // null before fit
   EnsembleArrays arrays_;
-  at::Tensor base_score_;
   std::vector<double> metrics_;
-  int64_t best_round_ = -1, features_ = 0;
+  int64_t best_round_ = -1;
 };
 
 }  // namespace tilewright::trees

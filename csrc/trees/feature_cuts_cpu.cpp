@@ -22,7 +22,7 @@ FeatureTable table_of(const at::Tensor& x) {
 }
 
 struct Value {
-  uint32_t key, index;
+  uint32_t key, index;  // among the sampled rows
 };
 
 // A different value and how much it weighs.
@@ -61,13 +61,13 @@ int32_t place_cuts(const std::vector<Weighed>& values, int64_t max_bin, float* c
 }
 
 // The different values of one feature, ascending.
-std::vector<Weighed> weigh(std::vector<Value>& items, const double* weights) {
+std::vector<Weighed> weigh(std::vector<Value>& items, const std::vector<double>& weights) {
   std::vector<Value> scratch(items.size());
   radix_sort(items.data(), scratch.data(), int64_t(items.size()));
   std::vector<Weighed> out;
   for (const Value& item : items) {
     const float value = from_ascending_bits(item.key);
-    const double weight = weights == nullptr ? 1 : weights[item.index];
+    const double weight = weights.empty() ? 1 : weights[item.index];
     if (weight == 0) continue;
     if (!out.empty() && out.back().value == value) {
       out.back().weight += weight;
@@ -86,18 +86,19 @@ std::tuple<at::Tensor, at::Tensor> feature_cuts_cpu(const at::Tensor& x,
   at::Tensor cuts = at::full({features, max_bin}, std::numeric_limits<float>::infinity(),
                              x.options().dtype(at::kFloat));
   at::Tensor count = at::zeros({features}, x.options().dtype(at::kInt));
-  at::Tensor weights;
+  const int64_t sampled = std::min(rows, kSampledRows);
+  std::vector<double> weights;  // of the sampled rows, or none
   if (sample_weight.has_value()) {
-    weights = sample_weight->to(at::kDouble).contiguous();
-    const auto* w = weights.const_data_ptr<double>();
+    const at::Tensor given = sample_weight->to(at::kDouble).contiguous();
+    const auto* w = given.const_data_ptr<double>();
     for (int64_t i = 0; i < rows; ++i) {
       TILEWRIGHT_CHECK("feature_cuts", w[i] >= 0 && w[i] < HUGE_VAL,
                        "sample_weight must be finite and not negative; that of row ", i, " is ",
                        w[i]);
     }
+    for (int64_t i = 0; i < sampled; ++i) weights.push_back(w[sampled_row(i, rows, sampled)]);
   }
   const FeatureTable table = table_of(x);
-  const int64_t sampled = std::min(rows, kSampledRows);
   at::parallel_for(0, features, 1, [&](int64_t first, int64_t last) {
     std::vector<Value> items;
     std::vector<float> values(static_cast<size_t>(sampled));
@@ -107,11 +108,10 @@ std::tuple<at::Tensor, at::Tensor> feature_cuts_cpu(const at::Tensor& x,
       for (int64_t i = 0; i < sampled; ++i) {
         const float value = values[size_t(i)];
         if (!std::isnan(value)) {
-          items.push_back({ascending_bits(value), uint32_t(sampled_row(i, rows, sampled))});
+          items.push_back({ascending_bits(value), uint32_t(i)});
         }
       }
-      const auto weighed =
-          weigh(items, weights.defined() ? weights.const_data_ptr<double>() : nullptr);
+      const auto weighed = weigh(items, weights);
       count.mutable_data_ptr<int32_t>()[f] =
           place_cuts(weighed, max_bin, cuts.mutable_data_ptr<float>() + f * max_bin);
     }

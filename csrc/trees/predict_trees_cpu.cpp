@@ -34,6 +34,12 @@ class Packer {
         tree_output_(a.tree_output.contiguous()),
         values_(a.value.dim() == 1 ? 1 : a.num_outputs),
         num_outputs_(a.num_outputs) {
+    all_left_ = left_.const_data_ptr<int32_t>();
+    all_right_ = right_.const_data_ptr<int32_t>();
+    all_features_ = feature_.const_data_ptr<int32_t>();
+    all_thresholds_ = threshold_.const_data_ptr<float>();
+    all_defaults_ = default_left_.const_data_ptr<bool>();
+    all_values_ = value_.const_data_ptr<float>();
     if (a.category_ptr.has_value()) {
       category_ptr_ = a.category_ptr->contiguous();
       categories_ = a.categories->contiguous();
@@ -85,10 +91,9 @@ class Packer {
 
   // Nodes of a tree in the order of levels, each with its depth; checks that it is one.
   void walk(int64_t tree, int64_t first, int64_t count) {
-    const auto *left = left_.const_data_ptr<int32_t>() + first,
-               *right = right_.const_data_ptr<int32_t>() + first,
-               *feature = feature_.const_data_ptr<int32_t>() + first;
-    const auto* threshold = threshold_.const_data_ptr<float>() + first;
+    const auto *left = all_left_ + first, *right = all_right_ + first,
+               *feature = all_features_ + first;
+    const auto* threshold = all_thresholds_ + first;
     order_.assign(1, {0, 0});
     seen_.assign(size_t(count), false);
     seen_[0] = true;
@@ -129,8 +134,8 @@ class Packer {
   }
 
   uint32_t place_of(int64_t node) const {
-    const int64_t feature = feature_.const_data_ptr<int32_t>()[node];
-    return uint32_t(feature + (default_left_.const_data_ptr<bool>()[node] ? features_ : 0));
+    const int64_t feature = all_features_[node];
+    return uint32_t(feature + (all_defaults_[node] ? features_ : 0));
   }
 
   void add_full(const PackedTree& packed, int64_t first) {
@@ -141,32 +146,30 @@ class Packer {
   }
   // Node `node` at place `at` of level `depth`; a leaf above the last level fills all below it.
   void place(const PackedTree& packed, int64_t first, int64_t node, int64_t at, int32_t depth) {
-    const auto *left = left_.const_data_ptr<int32_t>() + first,
-               *right = right_.const_data_ptr<int32_t>() + first;
+    const auto *left = all_left_ + first, *right = all_right_ + first;
     const int64_t inner = (int64_t(1) << packed.depth) - 1;
     if (left[node] < 0) {
       const int64_t below = int64_t(1) << (packed.depth - depth);
       const int64_t begin = (at + 1) * below - 1 - inner;  // among the last level
-      const float* value = value_.const_data_ptr<float>() + (first + node) * values_;
+      const float* value = all_values_ + (first + node) * values_;
       for (int64_t leaf = begin; leaf < begin + below; ++leaf) {
         std::copy(value, value + values_, leaves_.data() + packed.leaves + leaf * values_);
       }
       return;
     }
-    full_[size_t(packed.nodes + at)] = {threshold_.const_data_ptr<float>()[first + node],
-                                        place_of(first + node)};
+    full_[size_t(packed.nodes + at)] = {all_thresholds_[first + node], place_of(first + node)};
     place(packed, first, left[node], 2 * at + 1, depth + 1);
     place(packed, first, right[node], 2 * at + 2, depth + 1);
   }
 
   void add_linked(int64_t first) {
-    const auto* left = left_.const_data_ptr<int32_t>() + first;
+    const auto* left = all_left_ + first;
     int32_t next = 1;  // children follow each other in the order of levels
     for (size_t i = 0; i < order_.size(); ++i) {
       const int64_t node = order_[i].first;
       LinkedNode packed{0, 0, int32_t(i), int32_t(first + node)};
       if (left[node] >= 0) {
-        packed.threshold = threshold_.const_data_ptr<float>()[first + node];
+        packed.threshold = all_thresholds_[first + node];
         packed.place = place_of(first + node);
         packed.left = next;
         next += 2;
@@ -179,6 +182,10 @@ class Packer {
   at::Tensor feature_, threshold_, left_, right_, default_left_, value_, tree_ptr_, tree_output_,
       category_ptr_, categories_;
   int64_t values_, num_outputs_, steps_ = 0;
+  // What is read for every node: asking the tensors each time takes longer than the walk.
+  const int32_t *all_left_, *all_right_, *all_features_;
+  const float *all_thresholds_, *all_values_;
+  const bool* all_defaults_;
   std::vector<PackedTree> trees_;
   std::vector<FullNode> full_;
   std::vector<LinkedNode> linked_;

@@ -34,8 +34,8 @@ TreeEnsemble::TreeEnsemble(std::vector<at::Tensor> arrays, std::string link, int
   TILEWRIGHT_CHECK(kOp, base.dim() == 1 && base.numel() >= 1 && base.scalar_type() == at::kFloat,
                    "base_score must be float32 of shape (K,), got ", base.scalar_type(), " ",
                    shape_of(base));
-  // One row tells whether the arrays are trees over so many features.
-  (void)scores(at::zeros({1, num_features_}, base.options()));
+  // A table without rows tells whether the arrays are trees over so many features.
+  (void)scores(at::empty({0, num_features_}, base.options()));
 }
 
 TreeEnsemble::TreeEnsemble(const State& state)

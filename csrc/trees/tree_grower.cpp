@@ -31,6 +31,23 @@ int64_t row_stride_of(int64_t features) {
   return stride;
 }
 
+// Some of the rows of a leaf.
+struct LeafChunk {
+  size_t leaf;
+  int64_t begin, end;
+};
+
+std::vector<LeafChunk> leaf_chunks(const GrownTree& tree) {
+  std::vector<LeafChunk> chunks;
+  for (size_t node = 0; node < tree.feature.size(); ++node) {
+    if (tree.feature[node] >= 0) continue;
+    for (int64_t at = tree.begin[node]; at < tree.end[node]; at += kRowChunk) {
+      chunks.push_back({node, at, std::min(at + kRowChunk, tree.end[node])});
+    }
+  }
+  return chunks;
+}
+
 }  // namespace
 
 TreeGrower::TreeGrower(const at::Tensor& codes, const at::Tensor& bins, int64_t num_codes)
@@ -64,8 +81,7 @@ TreeGrower::TreeGrower(const at::Tensor& codes, const at::Tensor& bins, int64_t 
 TreeGrower::~TreeGrower() = default;
 
 GrownTree TreeGrower::grow(const at::Tensor& gradients, const at::Tensor& hessians,
-                           const std::vector<int32_t>& rows, const std::vector<int32_t>& features,
-                           const TreeOptions& options) {
+                           const std::vector<int32_t>& rows, const TreeOptions& options) {
   Workspace& w = *work_;
   TILEWRIGHT_CHECK(kOp,
                    gradients.scalar_type() == hessians.scalar_type() && gradients.is_contiguous() &&
@@ -120,7 +136,7 @@ GrownTree TreeGrower::grow(const at::Tensor& gradients, const at::Tensor& hessia
     w.active = int64_t(rows.size());
     std::copy(rows.begin(), rows.end(), w.rows.as<int32_t>());
   }
-  GrownTree tree = TreeGrowth(w, features, options).run();
+  GrownTree tree = TreeGrowth(w, options).run();
   if (!w.few_rows) {
     set_scales(bits, bits);
     refine(params, options.rules, tree);
@@ -132,27 +148,17 @@ GrownTree TreeGrower::grow(const at::Tensor& gradients, const at::Tensor& hessia
 // from the sums of its children.
 void TreeGrower::refine(const TreeWordsParams& params, const TreeRegularisation& rules,
                         GrownTree& tree) const {
-  struct Chunk {
-    size_t leaf;
-    int64_t begin, end;
-    TreeCount sum;
-  };
-  std::vector<Chunk> chunks;
-  for (size_t node = 0; node < tree.feature.size(); ++node) {
-    if (tree.feature[node] >= 0) continue;
-    for (int64_t at = tree.begin[node]; at < tree.end[node]; at += kRowChunk) {
-      chunks.push_back({node, at, std::min(at + kRowChunk, tree.end[node]), {0, 0}});
-    }
-  }
+  const std::vector<LeafChunk> chunks = leaf_chunks(tree);
+  std::vector<TreeCount> found(chunks.size());
   run_tree_tasks(int64_t(chunks.size()), [&](int64_t c, int64_t) {
-    Chunk& chunk = chunks[size_t(c)];
-    chunk.sum =
+    const LeafChunk& chunk = chunks[size_t(c)];
+    found[size_t(c)] =
         tree_fine_sum(params, work_->rows.as<int32_t>() + chunk.begin, chunk.end - chunk.begin);
   });
   std::vector<TreeCount> sums(tree.feature.size(), {0, 0});
-  for (const Chunk& chunk : chunks) {
-    sums[chunk.leaf].gradient += chunk.sum.gradient;
-    sums[chunk.leaf].hessian += chunk.sum.hessian;
+  for (size_t c = 0; c < chunks.size(); ++c) {
+    sums[chunks[c].leaf].gradient += found[c].gradient;
+    sums[chunks[c].leaf].hessian += found[c].hessian;
   }
   for (size_t node = tree.feature.size(); node-- > 0;) {  // children come after their parent
     if (tree.feature[node] >= 0) {
@@ -188,21 +194,12 @@ void TreeGrower::add_to_scores(const GrownTree& tree, const std::vector<float>& 
                                float* scores) const {
   const Workspace& w = *work_;
   if (w.active < w.codes.count) return add_by_walking(tree, values, scores);
-  struct Chunk {
-    int64_t begin, end;
-    float value;
-  };
-  std::vector<Chunk> chunks;
-  for (size_t node = 0; node < tree.feature.size(); ++node) {
-    if (tree.feature[node] >= 0) continue;
-    for (int64_t at = tree.begin[node]; at < tree.end[node]; at += kRowChunk) {
-      chunks.push_back({at, std::min(at + kRowChunk, tree.end[node]), values[node]});
-    }
-  }
+  const std::vector<LeafChunk> chunks = leaf_chunks(tree);
   const auto* rows = w.rows.as<int32_t>();
   run_tree_tasks(int64_t(chunks.size()), [&](int64_t c, int64_t) {
-    const Chunk& chunk = chunks[size_t(c)];
-    for (int64_t i = chunk.begin; i < chunk.end; ++i) scores[rows[i]] += chunk.value;
+    const LeafChunk& chunk = chunks[size_t(c)];
+    const float value = values[chunk.leaf];
+    for (int64_t i = chunk.begin; i < chunk.end; ++i) scores[rows[i]] += value;
   });
 }
 

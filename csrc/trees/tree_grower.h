@@ -18,9 +18,11 @@ struct TreeOptions {
   int64_t max_leaves = 0;  // 0: any
   // By the greatest gain, not level by level.
   bool loss_guided = false;
-  double colsample_bylevel = 1, colsample_bynode = 1;
+  double colsample_bytree = 1, colsample_bylevel = 1, colsample_bynode = 1;
   std::vector<int8_t> monotone;  // by feature, or empty
-  uint64_t seed = 0;             // of the columns
+  // Of the draws: two trees of a seed differ by their index.
+  uint64_t seed = 0;
+  uint32_t tree = 0;
 };
 
 // Nodes in the order of their making; the root is 0. Of leaves, feature is -1.
@@ -42,10 +44,9 @@ class TreeGrower {
   ~TreeGrower();
 
   // gradients, hessians: (N,) float32 or float64, contiguous. `rows`: those that take part,
-  // ascending, or empty for all; `features` likewise.
+  // ascending, or empty for all.
   GrownTree grow(const at::Tensor& gradients, const at::Tensor& hessians,
-                 const std::vector<int32_t>& rows, const std::vector<int32_t>& features,
-                 const TreeOptions& options);
+                 const std::vector<int32_t>& rows, const TreeOptions& options);
 
   // Has each leaf of the last tree answer with a quantile of its rows' residuals, labels - scores.
   // `weights`: null for none.

@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <mutex>
+#include <numeric>
 
-#include "tilewright/core/philox.h"
+#include "tilewright/trees/tree_sampling.h"
 
 namespace tilewright {
 namespace {
@@ -17,13 +19,12 @@ constexpr TreeSplit kNoSplit{-HUGE_VAL, -1, 0, false, {0, 0}, {0, 0}};
 
 }  // namespace
 
-TreeGrowth::TreeGrowth(TreeGrower::Workspace& work, const std::vector<int32_t>& features,
-                       const TreeOptions& options)
-    : work_(work), options_(options), features_(features) {
-  if (features_.empty()) {
-    features_.resize(size_t(work.codes.features));
-    for (size_t f = 0; f < features_.size(); ++f) features_[f] = int32_t(f);
-  }
+TreeGrowth::TreeGrowth(TreeGrower::Workspace& work, const TreeOptions& options)
+    : work_(work), options_(options) {
+  std::vector<int32_t> all(size_t(work.codes.features));
+  std::iota(all.begin(), all.end(), 0);
+  features_ = draw_columns(all, options.colsample_bytree, TreeDraw::kTreeColumns, 0, options.tree,
+                           options.seed);
   bounded_ = options.rules.max_delta_step > 0 ||
              std::any_of(options.monotone.begin(), options.monotone.end(),
                          [](int8_t sign) { return sign != 0; });
@@ -229,22 +230,11 @@ void TreeGrowth::find_splits(const std::vector<Pair>& pairs) {
 
 // The columns that a node may split: of the tree's a share of the level, of these one of the node.
 std::vector<int32_t> TreeGrowth::features_of(const Node& node) const {
-  const auto sample = [&](const std::vector<int32_t>& from, double share, uint32_t kind,
-                          uint32_t place) {
-    if (share >= 1) return from;
-    const size_t count = std::max<size_t>(size_t(double(from.size()) * share), 1);
-    std::vector<std::pair<uint32_t, int32_t>> keyed;
-    for (const int32_t f : from) {
-      keyed.push_back({philox(uint32_t(f), place, kind, 0, options_.seed).word[0], f});
-    }
-    std::nth_element(keyed.begin(), keyed.begin() + int64_t(count) - 1, keyed.end());
-    std::vector<int32_t> out;
-    for (size_t i = 0; i < count; ++i) out.push_back(keyed[i].second);
-    std::sort(out.begin(), out.end());
-    return out;
-  };
-  const auto level = sample(features_, options_.colsample_bylevel, 1, uint32_t(node.depth));
-  return sample(level, options_.colsample_bynode, 2, uint32_t(node.id));
+  const TreeOptions& o = options_;
+  const auto level = draw_columns(features_, o.colsample_bylevel, TreeDraw::kLevelColumns,
+                                  uint32_t(node.depth), o.tree, o.seed);
+  return draw_columns(level, o.colsample_bynode, TreeDraw::kNodeColumns, uint32_t(node.id), o.tree,
+                      o.seed);
 }
 
 }  // namespace tilewright

@@ -1,15 +1,12 @@
 // The growth of one tree: which nodes are split, and where their rows go.
 #pragma once
-#include <mutex>
-
 #include "tilewright/trees/tree_workspace.h"
 
 namespace tilewright {
 
 class TreeGrowth {
  public:
-  TreeGrowth(TreeGrower::Workspace& work, const std::vector<int32_t>& features,
-             const TreeOptions& options);
+  TreeGrowth(TreeGrower::Workspace& work, const TreeOptions& options);
   GrownTree run();
 
  private:
@@ -22,7 +19,7 @@ class TreeGrowth {
     TreeSplit split;
     int64_t rows() const { return end - begin; }
   };
-  // A node that is being split, and its children's places among the new nodes.
+  // Two children, the counted one first; or one node, and -1.
   struct Pair {
     int64_t left, right;
   };

@@ -1,5 +1,6 @@
 // What a growing tree does with rows: parts them, adds them to histograms.
 #include <algorithm>
+#include <mutex>
 
 #include "tilewright/trees/tree_growth.h"
 

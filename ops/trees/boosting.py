@@ -157,7 +157,8 @@ class GradientBoostingClassifier(ClassifierMixin, GradientBoostingBase):
         count = max(model.base_score.numel(), 2)
         classes = np.arange(count)
         if CLASSES in model.attributes:
-            classes = np.asarray(json.loads(model.attributes[CLASSES]))
+            listed = model.attributes[CLASSES]
+            classes = np.asarray(json.loads(listed) if isinstance(listed, str) else None)
             if classes.shape != (count,):
                 raise ValueError(f"attribute {CLASSES} must list {count} classes")
         self.classes_ = classes

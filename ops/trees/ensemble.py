@@ -10,7 +10,8 @@ class EnsembleModule(nn.Module):
     """Raw scores (N, K), or predictions, of trees in arrays: scriptable and exportable.
 
     Args:
-        arrays: the tensors of ``predict_trees`` by name; without categories where no node has any.
+        arrays: the tensors of ``predict_trees`` by name, not copied; without categories where no
+            node has any.
         base_score: (K,) float32, what every row scores before the first tree.
         link: how scores become predictions: ``"identity"``, ``"sigmoid"`` (K = 1), ``"softmax"``
             or ``"exp"``.
@@ -19,13 +20,13 @@ class EnsembleModule(nn.Module):
     def __init__(self, arrays: dict[str, Tensor], base_score: Tensor, link: str = "identity"):
         super().__init__()
         for name in (*ARRAYS, "tree_output"):
-            self.register_buffer(name, arrays[name].clone())
+            self.register_buffer(name, arrays[name])
         for name in ("category_ptr", "categories"):
             if arrays.get(name) is None:
                 setattr(self, name, None)  # torch.export takes no buffers that are None
             else:
-                self.register_buffer(name, arrays[name].clone())
-        self.register_buffer("base_score", base_score.clone())
+                self.register_buffer(name, arrays[name])
+        self.register_buffer("base_score", base_score)
         self.num_outputs = base_score.numel()
         self.link = link
 

@@ -246,12 +246,12 @@ def load(path) -> Ensemble:
         booster["name"].fail("must be 'gbtree'")
     shape = learner["learner_model_param"]
     num_features = shape["num_feature"].whole(1)
-    classes = shape["num_class"].whole()
-    outputs = classes if ours == "softmax" else 1
     model = booster["model"]
     trees = model["trees"].items()
+    # As many classes as the file has trees for: a number alone must not make tensors large.
+    outputs = shape["num_class"].whole(2, max(len(trees), 2)) if ours == "softmax" else 1
     info = model["tree_info"].numbers(torch.int32, len(trees), 0)
-    if (info >= max(outputs, 1)).any():
+    if (info >= outputs).any():
         model["tree_info"].fail(f"must be less than the number of outputs, {outputs}")
     read = [_read_tree(tree, num_features) for tree in trees]
     own = [

@@ -100,6 +100,25 @@ TEST(Booster, NamesWhatIsWrong) {
   Booster booster{BoosterOptions()};
   EXPECT_MESSAGE(booster.predict(torch::zeros({2, 3})), "the model has not been fitted");
   EXPECT_MESSAGE(booster.fit(torch::zeros({3, 2}), torch::zeros({2})), "y must have shape (3,)");
+  EXPECT_MESSAGE(booster.fit(torch::zeros({3, 2}), torch::zeros({3}), {}, torch::zeros({3, 2})),
+                 "an evaluation set is x and y");
+  BoosterOptions impatient;
+  impatient.early_stopping_rounds = 2;
+  EXPECT_MESSAGE(Booster(impatient).fit(torch::zeros({3, 2}), torch::zeros({3})),
+                 "early_stopping_rounds needs an evaluation set");
+}
+
+TEST(Booster, AFitThatFailsLeavesTheModelBefore) {
+  const Table t = table(300);
+  Booster booster{BoosterOptions()};
+  booster.fit(t.x, t.y);
+  const auto before = booster.predict(t.x);
+  const auto stop = [](int64_t round, const torch::Tensor&) -> bool {
+    if (round == 1) throw std::runtime_error("stopped by the caller");
+    return false;
+  };
+  EXPECT_THROW(booster.fit(t.x.slice(1, 0, 3), t.y + 9, {}, {}, {}, stop), std::runtime_error);
+  EXPECT_TRUE(torch::equal(booster.predict(t.x), before));
 }
 
 }  // namespace

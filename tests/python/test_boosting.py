@@ -29,7 +29,7 @@ def nested(arrays, cuts, node=0, first=0):
 
 def assert_same_tree(found, expected, bins):
     if not isinstance(expected, tuple):
-        assert found == pytest.approx(expected, abs=2e-4)
+        assert found == pytest.approx(expected, abs=2e-6)
         return
     code = bins[found[0]] - 1 if found[1] is None else found[1]
     assert (found[0], code, found[2]) == expected[:3]
@@ -39,22 +39,26 @@ def assert_same_tree(found, expected, bins):
 
 @pytest.mark.parametrize("missing", [False, True])
 @pytest.mark.parametrize(("lam", "alpha", "least"), [(1.0, 0.0, 1.0), (0.1, 3.0, 5.0)])
-def test_a_tree_is_the_one_by_definition(missing, lam, alpha, least):
-    x, y = table(missing=missing)
+@pytest.mark.parametrize(("rows", "max_bin"), [(400, 16), (40000, 16), (400, 300)])
+def test_a_tree_is_the_one_by_definition(missing, lam, alpha, least, rows, max_bin):
+    x, y = table(rows, missing=missing)
     model = GradientBoostingRegressor(
         n_estimators=1,
         learning_rate=1.0,
         max_depth=3,
-        max_bin=16,
+        max_bin=max_bin,
         reg_lambda=lam,
         reg_alpha=alpha,
         min_child_weight=least,
     ).fit(x, y)
-    cuts, count = torch.ops.tilewright.feature_cuts(x, None, 16)
+    cuts, count = torch.ops.tilewright.feature_cuts(x, None, max_bin)
     codes = torch.ops.tilewright.quantize_features(x, cuts, count)
     bins = (count + 1).tolist()
+    missing_code = 255 if max_bin <= 255 else max_bin
     g = (y.double().mean() - y.double()).float().double()
-    expected = reference_trees.grow(codes, bins, 255, g, torch.ones_like(g), 3, lam, alpha, least)
+    expected = reference_trees.grow(
+        codes, bins, missing_code, g, torch.ones_like(g), 3, lam, alpha, least
+    )
     assert_same_tree(nested(model.arrays_, cuts), expected, bins)
 
 
@@ -74,19 +78,41 @@ def test_a_split_worked_by_hand():
     assert model.feature_importances_.tolist() == [1.0]
 
 
+@pytest.mark.parametrize("rows", [30000, 70000])  # pairs, words
 @pytest.mark.parametrize("options", [{}, {"subsample": 0.5, "colsample_bynode": 0.5}])
-def test_the_number_of_threads_does_not_show(options):
-    x, y = table(30000, 9, missing=True)
-    models = []
+def test_the_number_of_threads_does_not_show(rows, options):
+    x, y = table(rows, 9, missing=True)
+    models, before = [], torch.get_num_threads()
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
         models.append(
             GradientBoostingRegressor(n_estimators=5, random_state=3, **options).fit(x, y)
         )
-    torch.set_num_threads(2)
+    torch.set_num_threads(before)
     for model in models[1:]:
         for name, array in models[0].arrays_.items():
             assert torch.equal(array, model.arrays_[name]), name
+
+
+@pytest.mark.parametrize("rows", [2000, 40000])
+def test_shares_of_rows_and_columns(rows):
+    x, y = table(rows, 8)
+    model = GradientBoostingRegressor(
+        n_estimators=30, subsample=0.25, colsample_bytree=0.5, random_state=1
+    ).fit(x, y)
+    arrays, used = model.arrays_, set()
+    for begin, end in zip(arrays["tree_ptr"][:-1], arrays["tree_ptr"][1:], strict=True):
+        # Of squared errors the cover is the number of rows.
+        assert arrays["cover"][begin].item() == pytest.approx(rows / 4, rel=0.15)
+        split = arrays["left"][begin:end] >= 0
+        features = arrays["feature"][begin:end][split].unique().tolist()
+        assert len(features) <= 4
+        used.update(features)
+    assert len(used) == 8
+    for share in ("colsample_bylevel", "colsample_bynode"):
+        one = GradientBoostingRegressor(n_estimators=20, max_depth=1, **{share: 1e-9}).fit(x, y)
+        roots = one.arrays_["feature"][one.arrays_["left"] >= 0]
+        assert roots.unique().numel() > 3  # one column each, not the best one
 
 
 @pytest.mark.parametrize("rows", [5000, 70000])
@@ -133,6 +159,8 @@ def test_limits_of_trees():
         ).fit(x, y)
         sizes = model.arrays_["tree_ptr"].diff()
         assert (sizes == 13).all()
+    bounded = GradientBoostingRegressor(n_estimators=3, max_delta_step=0.1).fit(x, y)
+    assert bounded.arrays_["value"].abs().max().item() == pytest.approx(0.01)
     gamma = GradientBoostingRegressor(n_estimators=1, gamma=1e9).fit(x, y)
     assert gamma.arrays_["feature"].numel() == 1
 

@@ -167,11 +167,29 @@ def test_xgboost_predicts_the_same(tmp_path):
             "num_feature must be an integer",
         ),
         (changed("learner", "learner_model_param", "base_score", to="[x]"), "base_score must be"),
+        (
+            changed("learner", "objective", "name", to="multi:softprob"),
+            r"num_class must be an integer in \[2, 2\], got '0'",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, model, message):
     with pytest.raises(ValueError, match=message):
         xgboost_json.load(write(tmp_path / "m.json", model))
+
+
+def test_a_number_alone_makes_nothing_large(tmp_path):
+    model = changed("learner", "objective", "name", to="multi:softprob")
+    model["learner"]["learner_model_param"]["num_class"] = "2000000000"
+    with pytest.raises(ValueError, match="num_class must be an integer"):
+        xgboost_json.load(write(tmp_path / "m.json", model))
+
+
+@pytest.mark.parametrize("listed", [5, "5", "[1]", '[1, "a"', '{"a": 1}'])
+def test_classes_that_are_none(tmp_path, listed):
+    model = changed("learner", "attributes", to={"tilewright_classes": listed})
+    with pytest.raises(ValueError, match=r"attribute tilewright_classes|Expecting"):
+        GradientBoostingClassifier().load_model(write(tmp_path / "m.json", model))
 
 
 def test_trees_that_are_none_are_refused_before_any_row(tmp_path):
