@@ -8,16 +8,13 @@
 
 namespace tilewright {
 
-// A row is walked in copies side by side, so that a step is one comparison: one in which missing
-// values are +infinity, which goes right; one in which they are -infinity, which goes left; and
-// with categories one as it came. `place` is that of a node's feature in the copy that its default
-// asks for.
+// Rows are walked so many at a time, side by side: a feature of all of them is one piece of memory,
+// kTreeLanes floats from `feature * kTreeLanes` on. That number stands in a node as its place, and
+// beside it where a missing value goes.
+inline constexpr int kTreeLanes = 16;
+inline constexpr uint32_t kMissingLeft = uint32_t(1) << 31;
+inline constexpr int64_t kMostTreeFeatures = kMissingLeft / kTreeLanes - 1;
 
-// A node of a tree whose levels are all full: its children are 2i + 1 and 2i + 2.
-struct FullNode {
-  float threshold;
-  uint32_t place;
-};
 // A node of any tree. Children stand side by side, leaves are their own children.
 struct LinkedNode {
   float threshold;
@@ -29,8 +26,10 @@ struct LinkedNode {
 struct PackedTree {
   int32_t depth;
   int32_t output;
-  bool full;       // FullNodes, and values of leaves by their place; else LinkedNodes
-  int64_t nodes;   // where its nodes begin
+  // All levels are filled up: thresholds and places by node, where node 1 is the root and node i's
+  // children are 2i and 2i + 1, and the values of the last level; else LinkedNodes.
+  bool full;
+  int64_t nodes;   // where its nodes begin; a full tree has 2^depth of them, at least kTreeLanes
   int64_t leaves;  // where the values of its last level begin, in floats
 };
 
@@ -40,15 +39,16 @@ struct PredictParams {
   int64_t row, column, features;  // strides in elements
   const PackedTree* trees;
   int64_t tree_count;
-  const FullNode* full_nodes;
+  const float* thresholds;  // of full trees
+  const uint32_t* places;
+  const float* leaves;
   const LinkedNode* linked_nodes;
-  const float* leaves;          // of full trees
   const float* value;           // (M, values)
   int64_t values, outputs;      // 1, or as many as outputs
-  const bool* default_left;     // by source
   const int64_t* category_ptr;  // by source, or null
   const int32_t* categories;
-  float* out;  // (N, outputs)
+  const float* base;  // (outputs,): added to all rows at the end, or null
+  float* out;         // (N, outputs)
 };
 
 TILEWRIGHT_CPU_KERNEL(predict_rows, void(const PredictParams&, int64_t begin, int64_t end))

@@ -1,52 +1,59 @@
 // Rows through trees. Several rows walk side by side, since each step waits for a load.
 #include <cstring>
-#include <limits>
 
 #include "tilewright/core/cpu/buffer.h"
 #include "tilewright/core/dispatch.h"
 #include "tilewright/core/math.h"
-#include "tilewright/trees/predict_cpu.h"
+#include "tilewright/trees/predict_lanes.h"
 
 namespace tilewright {
 inline namespace TILEWRIGHT_MACHINE {
 namespace {
 
-constexpr int64_t kBlockRows = 128;  // that go through one tree after the other
+// Groups of rows that go through one tree after the other, and the bytes they may take: they stay
+// in a first-level cache.
+constexpr int64_t kMostGroups = 8, kBlockBytes = 32 << 10;
 constexpr int kTogether = 8;
 
-// A block of rows in their copies, and its results.
+// A block of rows, feature by feature in groups of kTreeLanes, and its results.
 struct Block {
-  const float* rows;
-  int64_t stride, count;  // the count filled up to whole groups
-  float* out;             // (count, outputs)
+  const float* x;
+  int64_t stride, groups;  // of a group in floats
+  float* out;
+  int64_t out_row, out_output;  // strides
 };
 
 inline void add_leaf(const PredictParams& p, const PackedTree& tree, const float* value,
-                     float* out) {
+                     const Block& block, int64_t row) {
+  float* out = block.out + row * block.out_row;
   if (p.values == 1) {
-    out[tree.output] += *value;
+    out[tree.output * block.out_output] += *value;
   } else {
     for (int64_t k = 0; k < p.values; ++k) out[k] += value[k];
   }
 }
 
-void walk_full(const PredictParams& p, const PackedTree& tree, const Block& block) {
-  const FullNode* nodes = p.full_nodes + tree.nodes;
+template <int kGroups>
+inline void walk_full(const PredictParams& p, const PackedTree& tree, const FullTree& nodes,
+                      const Block& block, int64_t group) {
+  alignas(64) int32_t at[kGroups * kTreeLanes];
+  nodes.walk<kGroups>(block.x + group * block.stride, block.stride, at);
   const float* leaves = p.leaves + tree.leaves;
-  const int64_t inner = (int64_t(1) << tree.depth) - 1;
-  for (int64_t r = 0; r < block.count; r += kTogether) {
-    const float* rows = block.rows + r * block.stride;
-    uint32_t at[kTogether] = {};
-    for (int32_t level = 0; level < tree.depth; ++level) {
-      for (int j = 0; j < kTogether; ++j) {
-        const FullNode node = nodes[at[j]];
-        at[j] = 2 * at[j] + 2 - (rows[j * block.stride + node.place] < node.threshold);
-      }
-    }
-    for (int j = 0; j < kTogether; ++j) {
-      add_leaf(p, tree, leaves + (at[j] - inner) * p.values, block.out + (r + j) * p.outputs);
-    }
+  if (p.values == 1) {
+    float* out = block.out + tree.output * block.out_output + group * kTreeLanes;
+    for (int i = 0; i < kGroups * kTreeLanes; ++i) out[i] += leaves[at[i]];
+    return;
   }
+  for (int i = 0; i < kGroups * kTreeLanes; ++i) {
+    add_leaf(p, tree, leaves + at[i] * p.values, block, group * kTreeLanes + i);
+  }
+}
+
+void walk_full(const PredictParams& p, const PackedTree& tree, const Block& block) {
+  const FullTree nodes(p.thresholds + tree.nodes, p.places + tree.nodes, tree.depth);
+  int64_t group = 0;
+  for (; group + 2 <= block.groups; group += 2) walk_full<2>(p, tree, nodes, block, group);
+  if (group < block.groups) walk_full<1>(p, tree, nodes, block, group);
 }
 
 // Whether the value, a whole number, is one of the node's categories.
@@ -64,8 +71,8 @@ inline bool is_among(const PredictParams& p, int64_t begin, int64_t end, float x
 template <bool kCategories>
 void walk_linked(const PredictParams& p, const PackedTree& tree, const Block& block) {
   const LinkedNode* nodes = p.linked_nodes + tree.nodes;
-  for (int64_t r = 0; r < block.count; r += kTogether) {
-    const float* rows = block.rows + r * block.stride;
+  for (int64_t row = 0; row < block.groups * kTreeLanes; row += kTogether) {
+    const float* x = block.x + row / kTreeLanes * block.stride + row % kTreeLanes;
     int32_t at[kTogether] = {};
     for (bool moved = true; moved;) {
       moved = false;
@@ -73,21 +80,18 @@ void walk_linked(const PredictParams& p, const PackedTree& tree, const Block& bl
         const LinkedNode node = nodes[at[j]];
         if (node.left == at[j]) continue;
         moved = true;
-        const float* row = rows + j * block.stride;
-        bool left = row[node.place] < node.threshold;
+        const float value = x[(node.place & ~kMissingLeft) + j];
+        const bool missing_left = (value != value) & ((node.place & kMissingLeft) != 0);
+        bool left = (value < node.threshold) | missing_left;
         if (kCategories) {
           const int64_t begin = p.category_ptr[node.source], end = p.category_ptr[node.source + 1];
-          if (begin < end) {
-            const float x = row[node.place % p.features + 2 * p.features];
-            left = x != x ? p.default_left[node.source] : !is_among(p, begin, end, x);
-          }
+          if (begin < end) left = value != value ? missing_left : !is_among(p, begin, end, value);
         }
         at[j] = node.left + !left;
       }
     }
     for (int j = 0; j < kTogether; ++j) {
-      add_leaf(p, tree, p.value + int64_t(nodes[at[j]].source) * p.values,
-               block.out + (r + j) * p.outputs);
+      add_leaf(p, tree, p.value + int64_t(nodes[at[j]].source) * p.values, block, row + j);
     }
   }
 }
@@ -104,30 +108,47 @@ void walk(const PredictParams& p, const Block& block) {
   }
 }
 
+// The group's rows feature by feature; what lacks to a whole group is its last row again.
+template <class T>
+void take_group(const PredictParams& p, int64_t first, int64_t count, float* x) {
+  const T* from[kTreeLanes];
+  for (int lane = 0; lane < kTreeLanes; ++lane) {
+    from[lane] = static_cast<const T*>(p.x) + (first + min_of<int64_t>(lane, count - 1)) * p.row;
+  }
+  for (int64_t f = 0; f < p.features; ++f, x += kTreeLanes) {
+    for (int lane = 0; lane < kTreeLanes; ++lane) x[lane] = float(from[lane][f * p.column]);
+  }
+}
+
 template <class T>
 void predict(const PredictParams& p, int64_t begin, int64_t end) {
-  constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  const int64_t stride = p.features * (p.category_ptr == nullptr ? 2 : 3);
-  Buffer<float> rows, out;
-  rows.resize(kBlockRows * stride);
-  out.resize(kBlockRows * p.outputs);
-  const T* x = static_cast<const T*>(p.x);
-  for (int64_t first = begin; first < end; first += kBlockRows) {
-    const int64_t count = min_of(kBlockRows, end - first);
-    const int64_t padded = ceil_div(count, int64_t(kTogether)) * kTogether;
-    for (int64_t r = 0; r < padded; ++r) {
-      const T* from = x + (first + min_of(r, count - 1)) * p.row;
-      float* to = rows.data() + r * stride;
-      for (int64_t f = 0; f < p.features; ++f) {
-        const float value = float(from[f * p.column]);
-        to[f] = value != value ? kInfinity : value;
-        to[p.features + f] = value != value ? -kInfinity : value;
-        if (p.category_ptr != nullptr) to[2 * p.features + f] = value;
+  const int64_t stride = p.features * kTreeLanes;
+  const int64_t fits = kBlockBytes / (stride * int64_t(sizeof(float)));
+  const int64_t most = min_of(max_of<int64_t>(fits, 1), kMostGroups);
+  const int64_t groups_in_all = min_of(most, ceil_div(end - begin, int64_t(kTreeLanes)));
+  const int64_t rows = groups_in_all * kTreeLanes;
+  Buffer<float> x, out;
+  x.resize(groups_in_all * stride);
+  out.resize(rows * p.outputs);
+  // Numbers are added to whole groups of one output, vectors to rows.
+  const int64_t out_row = p.values == 1 ? 1 : p.outputs, out_output = p.values == 1 ? rows : 1;
+  for (int64_t first = begin; first < end; first += rows) {
+    const int64_t count = min_of(rows, end - first);
+    const int64_t groups = ceil_div(count, int64_t(kTreeLanes));
+    for (int64_t g = 0; g < groups; ++g) {
+      const int64_t row = g * kTreeLanes;
+      take_group<T>(p, first + row, min_of<int64_t>(count - row, kTreeLanes),
+                    x.data() + g * stride);
+    }
+    std::memset(out.data(), 0, size_t(out.size()) * sizeof(float));
+    walk(p, {x.data(), stride, groups, out.data(), out_row, out_output});
+    float* to = p.out + first * p.outputs;
+    for (int64_t row = 0; row < count; ++row) {
+      for (int64_t k = 0; k < p.outputs; ++k) {
+        const float sum = out[row * out_row + k * out_output];
+        *to++ = p.base == nullptr ? sum : sum + p.base[k];
       }
     }
-    for (int64_t i = 0; i < padded * p.outputs; ++i) out[i] = 0;
-    walk(p, {rows.data(), stride, padded, out.data()});
-    std::memcpy(p.out + first * p.outputs, out.data(), size_t(count * p.outputs) * sizeof(float));
   }
 }
 

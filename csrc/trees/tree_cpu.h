@@ -18,12 +18,17 @@ struct TreeCodes {
   bool wide;
 };
 
-// Gradients and hessians of rows [begin, end) to words.
+// Some rows: those of a list, or, where it is null, `first` and those that follow it.
+struct TreeRows {
+  const int32_t* list;
+  int64_t first;
+};
+
+// Gradients and hessians to words.
 struct TreeWordsParams {
   const void *gradients, *hessians;  // (N,)
   bool is_double;
   double gradient_scale, hessian_scale;
-  int64_t* words;
 };
 // The greatest magnitude of gradients and of hessians.
 struct TreeExtremes {
@@ -32,24 +37,28 @@ struct TreeExtremes {
 };
 TILEWRIGHT_CPU_KERNEL(tree_extremes,
                       TreeExtremes(const TreeWordsParams&, int64_t begin, int64_t end))
-TILEWRIGHT_CPU_KERNEL(tree_words, void(const TreeWordsParams&, int64_t begin, int64_t end))
+// Of `count` rows, in their order.
+TILEWRIGHT_CPU_KERNEL(tree_words,
+                      void(const TreeWordsParams&, TreeRows rows, int64_t count, int64_t* words))
 
 // For few rows: a gradient and a hessian each of its own integer, and histograms without words.
 TILEWRIGHT_CPU_KERNEL(tree_pairs, void(const TreeWordsParams&, TreeCount* pairs, int64_t count))
 TILEWRIGHT_CPU_KERNEL(tree_accumulate_pairs,
-                      void(const TreeCodes&, const TreeCount* pairs, const int32_t* rows,
-                           int64_t count, int64_t first, int64_t last, TreeCount* sums))
+                      void(const TreeCodes&, const TreeCount* pairs, TreeRows rows, int64_t count,
+                           int64_t first, int64_t last, TreeCount* sums))
 
-// Sums of a list of rows as integers of units finer than words have: 1 / scale.
-TILEWRIGHT_CPU_KERNEL(tree_fine_sum,
-                      TreeCount(const TreeWordsParams&, const int32_t* rows, int64_t count))
+// Sums as integers of units finer than words have, 1 / scale: of the rows whose flag is set, and of
+// the others; of all where `flags` is null.
+TILEWRIGHT_CPU_KERNEL(tree_fine_sums, void(const TreeWordsParams&, TreeRows rows,
+                                           const uint8_t* flags, int64_t count, TreeCount sums[2]))
 
-// Adds the words of `count` rows (at most kTreeWordRows) to packed (features, codes), for features
-// [first, last). The list of rows may be read up to kTreePrefetch entries beyond its end.
+// Adds the words of `count` rows (at most kTreeWordRows), which stand in the rows' order, to packed
+// (features, codes), for features [first, last). A list of rows may be read up to kTreePrefetch
+// entries beyond its end.
 inline constexpr int64_t kTreePrefetch = 24;
 TILEWRIGHT_CPU_KERNEL(tree_accumulate,
-                      void(const TreeCodes&, const int64_t* words, const int32_t* rows,
-                           int64_t count, int64_t first, int64_t last, int64_t* packed))
+                      void(const TreeCodes&, const int64_t* words, TreeRows rows, int64_t count,
+                           int64_t first, int64_t last, int64_t* packed))
 // Adds packed words to sums and clears them; subtracts sums.
 TILEWRIGHT_CPU_KERNEL(tree_flush, void(int64_t* packed, TreeCount* sums, int64_t count))
 TILEWRIGHT_CPU_KERNEL(tree_subtract, void(TreeCount* from, const TreeCount* what, int64_t count))
@@ -75,10 +84,18 @@ struct TreeSplitParams {
 TILEWRIGHT_CPU_KERNEL(tree_best_split, TreeSplit(const TreeSplitParams&, const TreeCodes&,
                                                  int64_t first, int64_t last))
 
-// Rows that go left to the front of `out`, the others to its end, backwards; returns how many go
-// left.
-TILEWRIGHT_CPU_KERNEL(tree_partition,
-                      int64_t(const TreeCodes&, int32_t feature, int32_t code, bool default_left,
-                              const int32_t* rows, int64_t count, int32_t* out))
+// Sets the flags of rows that go left, clears the others'; returns how many go left.
+TILEWRIGHT_CPU_KERNEL(tree_flag_left, int64_t(const TreeCodes&, const TreeSplit&, TreeRows rows,
+                                              int64_t count, uint8_t* flags))
+// Rows and their words (null: none), those with a flag to `left`, the others to `right`, in order.
+struct TreeRowsOut {
+  int32_t* rows;
+  int64_t* words;
+};
+TILEWRIGHT_CPU_KERNEL(tree_divide, void(const uint8_t* flags, TreeRows rows, const int64_t* words,
+                                        int64_t count, TreeRowsOut left, TreeRowsOut right))
+// scores[row] += the first value where the row's flag is set or `flags` is null, else the second.
+TILEWRIGHT_CPU_KERNEL(tree_add_values, void(TreeRows rows, const uint8_t* flags, int64_t count,
+                                            const float values[2], float* scores))
 
 }  // namespace tilewright

@@ -17,24 +17,33 @@ auto with_gradients(const TreeWordsParams& params, Body body) {
               static_cast<const float*>(params.hessians));
 }
 
-template <class Code>
-void accumulate(const TreeCodes& codes, const int64_t* words, const int32_t* rows, int64_t count,
-                int64_t first, int64_t last, int64_t* packed) {
+// Rows as a list or as a range, so that loops over a range have no list to read.
+template <class Body>
+auto with_rows(TreeRows rows, Body body) {
+  if (rows.list != nullptr) return body([list = rows.list](int64_t i) { return int64_t(list[i]); });
+  return body([first = rows.first](int64_t i) { return first + i; });
+}
+template <class Body>
+auto with_codes(const TreeCodes& codes, Body body) {
+  return codes.wide ? body(uint16_t{}) : body(uint8_t{});
+}
+
+template <class Code, class Row>
+void accumulate(const TreeCodes& codes, const int64_t* words, Row row_at, bool scattered,
+                int64_t count, int64_t first, int64_t last, int64_t* packed) {
   const Code* table = static_cast<const Code*>(codes.rows) + first;
   const int64_t stride = codes.row_stride, features = last - first;
   const int64_t step = sizeof(Code) == 1 ? 256 : codes.codes;
   int64_t* const begin = packed + first * step;
-  const auto fetch = [&](int64_t i) {
-    __builtin_prefetch(table + rows[i + kTreePrefetch] * stride);
-    __builtin_prefetch(words + rows[i + kTreePrefetch]);
-  };
   // Two rows side by side: their additions do not wait for each other.
   int64_t i = 0;
   for (; i + 2 <= count; i += 2) {
-    fetch(i);
-    fetch(i + 1);
-    const Code *one = table + rows[i] * stride, *two = table + rows[i + 1] * stride;
-    const int64_t word_one = words[rows[i]], word_two = words[rows[i + 1]];
+    if (scattered) {
+      __builtin_prefetch(table + row_at(i + kTreePrefetch) * stride);
+      __builtin_prefetch(table + row_at(i + 1 + kTreePrefetch) * stride);
+    }
+    const Code *one = table + row_at(i) * stride, *two = table + row_at(i + 1) * stride;
+    const int64_t word_one = words[i], word_two = words[i + 1];
     int64_t* bins = begin;
     int64_t f = 0;
     for (; f + 2 <= features; f += 2, bins += 2 * step) {
@@ -49,18 +58,18 @@ void accumulate(const TreeCodes& codes, const int64_t* words, const int32_t* row
     }
   }
   for (; i < count; ++i) {
-    const Code* row = table + rows[i] * stride;
-    for (int64_t f = 0; f < features; ++f) begin[f * step + row[f]] += words[rows[i]];
+    const Code* row = table + row_at(i) * stride;
+    for (int64_t f = 0; f < features; ++f) begin[f * step + row[f]] += words[i];
   }
 }
 
-template <class Code>
-void accumulate_pairs(const TreeCodes& codes, const TreeCount* pairs, const int32_t* rows,
-                      int64_t count, int64_t first, int64_t last, TreeCount* sums) {
+template <class Code, class Row>
+void accumulate_pairs(const TreeCodes& codes, const TreeCount* pairs, Row row_at, int64_t count,
+                      int64_t first, int64_t last, TreeCount* sums) {
   const Code* table = static_cast<const Code*>(codes.rows);
   for (int64_t i = 0; i < count; ++i) {
-    const Code* row = table + rows[i] * codes.row_stride;
-    const TreeCount pair = pairs[rows[i]];
+    const Code* row = table + row_at(i) * codes.row_stride;
+    const TreeCount pair = pairs[row_at(i)];
     for (int64_t f = first; f < last; ++f) {
       TreeCount& sum = sums[f * codes.codes + row[f]];
       sum.gradient += pair.gradient;
@@ -124,28 +133,19 @@ class SplitScan {
   TreeSplit best_;
 };
 
-// Both ends are written at every step, and what is not meant is overwritten later.
-template <class Code, bool kDefaultLeft>
-int64_t partition(const TreeCodes& codes, int32_t feature, int32_t code, const int32_t* rows,
-                  int64_t count, int32_t* out) {
-  const Code* column = static_cast<const Code*>(codes.columns) + int64_t(feature) * codes.count;
-  const uint32_t missing = uint32_t(codes.codes - 1), last = uint32_t(code);
+template <class Code, bool kDefaultLeft, class Row>
+int64_t flag_left(const TreeCodes& codes, const TreeSplit& split, Row row_at, int64_t count,
+                  uint8_t* flags) {
+  const Code* column =
+      static_cast<const Code*>(codes.columns) + int64_t(split.feature) * codes.count;
+  const auto missing = Code(codes.codes - 1), last = Code(split.code);
   int64_t left = 0;
   for (int64_t i = 0; i < count; ++i) {
-    const int32_t row = rows[i];
-    const uint32_t value = column[row];
-    out[left] = row;
-    out[count - 1 - (i - left)] = row;
-    left += value <= last || (kDefaultLeft && value == missing);
+    const Code value = column[row_at(i)];
+    flags[i] = (value <= last) | (kDefaultLeft & (value == missing));
+    left += flags[i];
   }
   return left;
-}
-
-template <class Code>
-int64_t partition(const TreeCodes& codes, int32_t feature, int32_t code, bool default_left,
-                  const int32_t* rows, int64_t count, int32_t* out) {
-  return default_left ? partition<Code, true>(codes, feature, code, rows, count, out)
-                      : partition<Code, false>(codes, feature, code, rows, count, out);
 }
 
 }  // namespace
@@ -168,12 +168,16 @@ TreeExtremes TILEWRIGHT_ON_MACHINE(tree_extremes)(const TreeWordsParams& params,
   });
 }
 
-void TILEWRIGHT_ON_MACHINE(tree_words)(const TreeWordsParams& params, int64_t begin, int64_t end) {
+void TILEWRIGHT_ON_MACHINE(tree_words)(const TreeWordsParams& params, TreeRows rows, int64_t count,
+                                       int64_t* words) {
   with_gradients(params, [&](const auto* gradients, const auto* hessians) {
-    for (int64_t i = begin; i < end; ++i) {
-      params.words[i] = tree_word(double(gradients[i]), double(hessians[i]), params.gradient_scale,
-                                  params.hessian_scale, uint32_t(i));
-    }
+    with_rows(rows, [&](auto row_at) {
+      for (int64_t i = 0; i < count; ++i) {
+        const int64_t row = row_at(i);
+        words[i] = tree_word(double(gradients[row]), double(hessians[row]), params.gradient_scale,
+                             params.hessian_scale, uint32_t(row));
+      }
+    });
   });
 }
 
@@ -185,30 +189,43 @@ void TILEWRIGHT_ON_MACHINE(tree_pairs)(const TreeWordsParams& params, TreeCount*
 }
 
 void TILEWRIGHT_ON_MACHINE(tree_accumulate_pairs)(const TreeCodes& codes, const TreeCount* pairs,
-                                                  const int32_t* rows, int64_t count, int64_t first,
+                                                  TreeRows rows, int64_t count, int64_t first,
                                                   int64_t last, TreeCount* sums) {
-  codes.wide ? accumulate_pairs<uint16_t>(codes, pairs, rows, count, first, last, sums)
-             : accumulate_pairs<uint8_t>(codes, pairs, rows, count, first, last, sums);
+  with_codes(codes, [&](auto code) {
+    with_rows(rows, [&](auto row_at) {
+      accumulate_pairs<decltype(code)>(codes, pairs, row_at, count, first, last, sums);
+    });
+  });
 }
 
-TreeCount TILEWRIGHT_ON_MACHINE(tree_fine_sum)(const TreeWordsParams& params, const int32_t* rows,
-                                               int64_t count) {
-  return with_gradients(params, [&](const auto* gradients, const auto* hessians) {
-    TreeCount sum{0, 0};
-    for (int64_t i = 0; i < count; ++i) {
-      const TreeCount one = fine_count(params, gradients, hessians, rows[i]);
-      sum.gradient += one.gradient;
-      sum.hessian += one.hessian;
-    }
-    return sum;
+void TILEWRIGHT_ON_MACHINE(tree_fine_sums)(const TreeWordsParams& params, TreeRows rows,
+                                           const uint8_t* flags, int64_t count, TreeCount sums[2]) {
+  with_gradients(params, [&](const auto* gradients, const auto* hessians) {
+    with_rows(rows, [&](auto row_at) {
+      TreeCount all{0, 0}, flagged{0, 0};
+      for (int64_t i = 0; i < count; ++i) {
+        const TreeCount one = fine_count(params, gradients, hessians, row_at(i));
+        const int64_t mask = flags == nullptr ? -1 : -int64_t(flags[i]);
+        all.gradient += one.gradient;
+        all.hessian += one.hessian;
+        flagged.gradient += one.gradient & mask;
+        flagged.hessian += one.hessian & mask;
+      }
+      sums[0] = flagged;
+      sums[1] = {all.gradient - flagged.gradient, all.hessian - flagged.hessian};
+    });
   });
 }
 
 void TILEWRIGHT_ON_MACHINE(tree_accumulate)(const TreeCodes& codes, const int64_t* words,
-                                            const int32_t* rows, int64_t count, int64_t first,
+                                            TreeRows rows, int64_t count, int64_t first,
                                             int64_t last, int64_t* packed) {
-  codes.wide ? accumulate<uint16_t>(codes, words, rows, count, first, last, packed)
-             : accumulate<uint8_t>(codes, words, rows, count, first, last, packed);
+  with_codes(codes, [&](auto code) {
+    with_rows(rows, [&](auto row_at) {
+      accumulate<decltype(code)>(codes, words, row_at, rows.list != nullptr, count, first, last,
+                                 packed);
+    });
+  });
 }
 
 void TILEWRIGHT_ON_MACHINE(tree_flush)(int64_t* packed, TreeCount* sums, int64_t count) {
@@ -243,11 +260,39 @@ TreeSplit TILEWRIGHT_ON_MACHINE(tree_best_split)(const TreeSplitParams& params,
   return scan.best();
 }
 
-int64_t TILEWRIGHT_ON_MACHINE(tree_partition)(const TreeCodes& codes, int32_t feature, int32_t code,
-                                              bool default_left, const int32_t* rows, int64_t count,
-                                              int32_t* out) {
-  return codes.wide ? partition<uint16_t>(codes, feature, code, default_left, rows, count, out)
-                    : partition<uint8_t>(codes, feature, code, default_left, rows, count, out);
+int64_t TILEWRIGHT_ON_MACHINE(tree_flag_left)(const TreeCodes& codes, const TreeSplit& split,
+                                              TreeRows rows, int64_t count, uint8_t* flags) {
+  return with_codes(codes, [&](auto code) {
+    return with_rows(rows, [&](auto row_at) {
+      using Code = decltype(code);
+      return split.default_left ? flag_left<Code, true>(codes, split, row_at, count, flags)
+                                : flag_left<Code, false>(codes, split, row_at, count, flags);
+    });
+  });
+}
+
+void TILEWRIGHT_ON_MACHINE(tree_divide)(const uint8_t* flags, TreeRows rows, const int64_t* words,
+                                        int64_t count, TreeRowsOut left, TreeRowsOut right) {
+  with_rows(rows, [&](auto row_at) {
+    int64_t lefts = 0;
+    for (int64_t i = 0; i < count; ++i) {
+      const bool flag = flags[i] != 0;
+      const int64_t at = flag ? lefts : i - lefts;
+      (flag ? left.rows : right.rows)[at] = int32_t(row_at(i));
+      if (words != nullptr) (flag ? left.words : right.words)[at] = words[i];
+      lefts += flag;
+    }
+  });
+}
+
+void TILEWRIGHT_ON_MACHINE(tree_add_values)(TreeRows rows, const uint8_t* flags, int64_t count,
+                                            const float values[2], float* scores) {
+  const float one = values[0], two = values[1];
+  with_rows(rows, [&](auto row_at) {
+    for (int64_t i = 0; i < count; ++i) {
+      scores[row_at(i)] += flags == nullptr || flags[i] != 0 ? one : two;
+    }
+  });
 }
 
 }  // namespace tilewright

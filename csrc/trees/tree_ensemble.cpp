@@ -8,6 +8,7 @@
 #include <iterator>
 
 #include "tilewright/core/check.h"
+#include "tilewright/trees/packed_trees.h"
 #include "tilewright/trees/predict_trees.h"
 
 namespace tilewright {
@@ -34,8 +35,12 @@ TreeEnsemble::TreeEnsemble(std::vector<at::Tensor> arrays, std::string link, int
   TILEWRIGHT_CHECK(kOp, base.dim() == 1 && base.numel() >= 1 && base.scalar_type() == at::kFloat,
                    "base_score must be float32 of shape (K,), got ", base.scalar_type(), " ",
                    shape_of(base));
-  // A table without rows tells whether the arrays are trees over so many features.
-  (void)scores(at::empty({0, num_features_}, base.options()));
+  const auto& a = arrays_;
+  const auto category_ptr = given(a, 9), categories = given(a, 10);
+  const TreeArrays trees{a[0], a[1], a[2],          a[3],         a[4],      a[5],
+                         a[6], a[7], num_outputs(), category_ptr, categories};
+  check_predict_trees(at::empty({0, num_features_}, base.options()), trees);
+  if (base.is_cpu()) packed_ = std::make_shared<const PackedTrees>(trees, num_features_);
 }
 
 TreeEnsemble::TreeEnsemble(const State& state)
@@ -47,6 +52,10 @@ TreeEnsemble::TreeEnsemble(const State& state)
 at::Tensor TreeEnsemble::scores(const at::Tensor& x) const {
   TILEWRIGHT_CHECK(kOp, x.dim() == 2 && x.size(1) == num_features_, "x must have ", num_features_,
                    " features, got ", shape_of(x));
+  if (packed_ != nullptr && x.is_cpu()) {
+    check_floating(kOp, "x", x);
+    return packed_->predict(x, arrays_[8].contiguous());
+  }
   const auto& a = arrays_;
   return predict_trees(x, a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], num_outputs(),
                        given(a, 9), given(a, 10)) +

@@ -2,6 +2,7 @@
 #pragma once
 #include <torch/custom_class.h>
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -10,6 +11,8 @@
 #include "tilewright/core/export.h"
 
 namespace tilewright {
+
+class PackedTrees;
 
 // The TorchScript class torch.classes.tilewright.TreeEnsemble. Its pickle begins with a version.
 class TILEWRIGHT_API TreeEnsemble : public torch::CustomClassHolder {
@@ -20,7 +23,7 @@ class TILEWRIGHT_API TreeEnsemble : public torch::CustomClassHolder {
   static constexpr int64_t kVersion = 1;
 
   // arrays: as in State, the first eight as predict_trees takes them, base_score (K,) float32, what
-  // each row scores before the first tree. link: "identity", "sigmoid", "softmax" or "exp", from
+  // each row scores before the first tree; not to be written to afterwards. link: "identity", "sigmoid", "softmax" or "exp", from
   // scores to predictions. num_features: what x must have.
   TreeEnsemble(std::vector<at::Tensor> arrays, std::string link, int64_t num_features);
   explicit TreeEnsemble(const State& state);
@@ -41,6 +44,7 @@ class TILEWRIGHT_API TreeEnsemble : public torch::CustomClassHolder {
 
  private:
   std::vector<at::Tensor> arrays_;
+  std::shared_ptr<const PackedTrees> packed_;  // of arrays on the CPU: ready to be walked
   std::string link_;
   int64_t num_features_;
 };

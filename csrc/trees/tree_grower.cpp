@@ -3,7 +3,6 @@
 #include <ATen/Functions.h>
 
 #include <cmath>
-#include <numeric>
 
 #include "tilewright/core/check.h"
 #include "tilewright/trees/quantile.h"
@@ -31,18 +30,12 @@ int64_t row_stride_of(int64_t features) {
   return stride;
 }
 
-// Some of the rows of a leaf.
-struct LeafChunk {
-  size_t leaf;
-  int64_t begin, end;
-};
-
-std::vector<LeafChunk> leaf_chunks(const GrownTree& tree) {
-  std::vector<LeafChunk> chunks;
-  for (size_t node = 0; node < tree.feature.size(); ++node) {
-    if (tree.feature[node] >= 0) continue;
-    for (int64_t at = tree.begin[node]; at < tree.end[node]; at += kRowChunk) {
-      chunks.push_back({node, at, std::min(at + kRowChunk, tree.end[node])});
+// The rows of leaves, in pieces.
+std::vector<GrownTree::Rows> leaf_chunks(const GrownTree& tree) {
+  std::vector<GrownTree::Rows> chunks;
+  for (const GrownTree::Rows& rows : tree.rows) {
+    for (int64_t at = rows.begin; at < rows.end; at += kRowChunk) {
+      chunks.push_back({rows.leaf, rows.other, rows.side, at, std::min(at + kRowChunk, rows.end)});
     }
   }
   return chunks;
@@ -72,9 +65,12 @@ TreeGrower::TreeGrower(const at::Tensor& codes, const at::Tensor& bins, int64_t 
   w.codes.columns = w.column_codes.as<void>();
   w.codes.bins = w.bins.const_data_ptr<int32_t>();
   w.few_rows = count <= kFewTreeRows;
-  w.words = HugeBuffer(count * int64_t(w.few_rows ? sizeof(TreeCount) : sizeof(int64_t)));
-  w.rows = HugeBuffer((count + kTreePrefetch) * int64_t(sizeof(int32_t)));
-  w.moved = HugeBuffer(count * int64_t(sizeof(int32_t)));
+  for (int side = 0; side < 2; ++side) {
+    w.rows[side] = HugeBuffer((count + kTreePrefetch) * int64_t(sizeof(int32_t)));
+    if (!w.few_rows) w.words[side] = HugeBuffer(count * int64_t(sizeof(int64_t)));
+  }
+  if (w.few_rows) w.pairs = HugeBuffer(count * int64_t(sizeof(TreeCount)));
+  w.flags = HugeBuffer(count);
   w.histograms = std::make_unique<HistogramPool>(features * num_codes);
 }
 
@@ -94,7 +90,6 @@ GrownTree TreeGrower::grow(const at::Tensor& gradients, const at::Tensor& hessia
   params.gradients = gradients.const_data_ptr();
   params.hessians = hessians.const_data_ptr();
   params.is_double = gradients.scalar_type() == at::kDouble;
-  params.words = w.words.as<int64_t>();
   const int64_t chunks = ceil_div(w.codes.count, kRowChunk);
   const auto over_rows = [&](const auto& body) {
     run_tree_tasks(chunks, [&](int64_t c, int64_t) {
@@ -118,24 +113,21 @@ GrownTree TreeGrower::grow(const at::Tensor& gradients, const at::Tensor& hessia
   };
   int bits = 62;  // of a row's values, so that the sum of all fits
   while (bits > 1 && w.codes.count >> (62 - bits)) --bits;
+  w.active = rows.empty() ? w.codes.count : int64_t(rows.size());
+  const int side = w.active == w.codes.count ? -1 : 0;
+  if (side == 0) std::copy(rows.begin(), rows.end(), w.rows[0].as<int32_t>());
   if (w.few_rows) {
     set_scales(bits, bits);
-    tree_pairs(params, w.words.as<TreeCount>(), w.codes.count);
+    tree_pairs(params, w.pairs.as<TreeCount>(), w.codes.count);
   } else {
     set_scales(kTreeGradientBits - 1, kTreeHessianBits);
-    over_rows([&](int64_t, int64_t begin, int64_t end) { tree_words(params, begin, end); });
+    run_tree_tasks(ceil_div(w.active, kRowChunk), [&](int64_t c, int64_t) {
+      const int64_t begin = c * kRowChunk, count = std::min(kRowChunk, w.active - begin);
+      tree_words(params, w.rows_at(side, begin), count, w.words_at(side, begin));
+    });
   }
   w.gradient_unit = 1 / params.gradient_scale;
   w.hessian_unit = 1 / params.hessian_scale;
-  if (rows.empty()) {
-    w.active = w.codes.count;
-    over_rows([&](int64_t, int64_t begin, int64_t end) {
-      std::iota(w.rows.as<int32_t>() + begin, w.rows.as<int32_t>() + end, int32_t(begin));
-    });
-  } else {
-    w.active = int64_t(rows.size());
-    std::copy(rows.begin(), rows.end(), w.rows.as<int32_t>());
-  }
   GrownTree tree = TreeGrowth(w, options).run();
   if (!w.few_rows) {
     set_scales(bits, bits);
@@ -148,17 +140,21 @@ GrownTree TreeGrower::grow(const at::Tensor& gradients, const at::Tensor& hessia
 // from the sums of its children.
 void TreeGrower::refine(const TreeWordsParams& params, const TreeRegularisation& rules,
                         GrownTree& tree) const {
-  const std::vector<LeafChunk> chunks = leaf_chunks(tree);
-  std::vector<TreeCount> found(chunks.size());
+  const std::vector<GrownTree::Rows> chunks = leaf_chunks(tree);
+  std::vector<TreeCount> found(2 * chunks.size());
   run_tree_tasks(int64_t(chunks.size()), [&](int64_t c, int64_t) {
-    const LeafChunk& chunk = chunks[size_t(c)];
-    found[size_t(c)] =
-        tree_fine_sum(params, work_->rows.as<int32_t>() + chunk.begin, chunk.end - chunk.begin);
+    const GrownTree::Rows& chunk = chunks[size_t(c)];
+    tree_fine_sums(params, work_->rows_at(chunk.side, chunk.begin), work_->flags_of(chunk),
+                   chunk.end - chunk.begin, &found[size_t(2 * c)]);
   });
   std::vector<TreeCount> sums(tree.feature.size(), {0, 0});
   for (size_t c = 0; c < chunks.size(); ++c) {
-    sums[chunks[c].leaf].gradient += found[c].gradient;
-    sums[chunks[c].leaf].hessian += found[c].hessian;
+    for (const size_t which : {0, 1}) {
+      const int32_t leaf = which == 0 ? chunks[c].leaf : chunks[c].other;
+      if (leaf < 0) continue;
+      sums[size_t(leaf)].gradient += found[2 * c + which].gradient;
+      sums[size_t(leaf)].hessian += found[2 * c + which].hessian;
+    }
   }
   for (size_t node = tree.feature.size(); node-- > 0;) {  // children come after their parent
     if (tree.feature[node] >= 0) {
@@ -175,18 +171,23 @@ void TreeGrower::refine(const TreeWordsParams& params, const TreeRegularisation&
 
 void TreeGrower::answer_quantiles(GrownTree& tree, const float* labels, const float* scores,
                                   const float* weights, double alpha) const {
-  const auto* rows = work_->rows.as<int32_t>();
-  run_tree_tasks(int64_t(tree.feature.size()), [&](int64_t task, int64_t) {
-    const auto node = size_t(task);
-    if (tree.feature[node] >= 0) return;
-    std::vector<trees::QuantileItem> items;
-    for (int64_t i = tree.begin[node]; i < tree.end[node]; ++i) {
-      const int32_t row = rows[i];
-      items.push_back({labels[row] - scores[row], weights == nullptr ? 1.f : weights[row]});
+  run_tree_tasks(int64_t(tree.rows.size()), [&](int64_t task, int64_t) {
+    const GrownTree::Rows& part = tree.rows[size_t(task)];
+    const TreeRows rows = work_->rows_at(part.side, part.begin);
+    const uint8_t* flags = work_->flags_of(part);
+    std::vector<trees::QuantileItem> items[2];
+    for (int64_t i = 0; i < part.end - part.begin; ++i) {
+      const int64_t row = rows.list == nullptr ? rows.first + i : rows.list[i];
+      items[flags != nullptr && flags[i] == 0].push_back(
+          {labels[row] - scores[row], weights == nullptr ? 1.f : weights[row]});
     }
-    const double answer = trees::quantile_of(items, alpha, weights != nullptr);
-    const TreeBounds bounds = tree.bounds[node];
-    tree.weight[node] = std::min(std::max(answer, bounds.lower), bounds.upper);
+    for (const size_t which : {0, 1}) {
+      const int32_t leaf = which == 0 ? part.leaf : part.other;
+      if (leaf < 0) continue;
+      const double answer = trees::quantile_of(items[which], alpha, weights != nullptr);
+      const TreeBounds bounds = tree.bounds[size_t(leaf)];
+      tree.weight[size_t(leaf)] = std::min(std::max(answer, bounds.lower), bounds.upper);
+    }
   });
 }
 
@@ -194,12 +195,13 @@ void TreeGrower::add_to_scores(const GrownTree& tree, const std::vector<float>& 
                                float* scores) const {
   const Workspace& w = *work_;
   if (w.active < w.codes.count) return add_by_walking(tree, values, scores);
-  const std::vector<LeafChunk> chunks = leaf_chunks(tree);
-  const auto* rows = w.rows.as<int32_t>();
+  const std::vector<GrownTree::Rows> chunks = leaf_chunks(tree);
   run_tree_tasks(int64_t(chunks.size()), [&](int64_t c, int64_t) {
-    const LeafChunk& chunk = chunks[size_t(c)];
-    const float value = values[chunk.leaf];
-    for (int64_t i = chunk.begin; i < chunk.end; ++i) scores[rows[i]] += value;
+    const GrownTree::Rows& chunk = chunks[size_t(c)];
+    const float of_leaves[2] = {values[size_t(chunk.leaf)],
+                                chunk.other < 0 ? 0.f : values[size_t(chunk.other)]};
+    tree_add_values(w.rows_at(chunk.side, chunk.begin), w.flags_of(chunk), chunk.end - chunk.begin,
+                    of_leaves, scores);
   });
 }
 

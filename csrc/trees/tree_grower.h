@@ -32,8 +32,14 @@ struct GrownTree {
   std::vector<double> weight;  // answers before the learning rate, of inner nodes too
   std::vector<double> gain, cover;
   std::vector<TreeBounds> bounds;  // of answers
-  // Where each leaf's rows stand in TreeGrower::rows().
-  std::vector<int64_t> begin, end;
+  // Where the leaves' rows stand with the grower: those of one leaf, or of two that flags tell
+  // apart.
+  struct Rows {
+    int32_t leaf, other;  // other: of rows without a flag, or -1
+    int side;
+    int64_t begin, end;
+  };
+  std::vector<Rows> rows;
 };
 
 class TreeGrower {

@@ -45,28 +45,33 @@ int32_t TreeGrowth::add_to_tree(const Node& node) {
   tree_.bounds.push_back(node.bounds);
   tree_.gain.push_back(0);
   tree_.cover.push_back(sum.hessian);
-  tree_.begin.push_back(node.begin);
-  tree_.end.push_back(node.end);
   return int32_t(tree_.feature.size() - 1);
 }
 
-GrownTree TreeGrowth::run() {
-  Node root{0, 0, work_.active, 0, {0, 0}, {-HUGE_VAL, HUGE_VAL}, -1, kNoSplit};
+TreeCount TreeGrowth::sum_of_root() const {
+  TreeCount total{0, 0};
   std::mutex lock;
-  const auto* rows = work_.rows.as<int32_t>();
-  const int64_t chunks = ceil_div(work_.active, kSumRows);
-  run_tree_tasks(chunks, [&](int64_t chunk, int64_t) {
+  run_tree_tasks(ceil_div(work_.active, kSumRows), [&](int64_t chunk, int64_t) {
+    const int64_t first = chunk * kSumRows, last = std::min(first + kSumRows, work_.active);
+    const TreeRows rows = work_.rows_at(root_side(), 0);
+    const int64_t* words = work_.words_at(root_side(), 0);
     TreeCount sum{0, 0};
-    const int64_t last = std::min((chunk + 1) * kSumRows, work_.active);
-    for (int64_t i = chunk * kSumRows; i < last; ++i) {
-      const TreeCount count = work_.count_at(rows[i]);
-      sum.gradient += count.gradient;
-      sum.hessian += count.hessian;
+    for (int64_t i = first; i < last; ++i) {
+      const TreeCount one =
+          words != nullptr ? count_of(words[i])
+                           : work_.pairs.as<TreeCount>()[rows.list == nullptr ? i : rows.list[i]];
+      sum.gradient += one.gradient;
+      sum.hessian += one.hessian;
     }
     const std::lock_guard<std::mutex> guard(lock);
-    root.total.gradient += sum.gradient;
-    root.total.hessian += sum.hessian;
+    total.gradient += sum.gradient;
+    total.hessian += sum.hessian;
   });
+  return total;
+}
+
+GrownTree TreeGrowth::run() {
+  Node root{0, 0, work_.active, 0, sum_of_root(), {-HUGE_VAL, HUGE_VAL}, -1, kNoSplit, root_side()};
   add_to_tree(root);
   nodes_.push_back(root);
   if (may_split(root)) {
@@ -75,12 +80,27 @@ GrownTree TreeGrowth::run() {
   }
   for (auto batch = next_batch(); !batch.empty(); batch = next_batch()) expand(batch);
   for (const int64_t id : open_) work_.histograms->give_back(nodes_[size_t(id)].histogram);
+  for (const Node& node : nodes_) {
+    const auto id = size_t(node.id);
+    const bool leaf = tree_.feature[id] < 0;
+    // The last level's leaves are told by their parents.
+    if (leaf && (options_.max_depth == 0 || node.depth < options_.max_depth || node.depth == 0)) {
+      tree_.rows.push_back({node.id, -1, node.side, node.begin, node.end});
+    } else if (!leaf && is_last_level(node)) {
+      tree_.rows.push_back({tree_.left[id], tree_.right[id], node.side, node.begin, node.end});
+    }
+  }
   return std::move(tree_);
 }
 
 bool TreeGrowth::may_split(const Node& node) const {
   return node.rows() >= 2 && (options_.max_depth == 0 || node.depth < options_.max_depth) &&
          real(node.total).hessian >= 2 * options_.rules.min_child_weight;
+}
+
+// Whether its children may not be split again.
+bool TreeGrowth::is_last_level(const Node& node) const {
+  return options_.max_depth > 0 && node.depth + 1 == options_.max_depth;
 }
 
 // Level by level, or the one of the greatest gain; as long as leaves are left to make.
@@ -109,7 +129,9 @@ std::vector<int64_t> TreeGrowth::next_batch() {
 }
 
 void TreeGrowth::expand(const std::vector<int64_t>& batch) {
-  make_children(batch, partition(batch));
+  std::vector<RowChunk> chunks;
+  make_children(batch, flag_rows(batch, chunks));
+  divide_rows(chunks);
   std::vector<int64_t> to_build;
   std::vector<Pair> pairs;
   for (const int64_t id : batch) {
@@ -145,8 +167,9 @@ void TreeGrowth::make_children(const std::vector<int64_t>& batch,
       (sign > 0 ? high.lower : high.upper) = middle;
     }
     const int64_t middle = node.begin + left_counts[i];
-    Node left{0, node.begin, middle, node.depth + 1, split.left, low, -1, kNoSplit};
-    Node right{0, middle, node.end, node.depth + 1, split.right, high, -1, kNoSplit};
+    const int side = other_side(node.side);
+    Node left{0, node.begin, middle, node.depth + 1, split.left, low, -1, kNoSplit, side};
+    Node right{0, middle, node.end, node.depth + 1, split.right, high, -1, kNoSplit, side};
     for (Node* child : {&left, &right}) {
       child->id = add_to_tree(*child);
       nodes_.push_back(*child);

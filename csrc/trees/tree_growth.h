@@ -17,19 +17,32 @@ class TreeGrowth {
     TreeBounds bounds;
     int32_t histogram;
     TreeSplit split;
+    int side;  // where its rows stand
     int64_t rows() const { return end - begin; }
+  };
+  // Some rows of a node.
+  struct RowChunk {
+    int64_t node, begin, end;
+    int64_t left;  // how many of them go left
   };
   // Two children, the counted one first; or one node, and -1.
   struct Pair {
     int64_t left, right;
   };
 
+  static int other_side(int side) { return side == 1 ? 0 : 1; }
   TreeSum real(TreeCount sum) const;
+  // All rows are a range, others a list.
+  int root_side() const { return work_.active == work_.codes.count ? -1 : 0; }
+  TreeCount sum_of_root() const;
   int32_t add_to_tree(const Node& node);
   bool may_split(const Node& node) const;
   std::vector<int64_t> next_batch();
   void expand(const std::vector<int64_t>& batch);
-  std::vector<int64_t> partition(const std::vector<int64_t>& batch);
+  bool is_last_level(const Node& node) const;
+  std::vector<RowChunk> chunks_of(const std::vector<int64_t>& nodes, int64_t rows) const;
+  std::vector<int64_t> flag_rows(const std::vector<int64_t>& batch, std::vector<RowChunk>& chunks);
+  void divide_rows(const std::vector<RowChunk>& chunks);
   void make_children(const std::vector<int64_t>& batch, const std::vector<int64_t>& left_counts);
   void build_histograms(const std::vector<int64_t>& nodes);
   void build_from_pairs(const std::vector<int64_t>& nodes);

@@ -61,8 +61,11 @@ class HistogramPool {
 struct TreeGrower::Workspace {
   at::Tensor bins;
   HugeBuffer row_codes, column_codes;
-  HugeBuffer words;        // of rows; pairs where they are few
-  HugeBuffer rows, moved;  // rows by node; where a level's rows are moved through
+  // Rows by node and, where they are many, their words in the same order: a level divides those of
+  // one side into the other.
+  HugeBuffer rows[2], words[2];
+  HugeBuffer pairs;  // by row, where rows are few
+  HugeBuffer flags;  // of the rows of the nodes that are divided, by place
   TreeCodes codes{};
   int64_t active = 0;  // rows that take part
   std::unique_ptr<HistogramPool> histograms;
@@ -70,8 +73,16 @@ struct TreeGrower::Workspace {
   double gradient_unit = 1, hessian_unit = 1;
   bool few_rows = false;
 
-  TreeCount count_at(int64_t row) const {
-    return few_rows ? words.as<TreeCount>()[row] : count_of(words.as<int64_t>()[row]);
+  // From a place on; the root's are a range where all rows take part.
+  TreeRows rows_at(int side, int64_t place) const {
+    return {side < 0 ? nullptr : rows[side].as<int32_t>() + place, place};
+  }
+  // Which of two leaves its rows belong to; null where they are of one.
+  const uint8_t* flags_of(const GrownTree::Rows& part) const {
+    return part.other < 0 ? nullptr : flags.as<uint8_t>() + part.begin;
+  }
+  int64_t* words_at(int side, int64_t place) {
+    return few_rows ? nullptr : words[std::max(side, 0)].as<int64_t>() + place;
   }
 };
 
