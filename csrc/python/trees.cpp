@@ -32,6 +32,9 @@ BoosterOptions options_from(const py::dict& given) {
         (name == "max_leaves" && set(o.tree.max_leaves)) ||
         (name == "loss_guided" && set(o.tree.loss_guided)) ||
         (name == "monotone" && set(o.tree.monotone)) ||
+        (name == "categorical" && set(o.tree.categorical)) ||
+        (name == "max_cat_to_onehot" && set(o.tree.max_cat_to_onehot)) ||
+        (name == "max_cat_threshold" && set(o.tree.max_cat_threshold)) ||
         (name == "reg_lambda" && set(rules.lambda)) || (name == "reg_alpha" && set(rules.alpha)) ||
         (name == "gamma" && set(rules.gamma)) ||
         (name == "min_child_weight" && set(rules.min_child_weight)) ||
@@ -60,6 +63,10 @@ py::dict arrays_of(const Booster& booster) {
   out["tree_output"] = a.tree_output;
   out["gain"] = a.gain;
   out["cover"] = a.cover;
+  if (a.categories.defined()) {
+    out["category_ptr"] = a.category_ptr;
+    out["categories"] = a.categories;
+  }
   return out;
 }
 
@@ -114,6 +121,7 @@ void bind_trees(py::module_& m) {
       .def("predict", &Booster::predict, py::call_guard<py::gil_scoped_release>())
       .def("arrays", &arrays_of)
       .def_property_readonly("base_score", &Booster::base_score)
+      .def_property_readonly("bin_counts", &Booster::bin_counts)
       .def_property_readonly("metrics", &Booster::metrics)
       .def_property_readonly("best_round", &Booster::best_round);
 }

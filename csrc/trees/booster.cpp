@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "tilewright/core/check.h"
+#include "tilewright/trees/categories.h"
 #include "tilewright/trees/feature_args.h"
 #include "tilewright/trees/feature_cuts.h"
 #include "tilewright/trees/predict_trees.h"
@@ -20,7 +21,8 @@ constexpr const char* kOp = "trees";
 
 Tensor raw_scores(const Tensor& x, const EnsembleArrays& a) {
   return predict_trees(x, a.feature, a.threshold, a.left, a.right, a.default_left, a.value,
-                       a.tree_ptr, a.tree_output, a.num_outputs);
+                       a.tree_ptr, a.tree_output, a.num_outputs, a.given(a.category_ptr),
+                       a.given(a.categories));
 }
 
 void check_rows(const char* name, const Tensor& values, int64_t rows) {
@@ -90,6 +92,14 @@ void Booster::fit(const Tensor& x, const Tensor& y, const Tensor& weight, const 
       kOp, options_.tree.monotone.empty() || int64_t(options_.tree.monotone.size()) == features,
       "monotone constraints must be ", features, ", as many as x has features, got ",
       options_.tree.monotone.size());
+  const auto& categorical = options_.tree.categorical;
+  TILEWRIGHT_CHECK(kOp, categorical.empty() || int64_t(categorical.size()) == features,
+                   "categorical must be ", features, ", as many as x has features, got ",
+                   categorical.size());
+  for (size_t f = 0; f < categorical.size() && !options_.tree.monotone.empty(); ++f) {
+    TILEWRIGHT_CHECK(kOp, !categorical[f] || options_.tree.monotone[f] == 0, "column ", f,
+                     " holds categories: its answers cannot be monotone");
+  }
   const Tensor labels = y.to(at::kFloat).contiguous();
   check_rows("y", labels, rows);
   objective_->check_labels(labels);
@@ -113,8 +123,10 @@ void Booster::fit(const Tensor& x, const Tensor& y, const Tensor& weight, const 
     check_rows("the evaluation set's y", eval_labels, eval_x.size(0));
     objective_->check_labels(eval_labels);
   }
-  const auto [cuts, count] = feature_cuts(
+  const auto [plain_cuts, plain_count] = feature_cuts(
       x, weights.defined() ? std::optional<Tensor>(weights) : std::nullopt, options_.max_bin);
+  const auto [cuts, count] = category_cuts(x, plain_cuts, plain_count, options_.tree.categorical);
+  if (eval_x.defined()) check_known_categories(eval_x, count, options_.tree.categorical);
   TreeGrower grower(quantize_features(x, cuts, count), count + 1, codes_of(options_.max_bin));
   const int64_t outputs = objective_->outputs();
   const Tensor base_score = objective_->base_score(labels, weights);
@@ -154,17 +166,26 @@ void Booster::fit(const Tensor& x, const Tensor& y, const Tensor& weight, const 
   if (options_.early_stopping_rounds == 0) best_round = builder.trees() / outputs - 1;
   // Nothing of an earlier fit is touched before all has gone well.
   const EnsembleArrays a = builder.arrays((best_round + 1) * outputs);
-  ensemble_ = c10::make_intrusive<TreeEnsemble>(
-      std::vector<Tensor>{a.feature, a.threshold, a.left, a.right, a.default_left, a.value,
-                          a.tree_ptr, a.tree_output, base_score},
-      objective_->link(), features);
+  std::vector<Tensor> all{a.feature, a.threshold, a.left,        a.right,   a.default_left,
+                          a.value,   a.tree_ptr,  a.tree_output, base_score};
+  if (a.categories.defined()) all.insert(all.end(), {a.category_ptr, a.categories});
+  ensemble_ = c10::make_intrusive<TreeEnsemble>(all, objective_->link(), features);
+  bin_counts_ = count;
   arrays_ = a;
   metrics_ = metrics;
   best_round_ = best_round;
 }
 
-Tensor Booster::scores(const Tensor& x) const { return ensemble()->scores(x); }
-Tensor Booster::predict(const Tensor& x) const { return ensemble()->predict(x); }
+Tensor Booster::scores(const Tensor& x) const {
+  const auto found = ensemble()->scores(x);
+  check_known_categories(x, bin_counts_, options_.tree.categorical);
+  return found;
+}
+Tensor Booster::predict(const Tensor& x) const {
+  const auto found = ensemble()->predict(x);
+  check_known_categories(x, bin_counts_, options_.tree.categorical);
+  return found;
+}
 
 c10::intrusive_ptr<TreeEnsemble> Booster::ensemble() const {
   TILEWRIGHT_CHECK(kOp, ensemble_.defined(), "the model has not been fitted");

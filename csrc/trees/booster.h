@@ -46,7 +46,8 @@ class TILEWRIGHT_API Booster {
            const at::Tensor& eval_x = {}, const at::Tensor& eval_y = {},
            const RoundCallback& after_round = nullptr);
 
-  // (N, K) float32: raw scores, or predictions of the objective's scale: means, probabilities.
+  // (N, K) float32: raw scores, or predictions of the objective's scale: means, probabilities. A
+  // category that was not there in training is an error.
   at::Tensor scores(const at::Tensor& x) const;
   at::Tensor predict(const at::Tensor& x) const;
 
@@ -54,6 +55,7 @@ class TILEWRIGHT_API Booster {
   c10::intrusive_ptr<TreeEnsemble> ensemble() const;
 
   const EnsembleArrays& arrays() const { return arrays_; }
+  at::Tensor bin_counts() const { return bin_counts_; }  // (F,) int32; categories are one more
   at::Tensor base_score() const { return ensemble()->arrays()[8]; }  // (K,)
   const std::vector<double>& metrics() const { return metrics_; }    // of each round
   int64_t best_round() const { return best_round_; }                 // the last one kept
@@ -64,6 +66,7 @@ class TILEWRIGHT_API Booster {
   std::shared_ptr<Objective> objective_;
   c10::intrusive_ptr<TreeEnsemble> ensemble_;  // null before fit
   EnsembleArrays arrays_;
+  at::Tensor bin_counts_;  // (F,): cuts of each feature
   std::vector<double> metrics_;
   int64_t best_round_ = -1;
 };

@@ -27,7 +27,10 @@ std::vector<float> ArraysBuilder::add(const GrownTree& tree, const at::Tensor& c
     const auto answer = float(tree.weight[n] * learning_rate);
     answers.push_back(answer);
     float threshold = 0;
-    if (!leaf) {
+    const std::vector<int32_t>& categories = tree.categories[n];
+    categories_.insert(categories_.end(), categories.begin(), categories.end());
+    category_ptr_.push_back(int64_t(categories_.size()));
+    if (!leaf && categories.empty()) {
       threshold = from[tree.feature[n] * width + tree.code[n]];
       // Behind the last cut: all that is there goes left, what is missing right.
       if (!(threshold < HUGE_VALF)) threshold = std::numeric_limits<float>::max();
@@ -64,6 +67,11 @@ EnsembleArrays ArraysBuilder::slice(int64_t first, int64_t last) const {
   out.tree_ptr = tensor_of(tree_ptr_, first, last + 1, at::kLong).sub_(begin);
   out.tree_output = tensor_of(tree_output_, first, last, at::kInt);
   out.num_outputs = num_outputs_;
+  if (!categories_.empty()) {
+    const int64_t from = category_ptr_[size_t(begin)], to = category_ptr_[size_t(end)];
+    out.category_ptr = tensor_of(category_ptr_, begin, end + 1, at::kLong).sub_(from);
+    out.categories = tensor_of(categories_, from, to, at::kInt);
+  }
   return out;
 }
 

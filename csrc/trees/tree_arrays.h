@@ -2,6 +2,7 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <optional>
 #include <vector>
 
 #include "tilewright/trees/tree_grower.h"
@@ -11,7 +12,11 @@ namespace tilewright::trees {
 // Trees in the form that predict_trees takes, all tensors on the CPU.
 struct EnsembleArrays {
   at::Tensor feature, threshold, left, right, default_left, value, tree_ptr, tree_output;
-  at::Tensor gain, cover;  // (M,) float32: of splits, of nodes
+  at::Tensor gain, cover;               // (M,) float32: of splits, of nodes
+  at::Tensor category_ptr, categories;  // undefined where no node has any
+  static std::optional<at::Tensor> given(const at::Tensor& tensor) {
+    return tensor.defined() ? std::optional<at::Tensor>(tensor) : std::nullopt;
+  }
   int64_t num_outputs = 1;
 };
 
@@ -33,7 +38,8 @@ class ArraysBuilder {
   std::vector<int32_t> feature_, left_, right_, tree_output_;
   std::vector<float> threshold_, value_, gain_, cover_;
   std::vector<uint8_t> default_left_;
-  std::vector<int64_t> tree_ptr_{0};
+  std::vector<int64_t> tree_ptr_{0}, category_ptr_{0};
+  std::vector<int32_t> categories_;
 };
 
 }  // namespace tilewright::trees

@@ -66,15 +66,18 @@ TILEWRIGHT_CPU_KERNEL(tree_subtract, void(TreeCount* from, const TreeCount* what
 struct TreeSplit {
   double gain;      // beyond that of the parent; -infinity: none
   int32_t feature;  // -1: none
-  int32_t code;     // of the last bin that goes left
+  int32_t code;     // of the last bin that goes left; of categories the one that goes right, or -1
+  int32_t right_categories;  // how many of the categories in order go right; 0: a numeric split
   bool default_left;
   TreeCount left, right;
 };
 struct TreeSplitParams {
   TreeRegularisation rules;
   TreeBounds bounds;
-  bool bounded;                        // whether bounds or max_delta_step say anything
-  const int8_t* monotone;              // (F,), or null
+  bool bounded;                // whether bounds or max_delta_step say anything
+  const int8_t* monotone;      // (F,), or null
+  const uint8_t* categorical;  // (F,), or null
+  int64_t max_cat_to_onehot, max_cat_threshold;
   const TreeCount* sums;               // (F, codes)
   TreeCount total;                     // of the node
   double gradient_unit, hessian_unit;  // of the integers
@@ -84,9 +87,14 @@ struct TreeSplitParams {
 TILEWRIGHT_CPU_KERNEL(tree_best_split, TreeSplit(const TreeSplitParams&, const TreeCodes&,
                                                  int64_t first, int64_t last))
 
-// Sets the flags of rows that go left, clears the others'; returns how many go left.
-TILEWRIGHT_CPU_KERNEL(tree_flag_left, int64_t(const TreeCodes&, const TreeSplit&, TreeRows rows,
-                                              int64_t count, uint8_t* flags))
+// (codes,): which codes a split of categories sends left. `sums` are those the split was found in.
+TILEWRIGHT_CPU_KERNEL(tree_category_table, void(const TreeSplitParams&, const TreeCodes&,
+                                                const TreeSplit&, uint8_t* left))
+
+// `table`: of a split of categories, or null. Sets the flags of rows that go left, clears the others'; returns how many go left.
+TILEWRIGHT_CPU_KERNEL(tree_flag_left,
+                      int64_t(const TreeCodes&, const TreeSplit&, const uint8_t* table,
+                              TreeRows rows, int64_t count, uint8_t* flags))
 // Rows and their words (null: none), those with a flag to `left`, the others to `right`, in order.
 struct TreeRowsOut {
   int32_t* rows;

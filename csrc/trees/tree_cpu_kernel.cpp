@@ -1,7 +1,8 @@
 // The loops that grow trees on the CPU: words, histograms, splits, partitions.
 #include <cmath>
 
-#include "tilewright/trees/tree_cpu.h"
+#include "tilewright/trees/tree_divide.h"
+#include "tilewright/trees/tree_split_scan.h"
 
 namespace tilewright {
 inline namespace TILEWRIGHT_MACHINE {
@@ -83,69 +84,6 @@ TreeCount fine_count(const TreeWordsParams& params, const T* gradients, const T*
                      int64_t row) {
   return {std::llrint(double(gradients[row]) * params.gradient_scale),
           std::llrint(double(hessians[row]) * params.hessian_scale)};
-}
-
-// Both children's sums at each place of one feature.
-class SplitScan {
- public:
-  SplitScan(const TreeSplitParams& params, double parent_gain)
-      : p_(params), parent_gain_(parent_gain), best_{-HUGE_VAL, -1, 0, false, {}, {}} {}
-
-  void scan(int32_t feature, int64_t bins, int64_t codes) {
-    const TreeCount* sums = p_.sums + feature * codes;
-    const TreeCount missing = sums[codes - 1];
-    const bool any_missing = missing.gradient != 0 || missing.hessian != 0;
-    TreeCount left{0, 0};
-    for (int64_t b = 0; b + 1 < bins + any_missing; ++b) {
-      left.gradient += sums[b].gradient;
-      left.hessian += sums[b].hessian;
-      if (sums[b].gradient == 0 && sums[b].hessian == 0) continue;  // as at the place before
-      offer(feature, b, false, left);
-    }
-    if (!any_missing) return;
-    left = missing;
-    for (int64_t b = 0; b + 1 < bins; ++b) {
-      left.gradient += sums[b].gradient;
-      left.hessian += sums[b].hessian;
-      offer(feature, b, true, left);
-    }
-  }
-  const TreeSplit& best() const { return best_; }
-
- private:
-  TreeSum real(TreeCount sum) const {
-    return {double(sum.gradient) * p_.gradient_unit, double(sum.hessian) * p_.hessian_unit};
-  }
-  void offer(int32_t feature, int64_t bin, bool default_left, TreeCount left_count) {
-    const TreeSum left = real(left_count);
-    const TreeCount right_count{p_.total.gradient - left_count.gradient,
-                                p_.total.hessian - left_count.hessian};
-    const TreeSum right = real(right_count);
-    const int monotone = p_.monotone == nullptr ? 0 : p_.monotone[feature];
-    const double gain =
-        children_gain(left, right, p_.rules, p_.bounds, monotone, p_.bounded) - parent_gain_;
-    if (!(gain > best_.gain)) return;
-    best_ = {gain, feature, int32_t(bin), default_left, left_count, right_count};
-  }
-
-  const TreeSplitParams& p_;
-  double parent_gain_;
-  TreeSplit best_;
-};
-
-template <class Code, bool kDefaultLeft, class Row>
-int64_t flag_left(const TreeCodes& codes, const TreeSplit& split, Row row_at, int64_t count,
-                  uint8_t* flags) {
-  const Code* column =
-      static_cast<const Code*>(codes.columns) + int64_t(split.feature) * codes.count;
-  const auto missing = Code(codes.codes - 1), last = Code(split.code);
-  int64_t left = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    const Code value = column[row_at(i)];
-    flags[i] = (value <= last) | (kDefaultLeft & (value == missing));
-    left += flags[i];
-  }
-  return left;
 }
 
 }  // namespace
@@ -255,34 +193,46 @@ TreeSplit TILEWRIGHT_ON_MACHINE(tree_best_split)(const TreeSplitParams& params,
   SplitScan scan(params, parent);
   for (int64_t i = first; i < last; ++i) {
     const int32_t feature = params.features[i];
-    scan.scan(feature, codes.bins[feature], codes.codes);
+    const int64_t bins = codes.bins[feature];
+    if (params.categorical != nullptr && params.categorical[feature]) {
+      scan.scan_categories(feature, bins, codes.codes);
+    } else {
+      scan.scan(feature, bins, codes.codes);
+    }
   }
   return scan.best();
 }
 
+void TILEWRIGHT_ON_MACHINE(tree_category_table)(const TreeSplitParams& params,
+                                                const TreeCodes& codes, const TreeSplit& split,
+                                                uint8_t* left) {
+  for (int64_t c = 0; c < codes.codes; ++c) left[c] = 1;
+  left[codes.codes - 1] = split.default_left;
+  if (split.code >= 0) {
+    left[split.code] = 0;
+    return;
+  }
+  const CategoryOrder order(params, params.sums + split.feature * codes.codes,
+                            codes.bins[split.feature]);
+  for (int64_t i = 0; i < split.right_categories; ++i) left[order[i].code] = 0;
+}
+
 int64_t TILEWRIGHT_ON_MACHINE(tree_flag_left)(const TreeCodes& codes, const TreeSplit& split,
-                                              TreeRows rows, int64_t count, uint8_t* flags) {
+                                              const uint8_t* table, TreeRows rows, int64_t count,
+                                              uint8_t* flags) {
   return with_codes(codes, [&](auto code) {
     return with_rows(rows, [&](auto row_at) {
       using Code = decltype(code);
-      return split.default_left ? flag_left<Code, true>(codes, split, row_at, count, flags)
-                                : flag_left<Code, false>(codes, split, row_at, count, flags);
+      return split.default_left
+                 ? flag_left<Code, true>(codes, split, table, rows.list, row_at, count, flags)
+                 : flag_left<Code, false>(codes, split, table, rows.list, row_at, count, flags);
     });
   });
 }
 
 void TILEWRIGHT_ON_MACHINE(tree_divide)(const uint8_t* flags, TreeRows rows, const int64_t* words,
                                         int64_t count, TreeRowsOut left, TreeRowsOut right) {
-  with_rows(rows, [&](auto row_at) {
-    int64_t lefts = 0;
-    for (int64_t i = 0; i < count; ++i) {
-      const bool flag = flags[i] != 0;
-      const int64_t at = flag ? lefts : i - lefts;
-      (flag ? left.rows : right.rows)[at] = int32_t(row_at(i));
-      if (words != nullptr) (flag ? left.words : right.words)[at] = words[i];
-      lefts += flag;
-    }
-  });
+  divide_rows(flags, rows, words, count, left, right);
 }
 
 void TILEWRIGHT_ON_MACHINE(tree_add_values)(TreeRows rows, const uint8_t* flags, int64_t count,

@@ -56,7 +56,7 @@ TreeGrower::TreeGrower(const at::Tensor& codes, const at::Tensor& bins, int64_t 
   w.codes.wide = codes.scalar_type() != at::kByte;
   const int64_t size = codes.element_size();
   w.row_codes = HugeBuffer(count * w.codes.row_stride * size);
-  w.column_codes = HugeBuffer(count * features * size);
+  w.column_codes = HugeBuffer(count * features * size + 3);  // read four bytes at a time
   at::from_blob(w.row_codes.as<void>(), {count, features}, {w.codes.row_stride, 1}, codes.options())
       .copy_(codes);
   at::from_blob(w.column_codes.as<void>(), {features, count}, codes.options()).copy_(codes.t());
@@ -220,8 +220,13 @@ void TreeGrower::add_by_walking(const GrownTree& tree, const std::vector<float>&
       size_t node = 0;
       while (tree.feature[node] >= 0) {
         const int64_t code = code_at(row, tree.feature[node]);
-        const bool left =
-            code == codes.codes - 1 ? bool(tree.default_left[node]) : code <= tree.code[node];
+        const auto& categories = tree.categories[node];
+        bool left = code <= tree.code[node];
+        if (code == codes.codes - 1) {
+          left = tree.default_left[node];
+        } else if (!categories.empty()) {
+          left = !std::binary_search(categories.begin(), categories.end(), int32_t(code));
+        }
         node = size_t(left ? tree.left[node] : tree.right[node]);
       }
       scores[row] += values[node];

@@ -20,6 +20,11 @@ struct TreeOptions {
   bool loss_guided = false;
   double colsample_bytree = 1, colsample_bylevel = 1, colsample_bynode = 1;
   std::vector<int8_t> monotone;  // by feature, or empty
+  // By feature, or empty: codes are categories, and a split sends some of them right: one of up to
+  // max_cat_to_onehot categories; else some at an end of their order by gradient, at most
+  // max_cat_threshold on one side.
+  std::vector<uint8_t> categorical;
+  int64_t max_cat_to_onehot = 4, max_cat_threshold = 64;
   // Of the draws: two trees of a seed differ by their index.
   uint64_t seed = 0;
   uint32_t tree = 0;
@@ -28,6 +33,7 @@ struct TreeOptions {
 // Nodes in the order of their making; the root is 0. Of leaves, feature is -1.
 struct GrownTree {
   std::vector<int32_t> feature, code, left, right;
+  std::vector<std::vector<int32_t>> categories;  // that go right, ascending; empty: by code
   std::vector<uint8_t> default_left;
   std::vector<double> weight;  // answers before the learning rate, of inner nodes too
   std::vector<double> gain, cover;

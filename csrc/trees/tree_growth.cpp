@@ -15,7 +15,7 @@ namespace {
 constexpr int64_t kSumRows = 16384;
 // Features whose splits are searched together, at least.
 constexpr int64_t kSearchFeatures = 8;
-constexpr TreeSplit kNoSplit{-HUGE_VAL, -1, 0, false, {0, 0}, {0, 0}};
+constexpr TreeSplit kNoSplit{-HUGE_VAL, -1, 0, 0, false, {0, 0}, {0, 0}};
 
 }  // namespace
 
@@ -38,6 +38,7 @@ int32_t TreeGrowth::add_to_tree(const Node& node) {
   const TreeSum sum = real(node.total);
   tree_.feature.push_back(-1);
   tree_.code.push_back(0);
+  tree_.categories.emplace_back();
   tree_.left.push_back(-1);
   tree_.right.push_back(-1);
   tree_.default_left.push_back(0);
@@ -129,6 +130,7 @@ std::vector<int64_t> TreeGrowth::next_batch() {
 }
 
 void TreeGrowth::expand(const std::vector<int64_t>& batch) {
+  find_categories(batch);
   std::vector<RowChunk> chunks;
   make_children(batch, flag_rows(batch, chunks));
   divide_rows(chunks);
@@ -184,8 +186,24 @@ void TreeGrowth::make_children(const std::vector<int64_t>& batch,
   }
 }
 
-TreeSplit TreeGrowth::best_split(const Node& node, const std::vector<int32_t>& features,
-                                 int64_t first, int64_t last) const {
+// Of nodes that are split by categories: which codes go left. To be asked while their histograms
+// stand.
+void TreeGrowth::find_categories(const std::vector<int64_t>& batch) {
+  const int64_t codes = work_.codes.codes;
+  for (const int64_t id : batch) {
+    Node& node = nodes_[size_t(id)];
+    if (node.split.right_categories == 0) continue;
+    std::vector<uint8_t> left(static_cast<size_t>(codes));
+    tree_category_table(split_params(node), work_.codes, node.split, left.data());
+    for (int32_t c = 0; c + 1 < codes; ++c) {
+      if (!left[size_t(c)]) tree_.categories[size_t(id)].push_back(c);
+    }
+    node.table = int32_t(tables_.size());
+    tables_.push_back(std::move(left));
+  }
+}
+
+TreeSplitParams TreeGrowth::split_params(const Node& node) const {
   TreeSplitParams params{};
   params.rules = options_.rules;
   params.bounds = node.bounds;
@@ -195,6 +213,15 @@ TreeSplit TreeGrowth::best_split(const Node& node, const std::vector<int32_t>& f
   params.total = node.total;
   params.gradient_unit = work_.gradient_unit;
   params.hessian_unit = work_.hessian_unit;
+  params.categorical = options_.categorical.empty() ? nullptr : options_.categorical.data();
+  params.max_cat_to_onehot = options_.max_cat_to_onehot;
+  params.max_cat_threshold = options_.max_cat_threshold;
+  return params;
+}
+
+TreeSplit TreeGrowth::best_split(const Node& node, const std::vector<int32_t>& features,
+                                 int64_t first, int64_t last) const {
+  TreeSplitParams params = split_params(node);
   params.features = features.data();
   return tree_best_split(params, work_.codes, first, last);
 }

@@ -18,6 +18,7 @@ class TreeGrowth {
     int32_t histogram;
     TreeSplit split;
     int side;  // where its rows stand
+    int32_t table = -1;
     int64_t rows() const { return end - begin; }
   };
   // Some rows of a node.
@@ -41,6 +42,8 @@ class TreeGrowth {
   void expand(const std::vector<int64_t>& batch);
   bool is_last_level(const Node& node) const;
   std::vector<RowChunk> chunks_of(const std::vector<int64_t>& nodes, int64_t rows) const;
+  TreeSplitParams split_params(const Node& node) const;
+  void find_categories(const std::vector<int64_t>& batch);
   std::vector<int64_t> flag_rows(const std::vector<int64_t>& batch, std::vector<RowChunk>& chunks);
   void divide_rows(const std::vector<RowChunk>& chunks);
   void make_children(const std::vector<int64_t>& batch, const std::vector<int64_t>& left_counts);
@@ -55,8 +58,9 @@ class TreeGrowth {
   const TreeOptions& options_;
   std::vector<int32_t> features_;
   bool bounded_;
-  std::vector<Node> nodes_;    // all of the tree, by id
-  std::vector<int64_t> open_;  // ids of nodes that may be split
+  std::vector<Node> nodes_;                   // all of the tree, by id
+  std::vector<std::vector<uint8_t>> tables_;  // of nodes that are split by categories
+  std::vector<int64_t> open_;                 // ids of nodes that may be split
   int64_t leaves_ = 1;
   GrownTree tree_;
 };

@@ -38,8 +38,10 @@ std::vector<int64_t> TreeGrowth::flag_rows(const std::vector<int64_t>& batch,
   run_tree_tasks(int64_t(chunks.size()), [&](int64_t c, int64_t) {
     RowChunk& chunk = chunks[size_t(c)];
     const Node& node = nodes_[size_t(chunk.node)];
-    chunk.left = tree_flag_left(work_.codes, node.split, work_.rows_at(node.side, chunk.begin),
-                                chunk.end - chunk.begin, work_.flags.as<uint8_t>() + chunk.begin);
+    const uint8_t* table = node.table < 0 ? nullptr : tables_[size_t(node.table)].data();
+    chunk.left =
+        tree_flag_left(work_.codes, node.split, table, work_.rows_at(node.side, chunk.begin),
+                       chunk.end - chunk.begin, work_.flags.as<uint8_t>() + chunk.begin);
   });
   std::vector<int64_t> left_counts;
   for (const RowChunk& chunk : chunks) {
