@@ -14,9 +14,10 @@ namespace tilewright::trees {
 // Rounds of cyclic coordinate descent on the second-order approximation of the loss (Friedman,
 // Hastie and Tibshirani 2010; XGBoost's coord_descent). Of a round's gradients g and hessians h,
 // first the bias of an output steps by -rate sum(g) / sum(h), then each weight w of feature x, in
-// order, to the v where sum(h x^2) / 2 (v - w)^2 + sum(g x) (v - w) + L2 / 2 v^2 + L1 |v| is least,
-// by the learning rate; gradients follow each step. L1 and L2 are reg_alpha and reg_lambda times the sum of
-// the rows' weights. Missing values count 0.
+// order, by the learning rate to the v where
+// sum(h x^2) / 2 (v - w)^2 + sum(g x) (v - w) + L2 / 2 v^2 + L1 |v| is least; gradients follow each
+// step. L1 and L2 are reg_alpha and reg_lambda times the sum of the rows' weights. Missing values
+// count 0.
 //
 // Of the options only objective, num_class, objective_param, ranking, n_estimators, learning_rate,
 // early_stopping_rounds and tree.rules' alpha and lambda are read. A fit holds the table as float32

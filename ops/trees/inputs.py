@@ -45,15 +45,14 @@ def sparse_tensor(matrix):
             torch.from_numpy(matrix.indices.astype(np.int64)),
             torch.from_numpy(matrix.data.copy()),
             size=matrix.shape,
-            check_invariants=False,  # scipy's hold, and C++ checks them
         )
 
 
 @contextlib.contextmanager
 def _beta():
-    """Without torch's warning that its CSR tensors are in beta state."""
+    """Without torch's warnings that CSR tensors are in beta state and not checked: C++ does."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        warnings.filterwarnings("ignore", message="Sparse (CSR tensor|invariant)")
         yield
 
 

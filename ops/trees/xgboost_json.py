@@ -110,6 +110,8 @@ def _trees(ensemble):
 
 def _linear(ensemble):
     weight, bias = ensemble.linear
+    if ensemble.objective == "softmax":  # of which xgboost 3.2 does not read linear base scores
+        bias = bias + ensemble.base_score
     values = torch.cat([weight.t(), bias[None]]).flatten()  # feature by feature, the bias last
     model = {"boosted_rounds": ensemble.rounds, "weights": _floats(values)}
     return {"model": model, "name": "gblinear"}
@@ -136,6 +138,8 @@ def save(ensemble: Ensemble, path):
         base = base.sigmoid()
     elif ensemble.objective in LOGARITHMIC:
         base = base.exp()
+    elif ensemble.objective == "softmax" and ensemble.linear is not None:
+        base = torch.zeros_like(base)
     model = {
         "learner": {
             "attributes": ensemble.attributes,
@@ -241,15 +245,19 @@ def load(path) -> Ensemble:
         param = read_floats(learner["objective"][place][parameter], (1,))[0].item()
     booster, shape = learner["gradient_booster"], learner["learner_model_param"]
     kind = booster["name"].text()
-    if kind not in ("gbtree", "gblinear"):
-        booster["name"].fail(f"must be 'gbtree' or 'gblinear', got {kind[:40]!r}")
-    num_features, model = shape["num_feature"].whole(1), booster["model"]
-    parts = model["trees" if kind == "gbtree" else "weights"].items()
+    if kind not in ("gbtree", "dart", "gblinear"):
+        booster["name"].fail(f"must be 'gbtree', 'dart' or 'gblinear', got {kind[:40]!r}")
+    num_features = shape["num_feature"].whole(1)
+    model = (booster["gbtree"] if kind == "dart" else booster)["model"]
+    parts = model["weights" if kind == "gblinear" else "trees"].items()
     # As many classes as the file has trees for: a number alone must not make tensors large.
     outputs = shape["num_class"].whole(2, max(len(parts), 2)) if ours == "softmax" else 1
     arrays, linear, rounds = {}, None, 0
-    if kind == "gbtree":
+    if kind != "gblinear":
         arrays = _read_arrays(model, num_features, outputs)
+        if kind == "dart":  # what each tree counts goes into its leaves
+            counts = booster["weight_drop"].numbers(torch.float32, len(parts))
+            arrays["value"] = arrays["value"] * counts.repeat_interleave(arrays["tree_ptr"].diff())
     else:
         values = model["weights"].numbers(torch.float32, (num_features + 1) * outputs)
         values = values.view(num_features + 1, outputs)
@@ -260,6 +268,8 @@ def load(path) -> Ensemble:
         base = base.logit()
     elif ours in LOGARITHMIC:
         base = base.log()
+    elif ours == "softmax" and linear is not None:
+        base = torch.zeros_like(base)
     attributes = learner["attributes"].value
     if not isinstance(attributes, dict):
         learner["attributes"].fail("must be an object")

@@ -201,6 +201,11 @@ def test_dart_is_xgboosts(tmp_path, normalize_type, classes):
     model.save_model(tmp_path / "m.json")
     saved = xgboost.Booster(model_file=tmp_path / "m.json").predict(xgboost.DMatrix(x))
     np.testing.assert_allclose(saved, ours, atol=1e-6 * np.abs(ours).max())
+    booster.save_model(tmp_path / "x.json")
+    again = type(model)().load_model(tmp_path / "x.json")
+    again = again.predict_proba(x) if classes else again.predict(x)
+    theirs = booster.predict(xgboost.DMatrix(x))
+    np.testing.assert_allclose(again, theirs, atol=1e-6 * np.abs(theirs).max())
 
 
 @pytest.mark.parametrize(
