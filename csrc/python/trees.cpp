@@ -5,6 +5,7 @@
 
 #include "tilewright/python/bind.h"
 #include "tilewright/trees/booster.h"
+#include "tilewright/trees/linear_booster.h"
 
 namespace tilewright {
 
@@ -23,6 +24,7 @@ BoosterOptions options_from(const py::dict& given) {
       return true;
     };
     TreeRegularisation& rules = o.tree.rules;
+    trees::RowSampling& rows = o.sampling;
     const bool known =
         (name == "objective" && set(o.objective)) || (name == "num_class" && set(o.num_class)) ||
         (name == "objective_param" && set(o.objective_param)) ||
@@ -39,12 +41,22 @@ BoosterOptions options_from(const py::dict& given) {
         (name == "gamma" && set(rules.gamma)) ||
         (name == "min_child_weight" && set(rules.min_child_weight)) ||
         (name == "max_delta_step" && set(rules.max_delta_step)) ||
-        (name == "subsample" && set(o.subsample)) ||
+        (name == "subsample" && set(rows.subsample)) || (name == "goss" && set(rows.goss)) ||
+        (name == "top_rate" && set(rows.top_rate)) ||
+        (name == "other_rate" && set(rows.other_rate)) ||
         (name == "colsample_bytree" && set(o.tree.colsample_bytree)) ||
         (name == "colsample_bylevel" && set(o.tree.colsample_bylevel)) ||
         (name == "colsample_bynode" && set(o.tree.colsample_bynode)) ||
         (name == "early_stopping_rounds" && set(o.early_stopping_rounds)) ||
-        (name == "seed" && set(o.seed));
+        (name == "seed" && set(o.seed)) || (name == "dart" && set(o.dart.enabled)) ||
+        (name == "rate_drop" && set(o.dart.rate_drop)) ||
+        (name == "skip_drop" && set(o.dart.skip_drop)) ||
+        (name == "one_drop" && set(o.dart.one_drop)) ||
+        (name == "drop_weighted" && set(o.dart.weighted)) ||
+        (name == "drop_forest" && set(o.dart.forest)) ||
+        (name == "truncation" && set(o.ranking.truncation)) ||
+        (name == "exp_gain" && set(o.ranking.exp_gain)) ||
+        (name == "normalize" && set(o.ranking.normalize));
     TORCH_CHECK(known, "Booster has no option ", name);
   }
   return o;
@@ -63,67 +75,158 @@ py::dict arrays_of(const Booster& booster) {
   out["tree_output"] = a.tree_output;
   out["gain"] = a.gain;
   out["cover"] = a.cover;
-  if (a.categories.defined()) {
+  if (a.category_ptr.defined()) {
     out["category_ptr"] = a.category_ptr;
     out["categories"] = a.categories;
   }
   return out;
 }
 
+// The arrays of a fitted or loaded estimator.
+trees::StartingModel start_of(const py::dict& arrays, const at::Tensor& base_score) {
+  const auto at = [&](const char* name) {
+    return arrays.contains(name) ? arrays[name].cast<at::Tensor>() : at::Tensor();
+  };
+  trees::EnsembleArrays a{at("feature"),      at("threshold"), at("left"),     at("right"),
+                          at("default_left"), at("value"),     at("tree_ptr"), at("tree_output")};
+  a.gain = at("gain");
+  a.cover = at("cover");
+  a.num_outputs = base_score.numel();
+  a.category_ptr = at("category_ptr");
+  a.categories = at("categories");
+  return {a, base_score};
+}
+
+using OptionalTensor = std::optional<at::Tensor>;
+using GivenSet = std::tuple<at::Tensor, at::Tensor, OptionalTensor, OptionalTensor>;
+
+trees::Dataset dataset_of(const GivenSet& set) {
+  const auto& [x, y, weight, group] = set;
+  return {x, y, weight.value_or(at::Tensor()), group.value_or(at::Tensor())};
+}
+
+// A Python function that is let go with the interpreter's lock.
+std::shared_ptr<py::object> held(const py::object& function) {
+  return {new py::object(function), [](py::object* object) {
+            const py::gil_scoped_acquire gil;
+            delete object;
+          }};
+}
+
 // A Python function as a loss; the booster calls it without the interpreter's lock.
 trees::CustomObjective::Loss locked(const py::object& loss) {
-  const std::shared_ptr<py::object> held(new py::object(loss), [](py::object* object) {
+  return [call = held(loss)](const at::Tensor& scores, const at::Tensor& labels) {
     const py::gil_scoped_acquire gil;
-    delete object;
-  });
-  return [held](const at::Tensor& scores, const at::Tensor& labels) {
-    const py::gil_scoped_acquire gil;
-    return (*held)(scores, labels).cast<at::Tensor>();
+    return (*call)(scores, labels).cast<at::Tensor>();
   };
 }
 
-}  // namespace
+// A name, or (name, function of labels and predictions, whether greater is better); predictions of
+// one output are (N,).
+trees::Metric metric_of(const py::object& given, bool exp_gain) {
+  if (py::isinstance<py::str>(given))
+    return trees::make_metric(given.cast<std::string>(), exp_gain);
+  const auto [name, function, greater] = given.cast<std::tuple<std::string, py::object, bool>>();
+  const auto call = held(function);
+  return {
+      name, greater,
+      [call](const at::Tensor&, const at::Tensor& predictions, const trees::Targets& targets) {
+        const py::gil_scoped_acquire gil;
+        const bool one = predictions.size(1) == 1;
+        return (*call)(targets.labels, one ? predictions.squeeze(1) : predictions).cast<double>();
+      }};
+}
 
-void bind_trees(py::module_& m) {
-  py::class_<Booster, std::shared_ptr<Booster>>(
-      m, "Booster", "Gradient boosting in C++ (tilewright/trees/booster.h).")
+trees::FitOptions fit_options(const std::vector<GivenSet>& evaluation, const py::list& metrics,
+                              bool exp_gain, const py::object& start,
+                              const trees::RoundCallback& after_round) {
+  trees::FitOptions how;
+  for (const GivenSet& set : evaluation) how.evaluation.push_back(dataset_of(set));
+  for (const auto& metric : metrics) {
+    how.metrics.push_back(metric_of(py::reinterpret_borrow<py::object>(metric), exp_gain));
+  }
+  if (!start.is_none()) {
+    const auto [arrays, base_score] = start.cast<std::tuple<py::dict, at::Tensor>>();
+    how.start = start_of(arrays, base_score);
+  }
+  if (after_round) {
+    how.after_round = [&](int64_t round, const at::Tensor& scores) {
+      const py::gil_scoped_acquire gil;
+      return after_round(round, scores);
+    };
+  }
+  return how;
+}
+
+// The constructor, fit and what it leaves: the same for trees and linear models.
+template <class Model>
+py::class_<Model, std::shared_ptr<Model>> bind_model(py::module_& m, const char* name,
+                                                     const char* doc) {
+  py::class_<Model, std::shared_ptr<Model>> model(m, name, doc);
+  model
       .def(py::init([](const py::dict& o, const py::object& loss, int64_t outputs, double bound) {
              std::shared_ptr<trees::Objective> objective;
              if (!loss.is_none()) {
                objective = std::make_shared<trees::CustomObjective>(locked(loss), outputs, bound);
              }
-             return std::make_shared<Booster>(options_from(o), objective);
+             return std::make_shared<Model>(options_from(o), objective);
            }),
            py::arg("options"), py::arg("loss") = py::none(), py::arg("outputs") = 1,
            py::arg("hessian_bound") = 0.0)
       .def(
           "fit",
-          [](Booster& self, const at::Tensor& x, const at::Tensor& y,
-             const std::optional<at::Tensor>& weight, const std::optional<at::Tensor>& eval_x,
-             const std::optional<at::Tensor>& eval_y, const trees::RoundCallback& after_round) {
-            const auto undefined = [](const std::optional<at::Tensor>& t) {
-              return t.value_or(at::Tensor());
-            };
-            trees::RoundCallback locked;
-            if (after_round) {
-              locked = [&](int64_t round, const at::Tensor& scores) {
-                py::gil_scoped_acquire gil;
-                return after_round(round, scores);
-              };
-            }
-            py::gil_scoped_release no_gil;
-            self.fit(x, y, undefined(weight), undefined(eval_x), undefined(eval_y), locked);
+          [](Model& self, const at::Tensor& x, const at::Tensor& y, const OptionalTensor& weight,
+             const OptionalTensor& group, const std::vector<GivenSet>& evaluation,
+             const py::list& metrics, const py::object& start,
+             const trees::RoundCallback& after_round) {
+            const trees::FitOptions how = fit_options(
+                evaluation, metrics, self.options().ranking.exp_gain, start, after_round);
+            const py::gil_scoped_release no_gil;
+            self.fit(dataset_of({x, y, weight, group}), how);
           },
-          py::arg("x"), py::arg("y"), py::arg("weight") = py::none(),
-          py::arg("eval_x") = py::none(), py::arg("eval_y") = py::none(),
-          py::arg("after_round") = nullptr)
-      .def("scores", &Booster::scores, py::call_guard<py::gil_scoped_release>())
-      .def("predict", &Booster::predict, py::call_guard<py::gil_scoped_release>())
-      .def("arrays", &arrays_of)
-      .def_property_readonly("base_score", &Booster::base_score)
+          py::arg("x"), py::arg("y"), py::arg("weight") = py::none(), py::arg("group") = py::none(),
+          py::arg("evaluation") = std::vector<GivenSet>(), py::arg("metrics") = py::list(),
+          py::arg("start") = py::none(), py::arg("after_round") = nullptr)
+      .def("scores", &Model::scores, py::call_guard<py::gil_scoped_release>())
+      .def("predict", &Model::predict, py::call_guard<py::gil_scoped_release>())
+      .def_property_readonly("base_score", &Model::base_score)
+      .def_property_readonly("history", &Model::history)
+      .def_property_readonly("metric_names", &Model::metric_names)
+      .def_property_readonly("best_round", &Model::best_round);
+  return model;
+}
+
+}  // namespace
+
+void bind_trees(py::module_& m) {
+  bind_model<Booster>(m, "Booster", "Gradient boosting in C++ (tilewright/trees/booster.h).")
       .def_property_readonly("bin_counts", &Booster::bin_counts)
-      .def_property_readonly("metrics", &Booster::metrics)
-      .def_property_readonly("best_round", &Booster::best_round);
+      .def("arrays", &arrays_of);
+  bind_model<trees::LinearBooster>(
+      m, "LinearBooster", "Boosted linear models in C++ (tilewright/trees/linear_booster.h).")
+      .def_property_readonly("weight", &trees::LinearBooster::weight)
+      .def_property_readonly("bias", &trees::LinearBooster::bias);
+  m.def(
+      "lambdarank_gradients",
+      [](const at::Tensor& scores, const at::Tensor& labels, const at::Tensor& queries,
+         int64_t truncation, bool exp_gain, bool normalize) {
+        trees::LambdaRank objective({truncation, exp_gain, normalize});
+        objective.set_queries(queries);
+        return objective.gradients(scores.unsqueeze(0), labels, {});
+      },
+      py::arg("scores"), py::arg("labels"), py::arg("queries"), py::arg("truncation"),
+      py::arg("exp_gain"), py::arg("normalize"),
+      "Gradients and hessians, (1, N), of tilewright/trees/ranking.h.");
+  m.def(
+      "ndcg",
+      [](const at::Tensor& scores, const at::Tensor& labels, const OptionalTensor& weight,
+         const at::Tensor& queries, int64_t cut_off, bool exp_gain) {
+        return trees::ndcg(scores, {labels, weight.value_or(at::Tensor()), queries}, cut_off,
+                           exp_gain);
+      },
+      py::arg("scores"), py::arg("labels"), py::arg("weight"), py::arg("queries"),
+      py::arg("cut_off"), py::arg("exp_gain"),
+      "Mean NDCG over queries (tilewright/trees/ranking.h).");
 }
 
 }  // namespace tilewright

@@ -1,14 +1,19 @@
-// Gradient boosting for C++ users: fit, predict.
+// Gradient boosting for C++ users: fit, measure, go on, predict.
 #pragma once
 #include <ATen/core/Tensor.h>
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "tilewright/core/export.h"
+#include "tilewright/trees/dart.h"
+#include "tilewright/trees/metrics.h"
 #include "tilewright/trees/objectives.h"
+#include "tilewright/trees/ranking.h"
+#include "tilewright/trees/row_sampling.h"
 #include "tilewright/trees/tree_arrays.h"
 #include "tilewright/trees/tree_ensemble.h"
 
@@ -18,20 +23,53 @@ struct BoosterOptions {
   std::string objective = "squared_error";  // Objective::make
   int64_t num_class = 0;                    // of softmax
   double objective_param = 0;               // of tweedie and huber
+  RankingOptions ranking;                   // of lambdarank
   int64_t n_estimators = 100;               // rounds: a tree for each output
   double learning_rate = 0.1;
   int64_t max_bin = 255;
   TreeOptions tree;
-  double subsample = 1;  // the share of rows that each round draws
-  // Rounds without a better metric on the evaluation set after which fitting stops; 0: never. The
-  // rounds up to the best are kept.
+  RowSampling sampling;
+  DartOptions dart;
+  // Rounds without a better metric on the last evaluation set after which fitting stops; 0: never.
+  // The rounds up to the best are kept.
   int64_t early_stopping_rounds = 0;
   int64_t seed = 0;
 };
 
-// After each round: which it was, and the scores (K, N) of the evaluation set where there is one;
-// true stops.
+// A table to fit on, or to measure on.
+struct Dataset {
+  at::Tensor x;  // (N, F) floating, NaN missing; or torch's sparse CSR, whose absent entries are 0
+  at::Tensor y;  // (N,)
+  at::Tensor weight;  // (N,), or undefined
+  // (Q,) integers: how many rows each query has, which stand together; undefined: all are one
+  // query. Ranking only.
+  at::Tensor group;
+};
+
+// Trees that a fit goes on from: of Booster::model(), of a file.
+struct StartingModel {
+  EnsembleArrays arrays;
+  at::Tensor base_score;  // (K,) float32
+};
+TILEWRIGHT_API StartingModel start_from(const TreeEnsemble& ensemble);
+
+// After each round: which of this fit's it was, and the scores (K, N) of the last evaluation set
+// where there is one; true stops.
 using RoundCallback = std::function<bool(int64_t round, const at::Tensor& evaluation_scores)>;
+
+struct FitOptions {
+  std::vector<Dataset> evaluation;
+  // None: the objective's own. The last one, on the last set, says when to stop early.
+  std::vector<Metric> metrics;
+  // n_estimators rounds are added to those of this model, which stay. On the same data with the
+  // same options the trees are bitwise those of one fit of all rounds (DART: to the rounding of
+  // scores).
+  std::optional<StartingModel> start;
+  RoundCallback after_round;
+};
+
+// The value of each metric on each evaluation set after each round: [set][metric][round].
+using History = std::vector<std::vector<std::vector<double>>>;
 
 // Chen and Guestrin's second-order boosting (arXiv:1603.02754) on histograms, with gradients in
 // fixed point: the same model whatever the number of threads.
@@ -40,8 +78,9 @@ class TILEWRIGHT_API Booster {
   // `objective`: in place of the one that the options name, such as a CustomObjective.
   explicit Booster(const BoosterOptions& options, std::shared_ptr<Objective> objective = nullptr);
 
-  // x: (N, F) floating, NaN missing; y: (N,); weight: (N,), or undefined; eval_x, eval_y likewise,
-  // or undefined. Labels that are not finite or that the objective does not take are an error.
+  // Labels that are not finite or that the objective does not take are an error that names the row.
+  void fit(const Dataset& data, const FitOptions& how);
+  // The same with at most one evaluation set.
   void fit(const at::Tensor& x, const at::Tensor& y, const at::Tensor& weight = {},
            const at::Tensor& eval_x = {}, const at::Tensor& eval_y = {},
            const RoundCallback& after_round = nullptr);
@@ -51,14 +90,20 @@ class TILEWRIGHT_API Booster {
   at::Tensor scores(const at::Tensor& x) const;
   at::Tensor predict(const at::Tensor& x) const;
 
-  // The fitted model by itself, to save, script or serve.
+  // The fitted model by itself, to save, script or serve; to go on from.
   c10::intrusive_ptr<TreeEnsemble> ensemble() const;
+  StartingModel model() const { return {arrays_, base_score()}; }
 
   const EnsembleArrays& arrays() const { return arrays_; }
   at::Tensor bin_counts() const { return bin_counts_; }  // (F,) int32; categories are one more
   at::Tensor base_score() const { return ensemble()->arrays()[8]; }  // (K,)
-  const std::vector<double>& metrics() const { return metrics_; }    // of each round
-  int64_t best_round() const { return best_round_; }                 // the last one kept
+  const History& history() const { return history_; }                // of the last fit's rounds
+  const std::vector<std::string>& metric_names() const { return metric_names_; }
+  // What early stopping looks at; empty without an evaluation set.
+  std::vector<double> metrics() const {
+    return history_.empty() ? std::vector<double>() : history_.back().back();
+  }
+  int64_t best_round() const { return best_round_; }  // the last one kept, of all there are
   const BoosterOptions& options() const { return options_; }
 
  private:
@@ -67,7 +112,8 @@ class TILEWRIGHT_API Booster {
   c10::intrusive_ptr<TreeEnsemble> ensemble_;  // null before fit
   EnsembleArrays arrays_;
   at::Tensor bin_counts_;  // (F,): cuts of each feature
-  std::vector<double> metrics_;
+  History history_;
+  std::vector<std::string> metric_names_;
   int64_t best_round_ = -1;
 };
 

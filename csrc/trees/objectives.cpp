@@ -6,6 +6,7 @@
 
 #include "tilewright/core/check.h"
 #include "tilewright/trees/quantile.h"
+#include "tilewright/trees/ranking.h"
 #include "tilewright/trees/tree_grower.h"
 
 namespace tilewright::trees {
@@ -51,6 +52,7 @@ class SquaredError : public Objective {
   }
 
  protected:
+  const char* metric_name() const override { return "rmse"; }
   Pair derivatives(const Tensor& scores, const Tensor& labels) const override {
     return {scores - labels, at::ones_like(scores)};
   }
@@ -73,6 +75,7 @@ class Quantile : public Objective {
   }
 
  protected:
+  const char* metric_name() const override { return factor_ == 2 ? "mae" : "loss"; }
   Pair derivatives(const Tensor& scores, const Tensor& labels) const override {
     return {at::where(scores >= labels, 1 - alpha_, -alpha_).to(scores.scalar_type()),
             at::ones_like(scores)};
@@ -97,6 +100,7 @@ class PseudoHuber : public SquaredError {
   }
 
  protected:
+  const char* metric_name() const override { return "loss"; }
   Pair derivatives(const Tensor& scores, const Tensor& labels) const override {
     const Tensor rest = scores - labels, square = (rest / slope_).square().add(1);
     const Tensor root = square.sqrt();
@@ -122,6 +126,7 @@ class Logistic : public Objective {
   }
 
  protected:
+  const char* metric_name() const override { return "logloss"; }
   Pair derivatives(const Tensor& scores, const Tensor& labels) const override {
     const Tensor p = scores.sigmoid();
     return {p - labels, (p * (1 - p)).clamp_min_(kLeastHessian)};
@@ -139,6 +144,7 @@ class Softmax : public Objective {
            (labels < 0).logical_or(labels >= double(outputs_)).logical_or(labels != labels.floor()),
            "must be a class");
   }
+  int64_t least_rows() const override { return outputs_; }
   Tensor base_score(const Tensor& labels, const Tensor& weights) const override {
     const Tensor counts =
         at::bincount(labels.to(at::kLong),
@@ -154,6 +160,7 @@ class Softmax : public Objective {
   }
 
  protected:
+  const char* metric_name() const override { return "logloss"; }
   Pair derivatives(const Tensor& scores, const Tensor& labels) const override {
     const Tensor p = scores.softmax(0);
     const Tensor hessian = (p * (1 - p) * 2).clamp_min_(kLeastHessian);
@@ -213,11 +220,18 @@ std::shared_ptr<Objective> Objective::make(const std::string& name, int64_t num_
                      param);
     return std::make_shared<Tweedie>(param);
   }
+  if (name == "lambdarank") return std::make_shared<LambdaRank>(RankingOptions{});
   TILEWRIGHT_CHECK(kOp, false, "objective must be squared_error, absolute_error, quantile, ",
-                   "huber, logistic, softmax, poisson, gamma or tweedie, got ", name);
+                   "huber, logistic, softmax, poisson, gamma, tweedie or lambdarank, got ", name);
 }
 
 void Objective::check_labels(const Tensor&) const {}
+
+Metric Objective::default_metric() const {
+  return {metric_name(), false, [this](const Tensor& scores, const Tensor&, const Targets& t) {
+            return metric(scores, t.labels, t.weights);
+          }};
+}
 
 std::pair<Tensor, Tensor> Objective::gradients(const Tensor& scores, const Tensor& labels,
                                                const Tensor& weights) const {

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "tilewright/core/export.h"
+#include "tilewright/trees/metrics.h"
 
 namespace tilewright::trees {
 
@@ -16,13 +17,20 @@ class TILEWRIGHT_API Objective {
  public:
   virtual ~Objective() = default;
   // One of "squared_error", "absolute_error", "quantile", "huber" (pseudo-Huber), "logistic",
-  // "softmax", "poisson", "gamma", "tweedie". `param` is the quantile (between 0 and 1), Huber's
-  // slope (positive), Tweedie's variance power (between 1 and 2).
+  // "softmax", "poisson", "gamma", "tweedie", "lambdarank" (with LambdaRank's defaults). `param` is
+  // the quantile (between 0 and 1), Huber's slope (positive), Tweedie's variance power (between 1
+  // and 2).
   static std::shared_ptr<Objective> make(const std::string& name, int64_t num_class, double param);
 
   int64_t outputs() const { return outputs_; }
   // labels: (N,) float32. An error names the first row whose label the loss does not take.
   virtual void check_labels(const at::Tensor& labels) const;
+  // How many rows a training set must have.
+  virtual int64_t least_rows() const { return 1; }
+  // Of ranking: which rows belong to one query, (Q + 1,) int64 as Targets has it; set before
+  // gradients are asked for.
+  virtual bool takes_queries() const { return false; }
+  virtual void set_queries(const at::Tensor&) {}
   // Gradients and hessians, (K, N) float32 or float64, times weights (N,) where defined.
   std::pair<at::Tensor, at::Tensor> gradients(const at::Tensor& scores, const at::Tensor& labels,
                                               const at::Tensor& weights) const;
@@ -35,8 +43,12 @@ class TILEWRIGHT_API Objective {
   // The weighted mean of the loss, or its root for squared errors.
   virtual double metric(const at::Tensor& scores, const at::Tensor& labels,
                         const at::Tensor& weights) const = 0;
+  // The same as a Metric: "rmse", "mae", "logloss", "ndcg@k", else "loss". The objective must
+  // outlive it.
+  virtual Metric default_metric() const;
 
  protected:
+  virtual const char* metric_name() const { return "loss"; }
   virtual std::pair<at::Tensor, at::Tensor> derivatives(const at::Tensor& scores,
                                                         const at::Tensor& labels) const = 0;
   int64_t outputs_ = 1;

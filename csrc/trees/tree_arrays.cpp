@@ -2,7 +2,10 @@
 
 #include <ATen/Functions.h>
 
+#include <algorithm>
 #include <limits>
+
+#include "tilewright/core/check.h"
 
 namespace tilewright::trees {
 namespace {
@@ -15,7 +18,42 @@ at::Tensor tensor_of(const std::vector<T>& values, int64_t begin, int64_t end,
   return out;
 }
 
+// `count` zeros where the tensor is undefined.
+template <class T>
+std::vector<T> vector_of(const at::Tensor& values, at::ScalarType type, size_t count) {
+  if (!values.defined()) return std::vector<T>(count, T(0));
+  const at::Tensor from = values.to(type).contiguous();
+  const auto* data = static_cast<const T*>(from.const_data_ptr());
+  return {data, data + from.numel()};
+}
+
+template <class T>
+void append(std::vector<T>& to, const std::vector<T>& from, int64_t begin, int64_t end) {
+  to.insert(to.end(), from.begin() + begin, from.begin() + end);
+}
+
 }  // namespace
+
+ArraysBuilder::ArraysBuilder(const EnsembleArrays& trees) : num_outputs_(trees.num_outputs) {
+  TILEWRIGHT_CHECK("trees", trees.value.dim() == 1,
+                   "takes trees whose leaves are numbers, got leaves of shape ",
+                   shape_of(trees.value));
+  feature_ = vector_of<int32_t>(trees.feature, at::kInt, 0);
+  const size_t nodes = feature_.size();
+  left_ = vector_of<int32_t>(trees.left, at::kInt, 0);
+  right_ = vector_of<int32_t>(trees.right, at::kInt, 0);
+  threshold_ = vector_of<float>(trees.threshold, at::kFloat, 0);
+  default_left_ = vector_of<uint8_t>(trees.default_left, at::kByte, 0);
+  value_ = vector_of<float>(trees.value, at::kFloat, 0);
+  gain_ = vector_of<float>(trees.gain, at::kFloat, nodes);
+  cover_ = vector_of<float>(trees.cover, at::kFloat, nodes);
+  tree_ptr_ = vector_of<int64_t>(trees.tree_ptr, at::kLong, 0);
+  tree_output_ = vector_of<int32_t>(trees.tree_output, at::kInt, 0);
+  if (trees.category_ptr.defined()) {
+    category_ptr_ = vector_of<int64_t>(trees.category_ptr, at::kLong, 0);
+    categories_ = vector_of<int32_t>(trees.categories, at::kInt, 0);
+  }
+}
 
 std::vector<float> ArraysBuilder::add(const GrownTree& tree, const at::Tensor& cuts,
                                       double learning_rate, int64_t output) {
@@ -27,10 +65,11 @@ std::vector<float> ArraysBuilder::add(const GrownTree& tree, const at::Tensor& c
     const auto answer = float(tree.weight[n] * learning_rate);
     answers.push_back(answer);
     float threshold = 0;
-    const std::vector<int32_t>& categories = tree.categories[n];
-    categories_.insert(categories_.end(), categories.begin(), categories.end());
-    category_ptr_.push_back(int64_t(categories_.size()));
-    if (!leaf && categories.empty()) {
+    if (!tree.categories[n].empty()) {
+      category_ptr_.resize(feature_.size() + 1, int64_t(categories_.size()));
+      append(categories_, tree.categories[n], 0, int64_t(tree.categories[n].size()));
+      category_ptr_.push_back(int64_t(categories_.size()));
+    } else if (!leaf) {
       threshold = from[tree.feature[n] * width + tree.code[n]];
       // Behind the last cut: all that is there goes left, what is missing right.
       if (!(threshold < HUGE_VALF)) threshold = std::numeric_limits<float>::max();
@@ -47,6 +86,40 @@ std::vector<float> ArraysBuilder::add(const GrownTree& tree, const at::Tensor& c
   tree_ptr_.push_back(int64_t(feature_.size()));
   tree_output_.push_back(int32_t(output));
   return answers;
+}
+
+void ArraysBuilder::scale(int64_t tree, double factor) {
+  for (int64_t n = tree_ptr_[size_t(tree)]; n < tree_ptr_[size_t(tree) + 1]; ++n) {
+    value_[size_t(n)] = float(value_[size_t(n)] * factor);
+  }
+}
+
+EnsembleArrays ArraysBuilder::pick(const std::vector<int64_t>& trees) const {
+  ArraysBuilder part(num_outputs_);
+  const auto filled = int64_t(category_ptr_.size()) - 1;  // nodes that may have categories
+  for (const int64_t t : trees) {
+    const int64_t begin = tree_ptr_[size_t(t)], end = tree_ptr_[size_t(t) + 1];
+    for (int64_t n = begin; n < std::min(end, filled); ++n) {
+      const int64_t first = category_ptr_[size_t(n)], last = category_ptr_[size_t(n) + 1];
+      if (first == last) continue;
+      // Nodes so far that have none.
+      part.category_ptr_.resize(part.feature_.size() + size_t(n - begin) + 1,
+                                int64_t(part.categories_.size()));
+      append(part.categories_, categories_, first, last);
+      part.category_ptr_.push_back(int64_t(part.categories_.size()));
+    }
+    append(part.feature_, feature_, begin, end);
+    append(part.left_, left_, begin, end);
+    append(part.right_, right_, begin, end);
+    append(part.threshold_, threshold_, begin, end);
+    append(part.default_left_, default_left_, begin, end);
+    append(part.value_, value_, begin, end);
+    append(part.gain_, gain_, begin, end);
+    append(part.cover_, cover_, begin, end);
+    part.tree_ptr_.push_back(int64_t(part.feature_.size()));
+    part.tree_output_.push_back(tree_output_[size_t(t)]);
+  }
+  return part.slice(0, part.trees());
 }
 
 EnsembleArrays ArraysBuilder::arrays(int64_t trees) const {
@@ -67,11 +140,12 @@ EnsembleArrays ArraysBuilder::slice(int64_t first, int64_t last) const {
   out.tree_ptr = tensor_of(tree_ptr_, first, last + 1, at::kLong).sub_(begin);
   out.tree_output = tensor_of(tree_output_, first, last, at::kInt);
   out.num_outputs = num_outputs_;
-  if (!categories_.empty()) {
-    const int64_t from = category_ptr_[size_t(begin)], to = category_ptr_[size_t(end)];
-    out.category_ptr = tensor_of(category_ptr_, begin, end + 1, at::kLong).sub_(from);
-    out.categories = tensor_of(categories_, from, to, at::kInt);
-  }
+  const auto filled = int64_t(category_ptr_.size()) - 1;
+  if (begin >= filled || category_ptr_[size_t(begin)] == category_ptr_.back()) return out;
+  std::vector<int64_t> own;
+  for (int64_t n = begin; n <= end; ++n) own.push_back(category_ptr_[size_t(std::min(n, filled))]);
+  out.category_ptr = tensor_of(own, 0, int64_t(own.size()), at::kLong).sub_(own.front());
+  out.categories = tensor_of(categories_, own.front(), own.back(), at::kInt);
   return out;
 }
 

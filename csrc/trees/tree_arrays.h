@@ -2,7 +2,6 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
-#include <optional>
 #include <vector>
 
 #include "tilewright/trees/tree_grower.h"
@@ -12,25 +11,27 @@ namespace tilewright::trees {
 // Trees in the form that predict_trees takes, all tensors on the CPU.
 struct EnsembleArrays {
   at::Tensor feature, threshold, left, right, default_left, value, tree_ptr, tree_output;
-  at::Tensor gain, cover;               // (M,) float32: of splits, of nodes
-  at::Tensor category_ptr, categories;  // undefined where no node has any
-  static std::optional<at::Tensor> given(const at::Tensor& tensor) {
-    return tensor.defined() ? std::optional<at::Tensor>(tensor) : std::nullopt;
-  }
+  at::Tensor gain, cover;  // (M,) float32: of splits, of nodes; or undefined
   int64_t num_outputs = 1;
+  at::Tensor category_ptr, categories;  // or undefined: no node has categories
 };
 
 class ArraysBuilder {
  public:
   explicit ArraysBuilder(int64_t num_outputs) : num_outputs_(num_outputs) {}
+  // Begins with these trees, whose leaves are numbers.
+  explicit ArraysBuilder(const EnsembleArrays& trees);
 
   // cuts: (F, max_bin); returns what each node answers, times the learning rate.
   std::vector<float> add(const GrownTree& tree, const at::Tensor& cuts, double learning_rate,
                          int64_t output);
+  // Has what a tree's leaves answer count `factor` times.
+  void scale(int64_t tree, double factor);
   // The first `trees` trees, or all.
   EnsembleArrays arrays(int64_t trees = -1) const;
-  // The trees [first, last) alone.
+  // The trees [first, last) alone; those of a list.
   EnsembleArrays slice(int64_t first, int64_t last) const;
+  EnsembleArrays pick(const std::vector<int64_t>& trees) const;
   int64_t trees() const { return int64_t(tree_output_.size()); }
 
  private:
@@ -38,7 +39,9 @@ class ArraysBuilder {
   std::vector<int32_t> feature_, left_, right_, tree_output_;
   std::vector<float> threshold_, value_, gain_, cover_;
   std::vector<uint8_t> default_left_;
-  std::vector<int64_t> tree_ptr_{0}, category_ptr_{0};
+  std::vector<int64_t> tree_ptr_{0};
+  // Of the nodes of the first trees; nodes beyond have no categories.
+  std::vector<int64_t> category_ptr_{0};
   std::vector<int32_t> categories_;
 };
 

@@ -6,5 +6,13 @@ Needs scikit-learn, whose base classes the estimators stand on. The operators un
 
 from tilewright.trees.boosting import GradientBoostingClassifier, GradientBoostingRegressor
 from tilewright.trees.ensemble import EnsembleModule
+from tilewright.trees.linear import LinearModule
+from tilewright.trees.ranking import GradientBoostingRanker
 
-__all__ = ["EnsembleModule", "GradientBoostingClassifier", "GradientBoostingRegressor"]
+__all__ = [
+    "EnsembleModule",
+    "GradientBoostingClassifier",
+    "GradientBoostingRanker",
+    "GradientBoostingRegressor",
+    "LinearModule",
+]

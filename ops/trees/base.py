@@ -1,26 +1,23 @@
 """What the boosting estimators share: parameters, input, fitting, files."""
 
 import numbers
+import os
 
-import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from tilewright._C import Booster
+from tilewright._C import Booster, LinearBooster
 from tilewright.trees import xgboost_json
 from tilewright.trees.ensemble import EnsembleModule
-
-# What scikit-learn's checks let through: numbers, NaN for missing.
-ACCEPTED = {"dtype": [np.float64, np.float32], "ensure_all_finite": "allow-nan"}
-
-
-def tensor_of(array):
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
+from tilewright.trees.evaluation import evaluation_sets, history_of, metrics_of
+from tilewright.trees.inputs import InputMixin, dense_blocks
+from tilewright.trees.linear import LinearModule
+from tilewright.trees.parameters import drawing_options
 
 
-class GradientBoostingBase(BaseEstimator):
+class GradientBoostingBase(InputMixin, BaseEstimator):
     def __init__(
         self,
         *,
@@ -40,7 +37,19 @@ class GradientBoostingBase(BaseEstimator):
         colsample_bylevel=1.0,
         colsample_bynode=1.0,
         monotonic_cst=None,
+        sampling_method="uniform",
+        top_rate=0.2,
+        other_rate=0.1,
+        booster="gbtree",
+        rate_drop=0.0,
+        skip_drop=0.0,
+        one_drop=False,
+        normalize_type="tree",
+        sample_type="uniform",
+        eval_metric=None,
+        greater_is_better=False,
         early_stopping_rounds=None,
+        warm_start=False,
         random_state=None,
         verbose=0,
     ):
@@ -60,7 +69,19 @@ class GradientBoostingBase(BaseEstimator):
         self.colsample_bylevel = colsample_bylevel
         self.colsample_bynode = colsample_bynode
         self.monotonic_cst = monotonic_cst
+        self.sampling_method = sampling_method
+        self.top_rate = top_rate
+        self.other_rate = other_rate
+        self.booster = booster
+        self.rate_drop = rate_drop
+        self.skip_drop = skip_drop
+        self.one_drop = one_drop
+        self.normalize_type = normalize_type
+        self.sample_type = sample_type
+        self.eval_metric = eval_metric
+        self.greater_is_better = greater_is_better
         self.early_stopping_rounds = early_stopping_rounds
+        self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
 
@@ -91,127 +112,160 @@ class GradientBoostingBase(BaseEstimator):
             "colsample_bynode": self.colsample_bynode,
             "early_stopping_rounds": self.early_stopping_rounds or 0,
             "seed": seed,
-        }
+        } | drawing_options(self)
         if self.monotonic_cst is not None:
             options["monotone"] = [int(sign) for sign in self.monotonic_cst]
         return options
 
-    def _features(self, x):
-        """x for prediction, as a tensor."""
-        if isinstance(x, torch.Tensor):
-            return self._tensor(x, reset=False)
-        return tensor_of(validate_data(self, x, reset=False, **ACCEPTED))
-
-    def _tensor(self, x, reset):
-        if x.dim() != 2:
-            raise ValueError(f"X must have shape (n_samples, n_features), got {tuple(x.shape)}")
-        if reset:
-            self.n_features_in_ = x.shape[1]
-        elif x.shape[1] != self.n_features_in_:
+    def _start(self, init_model):
+        """The fitted estimator that fit goes on from: this one by ``warm_start``; or None."""
+        if init_model is None:
+            return self if self.warm_start and hasattr(self, "arrays_") else None
+        if isinstance(init_model, (str, os.PathLike)):
+            init_model = type(self)().load_model(init_model)
+        if not isinstance(init_model, type(self)):
             raise ValueError(
-                f"X has {x.shape[1]} features, but {type(self).__name__} is expecting "
-                f"{self.n_features_in_} features as input"
+                f"init_model must be a {type(self).__name__} or the path of one's file, got a "
+                f"{type(init_model).__name__}"
             )
-        return x.detach() if x.is_floating_point() else x.detach().float()
+        init_model.to_module()  # says where nothing is fitted
+        return init_model
 
-    def _training_set(self, x, y, sample_weight, numeric):
-        """X as a tensor, y as an array, weights as a tensor or None; remembers the features."""
-        if isinstance(x, torch.Tensor):
-            features = self._tensor(x, reset=True)
-            labels = y.numpy() if isinstance(y, torch.Tensor) else np.asarray(y)
-        else:
-            x, labels = validate_data(self, x, y, y_numeric=numeric, **ACCEPTED)
-            features = tensor_of(x)
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(
-                sample_weight,
-                features,
-                ensure_non_negative=True,
-                ensure_same_device=False,
-                allow_all_zero_weights=False,
-            )
-            sample_weight = torch.as_tensor(sample_weight, dtype=torch.float32)
-        return features, labels, sample_weight
+    def _metrics(self):
+        return metrics_of(self.eval_metric, self.greater_is_better, hasattr(self, "classes_"))
 
-    def _fit(self, options, x, y, weight, eval_set, encode):
-        eval_x = eval_y = None
-        if eval_set is not None:
-            eval_x = self._features(eval_set[0])
-            eval_y = encode(eval_set[1])
-        elif self.early_stopping_rounds:
+    def _fit(self, options, training, eval_set, encode, start=None, eval_groups=None):
+        """training: X, labels, weights, sizes of groups; the last two may be None."""
+        sets = evaluation_sets(eval_set)
+        if not sets and self.early_stopping_rounds:
             raise ValueError("early_stopping_rounds needs an eval_set=(X, y) in fit")
+        groups = eval_groups or [None] * len(sets)
+        if len(groups) != len(sets):
+            raise ValueError(f"{len(sets)} evaluation sets have {len(groups)} lists of groups")
+        if start is self:
+            options["n_estimators"] = self.n_estimators - self.n_iter_
+            if options["n_estimators"] < 0:
+                raise ValueError(
+                    f"n_estimators={self.n_estimators} must be at least the {self.n_iter_} rounds "
+                    "there are when warm_start is true"
+                )
+            if options["n_estimators"] == 0:
+                return self
+        elif start is not None and start.n_features_in_ != self.n_features_in_:
+            raise ValueError(
+                f"X has {self.n_features_in_} features, but init_model was fitted on "
+                f"{start.n_features_in_}"
+            )
+        evaluation = []
+        for (x, y, weight), group in zip(sets, groups, strict=True):
+            table = self._table(x)
+            evaluation.append(
+                (table, encode(y), self._weights(weight, table.shape[0], group), group)
+            )
         after_round, bar = None, None
         if self.verbose:
             from tqdm import tqdm
 
-            bar = tqdm(total=self.n_estimators, desc="boosting", unit="round")
+            bar = tqdm(total=options["n_estimators"], desc="boosting", unit="round")
 
             def after_round(_round, _scores):
                 bar.update()
                 return False
 
-        loss = getattr(self, "loss", None)
-        if callable(loss):
-            self._booster = Booster(options, loss, hessian_bound=self.hessian or 0.0)
-        else:
-            self._booster = Booster(options)
+        linear = self.booster == "gblinear"
+        if start is not None and (linear or not hasattr(start, "arrays_")):
+            raise ValueError("booster='gblinear' does not go on from a model")
+        loss, kind = getattr(self, "loss", None), LinearBooster if linear else Booster
+        own = (loss, 1, self.hessian or 0.0) if callable(loss) else ()
+        booster = kind(options, *own)
         try:
-            self._booster.fit(x, y, weight, eval_x, eval_y, after_round)
+            booster.fit(
+                *training,
+                evaluation=evaluation,
+                metrics=self._metrics(),
+                start=None if start is None else (start.arrays_, start.base_score_),
+                after_round=after_round,
+            )
         finally:
             if bar is not None:
                 bar.close()
-        self.n_iter_ = self._booster.best_round + 1
-        self.evals_result_ = list(self._booster.metrics)
-        self.base_score_ = self._booster.base_score
-        self.arrays_ = self._booster.arrays()
+        before = getattr(self, "eval_history_", None) if start is self else None
+        self.n_iter_ = booster.best_round + 1
+        self.eval_history_ = history_of(booster, before)
+        # What early stopping looks at: the last metric on the last set.
+        self.evals_result_ = list(self.eval_history_[-1].values())[-1] if sets else []
+        self.base_score_ = booster.base_score
+        self._forget()
+        if linear:
+            self.weight_, self.bias_ = booster.weight, booster.bias
+        else:
+            self.arrays_ = booster.arrays()
         return self
 
-    def __getstate__(self):
-        state = super().__getstate__().copy()
-        state.pop("_booster", None)  # the arrays are the model
-        return state
+    def _forget(self):
+        for name in ("arrays_", "weight_", "bias_"):
+            self.__dict__.pop(name, None)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
         return tags
 
     def to_module(self):
-        """The fitted ensemble as an :class:`EnsembleModule`, for TorchScript and torch.export."""
+        """The fitted ensemble as an :class:`EnsembleModule`, or a :class:`LinearModule`, for
+        TorchScript and torch.export."""
+        if hasattr(self, "weight_"):
+            return LinearModule(self.weight_, self.bias_ + self.base_score_, self._link)
         check_is_fitted(self, "arrays_")
         return EnsembleModule(self.arrays_, self.base_score_, self._link)
 
     def save_model(self, path):
         """Writes the model as XGBoost's JSON, which xgboost (3.2) loads and predicts the same from;
         classes that are not 0, 1, ... are kept in an attribute that it ignores."""
-        check_is_fitted(self, "arrays_")
+        self.to_module()  # says where nothing is fitted
         objective, param = self._objective()
+        linear = hasattr(self, "weight_")
         xgboost_json.save(
             xgboost_json.Ensemble(
-                self.arrays_,
+                {} if linear else self.arrays_,
                 self.base_score_,
                 objective,
                 param,
                 self.n_features_in_,
                 self._attributes(),
+                self._parameters(),
+                (self.weight_, self.bias_) if linear else None,
+                self.n_iter_,
             ),
             path,
         )
 
+    def _parameters(self):
+        """What a file says of the objective beside its one parameter, under XGBoost's names."""
+        return {}
+
     def load_model(self, path):
-        """Reads what :meth:`save_model` or xgboost wrote (trees of a numeric objective); returns
+        """Reads what :meth:`save_model` or xgboost wrote (trees or a linear model); returns
         the estimator, ready to predict. A file that is no such model is a ValueError."""
         model = xgboost_json.load(path)
         self._take(model)
-        self.arrays_ = model.arrays
+        self._forget()
         self.base_score_ = model.base_score
         self.n_features_in_ = model.num_features
+        if model.linear is not None:
+            self.booster, self.n_iter_ = "gblinear", model.rounds
+            self.weight_, self.bias_ = model.linear
+            return self
+        self.arrays_ = model.arrays
         self.n_iter_ = model.arrays["tree_output"].numel() // model.base_score.numel()
         return self
 
     def _predictions(self, x):
-        check_is_fitted(self, "arrays_")
-        return self.to_module()(self._features(x))
+        module, table = self.to_module(), self._table(x)
+        if table.layout == torch.strided:
+            return module(table)
+        return torch.cat([module(block) for block in dense_blocks(table)])
 
     @property
     def feature_importances_(self):

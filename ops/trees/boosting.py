@@ -5,9 +5,12 @@ import json
 import numpy as np
 import torch
 from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 
-from tilewright.trees.base import GradientBoostingBase, tensor_of
+from tilewright.trees.base import GradientBoostingBase
+from tilewright.trees.inputs import check_labels, tensor_of
+from tilewright.trees.parameters import with_parameters_of
 
 CLASSES = "tilewright_classes"  # the attribute of a saved model
 
@@ -26,8 +29,9 @@ REGRESSION_LOSSES = {
 class GradientBoostingRegressor(RegressorMixin, GradientBoostingBase):
     """Boosted regression trees (Friedman 2001; second order as in arXiv:1603.02754).
 
-    X is (n_samples, n_features): a torch tensor, used as it is, or anything scikit-learn takes;
-    NaN is missing. ``predict`` answers with what it was given: a tensor, else an array.
+    X is (n_samples, n_features): a torch tensor, used as it is, or anything scikit-learn takes,
+    data frames and sparse tables too, whose absent entries are 0; NaN is missing. ``predict``
+    answers with what it was given: a tensor, else an array.
 
     Args:
         loss: "squared_error", "absolute_error", "quantile" (``alpha``), "huber" (pseudo-Huber of
@@ -44,57 +48,36 @@ class GradientBoostingRegressor(RegressorMixin, GradientBoostingBase):
         min_child_weight, reg_lambda, reg_alpha, gamma, max_delta_step: as in XGBoost.
         subsample, colsample_bytree, colsample_bylevel, colsample_bynode: shares that are drawn.
         monotonic_cst: +1, 0 or -1 for each feature.
-        early_stopping_rounds: rounds without a better metric on ``eval_set`` before the end.
+        sampling_method: "uniform" (``subsample``), or "goss": from round 1 / learning_rate on the
+            share ``top_rate`` of rows with the greatest gradients, and of the others, which count
+            more, ``other_rate`` of all rows (LightGBM's).
+        booster: "gbtree", or "dart": each tree is left out of a round's gradients with a chance of
+            ``rate_drop``, none in a round with one of ``skip_drop``, at least one with
+            ``one_drop``; ``sample_type`` "uniform", or "weighted" by what a tree still counts;
+            ``normalize_type`` "tree" or "forest": as in XGBoost, folded into the leaves. Or
+            "gblinear": a linear model, whose weights each round moves by coordinate descent, with
+            ``reg_alpha`` and ``reg_lambda`` times the sum of weights; set the latter to 0 for what
+            XGBoost does by default.
+        eval_metric: "rmse", "mae", "logloss", "error", "auc", "ndcg", "ndcg@k", a function of
+            arrays (y, predictions) to a number, or a list of such; None: the loss's own. Classes
+            come as their places in ``classes_``, predictions as means or probabilities, (n,) for
+            two classes.
+        greater_is_better: of functions, whether early stopping maximises them.
+        early_stopping_rounds: rounds without a better metric before the end; the last metric on the
+            last set of ``eval_set`` counts, and the rounds up to the best are kept.
+        warm_start: fit adds trees to those there until they are ``n_estimators`` rounds. With the
+            same data and ``random_state`` they are bitwise those of one fit (DART: nearly).
         verbose: a progress bar where true.
+
+    Attributes:
+        eval_history_: for each evaluation set a dict from metrics to their values by round.
+        evals_result_: of these what early stopping looks at.
+        n_iter_: the rounds that were kept.
     """
 
-    def __init__(
-        self,
-        *,
-        loss="squared_error",
-        alpha=0.9,
-        hessian=None,
-        n_estimators=100,
-        learning_rate=0.1,
-        max_depth=6,
-        max_leaf_nodes=None,
-        grow_policy="depthwise",
-        max_bin=255,
-        min_child_weight=1.0,
-        reg_lambda=1.0,
-        reg_alpha=0.0,
-        gamma=0.0,
-        max_delta_step=0.0,
-        subsample=1.0,
-        colsample_bytree=1.0,
-        colsample_bylevel=1.0,
-        colsample_bynode=1.0,
-        monotonic_cst=None,
-        early_stopping_rounds=None,
-        random_state=None,
-        verbose=0,
-    ):
-        super().__init__(
-            n_estimators=n_estimators,
-            learning_rate=learning_rate,
-            max_depth=max_depth,
-            max_leaf_nodes=max_leaf_nodes,
-            grow_policy=grow_policy,
-            max_bin=max_bin,
-            min_child_weight=min_child_weight,
-            reg_lambda=reg_lambda,
-            reg_alpha=reg_alpha,
-            gamma=gamma,
-            max_delta_step=max_delta_step,
-            subsample=subsample,
-            colsample_bytree=colsample_bytree,
-            colsample_bylevel=colsample_bylevel,
-            colsample_bynode=colsample_bynode,
-            monotonic_cst=monotonic_cst,
-            early_stopping_rounds=early_stopping_rounds,
-            random_state=random_state,
-            verbose=verbose,
-        )
+    @with_parameters_of(GradientBoostingBase)
+    def __init__(self, *, loss="squared_error", alpha=0.9, hessian=None, **common):
+        super().__init__(**common)
         self.loss = loss
         self.alpha = alpha
         self.hessian = hessian
@@ -116,18 +99,25 @@ class GradientBoostingRegressor(RegressorMixin, GradientBoostingBase):
             raise ValueError(f"a model of {model.objective} is no regressor's")
         self.loss, self.alpha = model.objective, model.objective_param
 
-    def fit(self, X, y, sample_weight=None, eval_set=None):
-        """X (n_samples, n_features), y (n_samples,); ``eval_set`` is one pair (X, y)."""
+    def fit(self, X, y, sample_weight=None, eval_set=None, init_model=None):
+        """X (n_samples, n_features), y (n_samples,); ``eval_set`` is (X, y), (X, y, sample_weight)
+        or a list of such; ``n_estimators`` rounds are added to those of ``init_model``, a fitted
+        estimator or the path of a saved one."""
         if not callable(self.loss) and self.loss not in REGRESSION_LOSSES:
             raise ValueError(
                 f"loss must be a function or one of {sorted(REGRESSION_LOSSES)}, got {self.loss!r}"
             )
-        features, labels, weight = self._training_set(X, y, sample_weight, numeric=True)
+        start = self._start(init_model)
+        if start is not None and start.loss != self.loss:
+            raise ValueError(f"init_model has the loss {start.loss!r}, this one {self.loss!r}")
+        features, labels, weight = self._training_set(
+            X, y, sample_weight, numeric=True, reset=start is not self
+        )
         options = self._options()
         if not callable(self.loss):
             objective, param = self._objective()
             options |= {"objective": objective, "objective_param": param}
-        return self._fit(options, features, _numbers(labels), weight, eval_set, _numbers)
+        return self._fit(options, (features, _numbers(labels), weight), eval_set, _numbers, start)
 
     def predict(self, X):
         """(n_samples,): a float32 tensor for a tensor, else a float64 array."""
@@ -138,8 +128,15 @@ class GradientBoostingRegressor(RegressorMixin, GradientBoostingBase):
 class GradientBoostingClassifier(ClassifierMixin, GradientBoostingBase):
     """Boosted trees for classes: the logistic loss for two, softmax with a tree a class for more.
 
-    The parameters are those of :class:`GradientBoostingRegressor` without ``loss`` and ``alpha``.
+    The parameters are those of :class:`GradientBoostingRegressor` without ``loss``, ``alpha`` and
+    ``hessian``, and ``class_weight``: None, "balanced", or a dict from classes to what their rows
+    weigh, as in scikit-learn.
     """
+
+    @with_parameters_of(GradientBoostingBase)
+    def __init__(self, *, class_weight=None, **common):
+        super().__init__(**common)
+        self.class_weight = class_weight
 
     @property
     def _link(self):
@@ -163,19 +160,29 @@ class GradientBoostingClassifier(ClassifierMixin, GradientBoostingBase):
                 raise ValueError(f"attribute {CLASSES} must list {count} classes")
         self.classes_ = classes
 
-    def fit(self, X, y, sample_weight=None, eval_set=None):
-        """X (n_samples, n_features), y (n_samples,) of labels; ``eval_set`` is one pair (X, y)."""
-        features, labels, weight = self._training_set(X, y, sample_weight, numeric=False)
+    def fit(self, X, y, sample_weight=None, eval_set=None, init_model=None):
+        """X (n_samples, n_features), y (n_samples,) of labels; ``eval_set`` is (X, y), (X, y,
+        sample_weight) or a list of such; ``n_estimators`` rounds are added to those of
+        ``init_model``, a fitted estimator or the path of a saved one, whose classes stay."""
+        start = self._start(init_model)
+        features, labels, weight = self._training_set(
+            X, y, sample_weight, numeric=False, reset=start is not self
+        )
+        check_labels(labels)
         check_classification_targets(labels)
-        self.classes_ = np.unique(labels)
+        self.classes_ = np.unique(labels) if start is None else start.classes_
         if len(self.classes_) < 2:
             raise ValueError(f"y must have at least 2 classes, got 1 class: {self.classes_[0]!r}")
+        codes = self._encode(labels)
+        if self.class_weight is not None:
+            by_class = torch.from_numpy(compute_sample_weight(self.class_weight, labels)).float()
+            weight = by_class if weight is None else weight * by_class
         binary = len(self.classes_) == 2
         options = self._options() | {
             "objective": "logistic" if binary else "softmax",
             "num_class": len(self.classes_),
         }
-        return self._fit(options, features, self._encode(labels), weight, eval_set, self._encode)
+        return self._fit(options, (features, codes, weight), eval_set, self._encode, start)
 
     def _encode(self, y):
         labels = y.numpy() if isinstance(y, torch.Tensor) else np.asarray(y)

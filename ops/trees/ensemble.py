@@ -6,6 +6,17 @@ from torch import Tensor, nn
 ARRAYS = ("feature", "threshold", "left", "right", "default_left", "value", "tree_ptr")
 
 
+def linked(scores: Tensor, link: str) -> Tensor:
+    """Scores (N, K) to predictions."""
+    if link == "sigmoid":
+        return scores.sigmoid()
+    if link == "softmax":
+        return scores.softmax(1)
+    if link == "exp":
+        return scores.exp()
+    return scores
+
+
 class EnsembleModule(nn.Module):
     """Raw scores (N, K), or predictions, of trees in arrays: scriptable and exportable.
 
@@ -50,11 +61,4 @@ class EnsembleModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, F) to predictions (N, K): means, or probabilities (that of class 1 where K = 1)."""
-        scores = self.scores(x)
-        if self.link == "sigmoid":
-            return scores.sigmoid()
-        if self.link == "softmax":
-            return scores.softmax(1)
-        if self.link == "exp":
-            return scores.exp()
-        return scores
+        return linked(self.scores(x), self.link)

@@ -5,12 +5,14 @@ compares in float32. What a file says is checked before it is used; an error nam
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from tilewright.trees.json_reader import Reader, read_floats
 
 # Ours: XGBoost's name, its parameters' place and name where it has one.
 OBJECTIVES = {
@@ -23,6 +25,7 @@ OBJECTIVES = {
     "poisson": ("count:poisson", None, None),
     "gamma": ("reg:gamma", None, None),
     "tweedie": ("reg:tweedie", "tweedie_regression_param", "tweedie_variance_power"),
+    "lambdarank": ("rank:ndcg", "lambdarank_param", "lambdarank_num_pair_per_sample"),
 }
 READ = {names[0]: ours for ours, names in OBJECTIVES.items()} | {"multi:softmax": "softmax"}
 LOGARITHMIC = ("poisson", "gamma", "tweedie")
@@ -39,6 +42,9 @@ class Ensemble:
     objective_param: float
     num_features: int
     attributes: dict[str, str]
+    parameters: dict[str, str] = field(default_factory=dict)  # others of the objective
+    linear: tuple[Tensor, Tensor] | None = None  # weight (K, F), bias (K,) in place of trees
+    rounds: int = 0  # of a linear model
 
 
 def _floats(values):
@@ -81,19 +87,48 @@ def _tree(arrays, index, begin, end, num_features):
     }
 
 
-def save(ensemble: Ensemble, path):
-    """Writes a file that xgboost loads; leaves that are vectors or nodes with categories are not
-    written yet."""
+def _trees(ensemble):
     arrays, outputs = ensemble.arrays, ensemble.base_score.numel()
     if arrays["value"].dim() != 1 or arrays.get("category_ptr") is not None:
         raise ValueError("vector leaves and categories cannot be written as XGBoost's JSON yet")
+    pointers = arrays["tree_ptr"].tolist()
+    trees = [
+        _tree(arrays, i, pointers[i], pointers[i + 1], ensemble.num_features)
+        for i in range(len(pointers) - 1)
+    ]
+    return {
+        "model": {
+            "cats": {"enc": [], "feature_segments": [], "sorted_idx": []},
+            "gbtree_model_param": {"num_parallel_tree": "1", "num_trees": str(len(trees))},
+            "iteration_indptr": list(range(0, len(trees) + 1, outputs)),
+            "tree_info": arrays["tree_output"].tolist(),
+            "trees": trees,
+        },
+        "name": "gbtree",
+    }
+
+
+def _linear(ensemble):
+    weight, bias = ensemble.linear
+    if ensemble.objective == "softmax":  # of which xgboost 3.2 does not read linear base scores
+        bias = bias + ensemble.base_score
+    values = torch.cat([weight.t(), bias[None]]).flatten()  # feature by feature, the bias last
+    model = {"boosted_rounds": ensemble.rounds, "weights": _floats(values)}
+    return {"model": model, "name": "gblinear"}
+
+
+def save(ensemble: Ensemble, path):
+    """Writes a file that xgboost loads; leaves that are vectors or nodes with categories are not
+    written yet."""
+    outputs = ensemble.base_score.numel()
     name, place, parameter = OBJECTIVES[ensemble.objective]
     objective = {"name": name}
     if ensemble.objective == "softmax":
         objective["softmax_multiclass_param"] = {"num_class": str(outputs)}
     elif place is not None:
-        text = str(ensemble.objective_param)
-        objective[place] = {parameter: f"[{text}]" if ensemble.objective == "quantile" else text}
+        param = ensemble.objective_param
+        text = f"[{param}]" if ensemble.objective == "quantile" else str(param)
+        objective[place] = ensemble.parameters | {parameter: text}
     elif ensemble.objective == "poisson":
         objective["poisson_regression_param"] = {"max_delta_step": "0.7"}
     else:
@@ -103,26 +138,14 @@ def save(ensemble: Ensemble, path):
         base = base.sigmoid()
     elif ensemble.objective in LOGARITHMIC:
         base = base.exp()
-    pointers = arrays["tree_ptr"].tolist()
-    trees = [
-        _tree(arrays, i, pointers[i], pointers[i + 1], ensemble.num_features)
-        for i in range(len(pointers) - 1)
-    ]
+    elif ensemble.objective == "softmax" and ensemble.linear is not None:
+        base = torch.zeros_like(base)
     model = {
         "learner": {
             "attributes": ensemble.attributes,
             "feature_names": [],
             "feature_types": [],
-            "gradient_booster": {
-                "model": {
-                    "cats": {"enc": [], "feature_segments": [], "sorted_idx": []},
-                    "gbtree_model_param": {"num_parallel_tree": "1", "num_trees": str(len(trees))},
-                    "iteration_indptr": list(range(0, len(trees) + 1, outputs)),
-                    "tree_info": arrays["tree_output"].tolist(),
-                    "trees": trees,
-                },
-                "name": "gbtree",
-            },
+            "gradient_booster": _trees(ensemble) if ensemble.linear is None else _linear(ensemble),
             "learner_model_param": {
                 "base_score": "[" + ",".join(repr(v) for v in _floats(base)) + "]",
                 "boost_from_average": "1",
@@ -135,54 +158,6 @@ def save(ensemble: Ensemble, path):
         "version": [3, 2, 0],
     }
     Path(path).write_text(json.dumps(model, allow_nan=False))
-
-
-class _Reader:
-    """Walks a parsed file; what is not there or of another kind is an error with its path."""
-
-    def __init__(self, value, path):
-        self.value, self.path = value, path
-
-    def fail(self, what):
-        raise ValueError(f"not a model of XGBoost: {self.path} {what}")
-
-    def __getitem__(self, key):
-        if not isinstance(self.value, dict) or key not in self.value:
-            self.fail(f"has no {key!r}")
-        return _Reader(self.value[key], f"{self.path}.{key}")
-
-    def items(self):
-        if not isinstance(self.value, list):
-            self.fail("must be a list")
-        return [_Reader(v, f"{self.path}[{i}]") for i, v in enumerate(self.value)]
-
-    def text(self):
-        if not isinstance(self.value, str):
-            self.fail("must be a string")
-        return self.value
-
-    def whole(self, low=0, high=2**31 - 1):
-        """An integer, or a string of one."""
-        value = self.value
-        if isinstance(value, str) and value.strip("-").isdigit() and len(value) < 12:
-            value = int(value)
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            self.fail(f"must be an integer in [{low}, {high}], got {str(value)[:40]!r}")
-        return value
-
-    def numbers(self, dtype, count, low=None):
-        """A list of `count` finite numbers as a tensor."""
-        values = self.value
-        if not isinstance(values, list) or len(values) != count:
-            self.fail(f"must be a list of {count} numbers")
-        for i, v in enumerate(values):
-            if not isinstance(v, (int, float)) or not abs(v) < 3.5e38:
-                self.fail(f"must hold finite numbers, [{i}] is {str(v)[:40]!r}")
-            if not dtype.is_floating_point and (v != int(v) or not -(2**31) <= v < 2**31):
-                self.fail(f"must hold integers, [{i}] is {str(v)[:40]!r}")
-            if low is not None and v < low:
-                self.fail(f"must not be less than {low}, [{i}] is {v}")
-        return torch.tensor(values, dtype=torch.float64).to(dtype)
 
 
 def _read_categories(tree, nodes):
@@ -226,30 +201,8 @@ def _read_tree(tree, num_features):
     }
 
 
-def load(path) -> Ensemble:
-    """Reads a model of trees that xgboost or :func:`save` wrote."""
-    try:
-        parsed = json.loads(Path(path).read_text())
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"not a model of XGBoost: {path} is no JSON ({error})") from None
-    learner = _Reader(parsed, "model")["learner"]
-    name = learner["objective"]["name"].text()
-    if name not in READ:
-        learner["objective"]["name"].fail(f"must be one of {sorted(READ)}, got {name[:40]!r}")
-    ours = READ[name]
-    _, place, parameter = OBJECTIVES[ours]
-    param = 0.0
-    if place is not None:
-        param = _read_floats(learner["objective"][place][parameter], (1,))[0].item()
-    booster = learner["gradient_booster"]
-    if booster["name"].text() != "gbtree":
-        booster["name"].fail("must be 'gbtree'")
-    shape = learner["learner_model_param"]
-    num_features = shape["num_feature"].whole(1)
-    model = booster["model"]
+def _read_arrays(model, num_features, outputs):
     trees = model["trees"].items()
-    # As many classes as the file has trees for: a number alone must not make tensors large.
-    outputs = shape["num_class"].whole(2, max(len(trees), 2)) if ours == "softmax" else 1
     info = model["tree_info"].numbers(torch.int32, len(trees), 0)
     if (info >= outputs).any():
         model["tree_info"].fail(f"must be less than the number of outputs, {outputs}")
@@ -271,26 +224,55 @@ def load(path) -> Ensemble:
     if any(own):
         arrays["category_ptr"] = torch.tensor([0] + [len(c) for c in own]).cumsum(0)
         arrays["categories"] = torch.tensor([v for c in own for v in c], dtype=torch.int32)
-    base = _read_floats(shape["base_score"], (1, outputs)).expand(outputs)
+    return arrays
+
+
+def load(path) -> Ensemble:
+    """Reads a model of trees, or a linear one, that xgboost or :func:`save` wrote."""
+    try:
+        parsed = json.loads(Path(path).read_text())
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"not a model of XGBoost: {path} is no JSON ({error})") from None
+    learner = Reader(parsed, "model")["learner"]
+    name = learner["objective"]["name"].text()
+    if name not in READ:
+        learner["objective"]["name"].fail(f"must be one of {sorted(READ)}, got {name[:40]!r}")
+    ours = READ[name]
+    _, place, parameter = OBJECTIVES[ours]
+    param, parameters = 0.0, {}
+    if place is not None:
+        parameters = learner["objective"][place].value
+        param = read_floats(learner["objective"][place][parameter], (1,))[0].item()
+    booster, shape = learner["gradient_booster"], learner["learner_model_param"]
+    kind = booster["name"].text()
+    if kind not in ("gbtree", "dart", "gblinear"):
+        booster["name"].fail(f"must be 'gbtree', 'dart' or 'gblinear', got {kind[:40]!r}")
+    num_features = shape["num_feature"].whole(1)
+    model = (booster["gbtree"] if kind == "dart" else booster)["model"]
+    parts = model["weights" if kind == "gblinear" else "trees"].items()
+    # As many classes as the file has trees for: a number alone must not make tensors large.
+    outputs = shape["num_class"].whole(2, max(len(parts), 2)) if ours == "softmax" else 1
+    arrays, linear, rounds = {}, None, 0
+    if kind != "gblinear":
+        arrays = _read_arrays(model, num_features, outputs)
+        if kind == "dart":  # what each tree counts goes into its leaves
+            counts = booster["weight_drop"].numbers(torch.float32, len(parts))
+            arrays["value"] = arrays["value"] * counts.repeat_interleave(arrays["tree_ptr"].diff())
+    else:
+        values = model["weights"].numbers(torch.float32, (num_features + 1) * outputs)
+        values = values.view(num_features + 1, outputs)
+        linear = (values[:-1].t().contiguous(), values[-1].clone())
+        rounds = model["boosted_rounds"].whole()
+    base = read_floats(shape["base_score"], (1, outputs)).expand(outputs)
     if ours == "logistic":
         base = base.logit()
     elif ours in LOGARITHMIC:
         base = base.log()
+    elif ours == "softmax" and linear is not None:
+        base = torch.zeros_like(base)
     attributes = learner["attributes"].value
     if not isinstance(attributes, dict):
         learner["attributes"].fail("must be an object")
-    return Ensemble(arrays, base.float(), ours, param, num_features, attributes)
-
-
-def _read_floats(reader, counts):
-    """Finite numbers in a string: one, or since 3.1 a list; there must be one of `counts`."""
-    try:
-        values = [float(v) for v in reader.text().strip("[]").split(",")]
-    except ValueError:
-        reader.fail("must be a number or a list of numbers")
-    if len(values) not in counts:
-        reader.fail(f"must hold {counts[-1]} numbers, got {len(values)}")
-    found = torch.tensor(values, dtype=torch.float64)
-    if not found.isfinite().all():
-        reader.fail("must be finite")
-    return found
+    return Ensemble(
+        arrays, base.float(), ours, param, num_features, attributes, parameters, linear, rounds
+    )

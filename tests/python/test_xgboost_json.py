@@ -84,6 +84,17 @@ def test_a_file_of_xgboost_by_hand(tmp_path):
     assert torch.equal(scripted(x)[:, 0], model.predict_proba(x)[:, 1])
 
 
+def test_dropped_trees_count_less(tmp_path):
+    dart = {"gbtree": MODEL["learner"]["gradient_booster"], "name": "dart"}
+    path = tmp_path / "m.json"
+    model = changed("learner", "gradient_booster", to=dart | {"weight_drop": [0.5, 0.25]})
+    loaded = GradientBoostingClassifier().load_model(write(path, model))
+    assert loaded.arrays_["value"].tolist() == [0, -0.25, 0.125, 0, -0.125, 0.0625]
+    model = changed("learner", "gradient_booster", to=dart | {"weight_drop": [0.5]})
+    with pytest.raises(ValueError, match="weight_drop must be a list of 2"):
+        GradientBoostingClassifier().load_model(write(path, model))
+
+
 @pytest.mark.parametrize(
     "loss",
     ["squared_error", "absolute_error", "quantile", "huber", "poisson", "gamma", "tweedie"],
@@ -154,7 +165,9 @@ def test_xgboost_predicts_the_same(tmp_path):
         ([], "model has no 'learner'"),
         (changed("learner", "objective", to=...), "model.learner has no 'objective'"),
         (changed("learner", "objective", "name", to="rank:x"), "objective.name must be one of"),
-        (changed("learner", "gradient_booster", "name", to="gblinear"), "must be 'gbtree'"),
+        (changed("learner", "gradient_booster", "name", to="trees"), "must be 'gbtree', 'd"),
+        (changed("learner", "gradient_booster", "name", to="dart"), "has no 'gbtree'"),
+        (changed("learner", "gradient_booster", "name", to="gblinear"), "has no 'weights'"),
         (changed(*TREES, 0, "left_children", to=[1, -1]), "right_children must be a list of 2"),
         (changed(*TREES, 0, "left_children", to=[]), "left_children must not be empty"),
         (changed(*TREES, 0, "split_indices", to=[2, 0, 0]), "must be less than num_feature, 2"),

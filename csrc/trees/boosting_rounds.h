@@ -1,0 +1,48 @@
+// The rounds of one fit: gradients, trees, scores, metrics.
+#pragma once
+#include <vector>
+
+#include "tilewright/trees/booster.h"
+#include "tilewright/trees/dataset.h"
+
+namespace tilewright::trees {
+
+class BoostingRounds {
+ public:
+  // All arguments must outlive the object; `base_score` (K,) is what rows score before any tree.
+  BoostingRounds(const BoosterOptions& options, const Objective& objective, Measured& training,
+                 std::vector<Measured>& evaluation, const FitOptions& how,
+                 const at::Tensor& base_score);
+  void run();
+
+  EnsembleArrays arrays() const { return best_; }
+  // (F,) int32: cuts of each feature.
+  const at::Tensor& bin_counts() const { return bin_counts_; }
+  const History& history() const { return metrics_.history(); }
+  std::vector<std::string> metric_names() const { return metrics_.names(); }
+  int64_t best_round() const { return first_round_ + metrics_.best_round(); }
+
+ private:
+  void start();
+  at::Tensor find_cuts();
+  void grow(int64_t round, TreeGrower& grower, const at::Tensor& cuts);
+  void leave_out_dropped();
+  void put_back_dropped();
+
+  const BoosterOptions& options_;
+  const Objective& objective_;
+  Measured& training_;
+  std::vector<Measured>& evaluation_;
+  const FitOptions& how_;
+  const at::Tensor base_score_;
+  const int64_t outputs_;
+  Metrics metrics_;
+  ArraysBuilder builder_;
+  const int64_t first_tree_, first_round_;  // how many there were before this fit
+  Dart dart_;
+  at::Tensor dropped_scores_;  // (K, N): what the dropped trees answer, undefined for none
+  EnsembleArrays best_;
+  at::Tensor bin_counts_;
+};
+
+}  // namespace tilewright::trees

@@ -1,0 +1,143 @@
+// Checks of tables and options, and metrics by round.
+#include "tilewright/trees/dataset.h"
+
+#include <ATen/ATen.h>
+
+#include "tilewright/core/check.h"
+
+namespace tilewright::trees {
+namespace {
+
+using at::Tensor;
+
+constexpr const char* kOp = "trees";
+
+void check_rows(const std::string& name, const Tensor& values, int64_t rows) {
+  TILEWRIGHT_CHECK(kOp, values.dim() == 1 && values.size(0) == rows, name, " must have shape (",
+                   rows, ",), as many as x has rows, got ", shape_of(values));
+  const Tensor bad = at::isfinite(values).logical_not();
+  if (!bad.any().item<bool>()) return;
+  const int64_t row = bad.nonzero()[0].item<int64_t>();
+  TILEWRIGHT_CHECK(kOp, false, name, " must be finite; that of row ", row, " is ",
+                   values[row].item<double>());
+}
+
+// (Q,) sizes to (Q + 1,) bounds.
+Tensor bounds_of(const std::string& owner, const Tensor& group, int64_t rows) {
+  if (!group.defined()) return at::tensor({int64_t(0), rows}, at::kLong);
+  TILEWRIGHT_CHECK(
+      kOp, group.dim() == 1 && at::isIntegralType(group.scalar_type(), false) && group.numel() > 0,
+      owner, "group must hold the sizes of queries as integers, (Q,), got ", group.scalar_type(),
+      " ", shape_of(group));
+  const Tensor sizes = group.to(at::kLong).contiguous();
+  const auto* from = sizes.const_data_ptr<int64_t>();
+  Tensor bounds = at::zeros({group.numel() + 1}, at::kLong);
+  auto* to = bounds.mutable_data_ptr<int64_t>();
+  for (int64_t q = 0; q < group.numel(); ++q) {
+    TILEWRIGHT_CHECK(kOp, from[q] >= 1 && from[q] <= rows - to[q], owner, "group must add up to ",
+                     rows, " rows in queries of at least 1; query ", q, " has ", from[q],
+                     ", which leaves ", rows - to[q]);
+    to[q + 1] = to[q] + from[q];
+  }
+  TILEWRIGHT_CHECK(kOp, to[group.numel()] == rows, owner, "group must add up to ", rows,
+                   " rows, got ", to[group.numel()]);
+  return bounds;
+}
+
+}  // namespace
+
+std::shared_ptr<Objective> objective_of(const BoosterOptions& options) {
+  if (options.objective == "lambdarank") return std::make_shared<LambdaRank>(options.ranking);
+  return Objective::make(options.objective, options.num_class, options.objective_param);
+}
+
+void check_rounds(const BoosterOptions& options) {
+  TILEWRIGHT_CHECK(kOp, options.n_estimators >= 1, "n_estimators must be positive, got ",
+                   options.n_estimators);
+  TILEWRIGHT_CHECK(kOp, options.learning_rate > 0, "learning_rate must be positive, got ",
+                   options.learning_rate);
+  const TreeRegularisation& rules = options.tree.rules;
+  TILEWRIGHT_CHECK(kOp,
+                   rules.lambda >= 0 && rules.alpha >= 0 && rules.gamma >= 0 &&
+                       rules.min_child_weight >= 0 && rules.max_delta_step >= 0,
+                   "reg_lambda, reg_alpha, gamma, min_child_weight and max_delta_step must not be ",
+                   "negative");
+}
+
+Measured checked(const std::string& owner, const Dataset& data, const Objective& objective) {
+  Measured set{InputTable((owner + "x").c_str(), data.x), {}, {}};
+  const int64_t rows = set.table.rows();
+  TILEWRIGHT_CHECK(kOp, rows > 0 && set.table.features() > 0, owner, "x must not be empty, got ",
+                   shape_of(data.x));
+  check_given(kOp, "y", data.y);
+  set.targets.labels = data.y.to(at::kFloat).contiguous();
+  check_rows(owner + "y", set.targets.labels, rows);
+  objective.check_labels(set.targets.labels);
+  if (data.weight.defined()) {
+    set.targets.weights = data.weight.to(at::kFloat).contiguous();
+    check_rows(owner + "sample_weight", set.targets.weights, rows);
+    TILEWRIGHT_CHECK(
+        kOp,
+        set.targets.weights.min().item<float>() >= 0 && set.targets.weights.max().item<float>() > 0,
+        owner, "sample_weight must not be negative, nor all 0");
+  }
+  TILEWRIGHT_CHECK(kOp, !data.group.defined() || objective.takes_queries(), owner,
+                   "group is for ranking alone");
+  if (objective.takes_queries()) set.targets.queries = bounds_of(owner, data.group, rows);
+  return set;
+}
+
+std::vector<Measured> checked_evaluation(const Measured& training, const std::vector<Dataset>& sets,
+                                         const Objective& objective,
+                                         int64_t early_stopping_rounds) {
+  const int64_t features = training.table.features();
+  TILEWRIGHT_CHECK(kOp, training.table.rows() >= objective.least_rows(),
+                   "x must have at least as many rows as there are classes, ",
+                   objective.least_rows(), ", got ", training.table.rows());
+  TILEWRIGHT_CHECK(kOp, !sets.empty() || early_stopping_rounds == 0,
+                   "early_stopping_rounds needs an evaluation set");
+  std::vector<Measured> evaluation;
+  for (const Dataset& set : sets) {
+    evaluation.push_back(checked("the evaluation set's ", set, objective));
+    TILEWRIGHT_CHECK(kOp, evaluation.back().table.features() == features,
+                     "the evaluation set must have ", features, " features, got ", shape_of(set.x));
+  }
+  return evaluation;
+}
+
+Tensor last_scores(const std::vector<Measured>& evaluation) {
+  return evaluation.empty() ? Tensor() : evaluation.back().scores;
+}
+
+Metrics::Metrics(const FitOptions& how, const Objective& objective, size_t sets, int64_t patience)
+    : metrics_(how.metrics), patience_(patience) {
+  if (metrics_.empty()) metrics_.push_back(objective.default_metric());
+  history_.assign(sets, std::vector<std::vector<double>>(metrics_.size()));
+}
+
+void Metrics::measure(const std::vector<Measured>& evaluation, const std::string& link) {
+  ++round_;
+  for (size_t s = 0; s < evaluation.size(); ++s) {
+    const Measured& set = evaluation[s];
+    const Tensor predictions = apply_link(link, set.scores);
+    for (size_t m = 0; m < metrics_.size(); ++m) {
+      history_[s][m].push_back(metrics_[m].value(set.scores, predictions, set.targets));
+    }
+  }
+  if (patience_ == 0 || best_round_ < 0) {
+    best_round_ = round_;
+    return;
+  }
+  const std::vector<double>& watched = history_.back().back();
+  if (metrics_.back().is_better(watched.back(), watched[size_t(best_round_)])) {
+    best_round_ = round_;
+  }
+}
+
+std::vector<std::string> Metrics::names() const {
+  std::vector<std::string> names;
+  for (const Metric& metric : metrics_) names.push_back(metric.name);
+  return names;
+}
+
+}  // namespace tilewright::trees

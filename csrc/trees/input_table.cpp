@@ -1,0 +1,165 @@
+// Blocks of rows and of columns of a sparse table, filled with zeros.
+#include "tilewright/trees/input_table.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "tilewright/core/check.h"
+#include "tilewright/trees/feature_cuts.h"
+#include "tilewright/trees/predict_trees.h"
+
+namespace tilewright::trees {
+namespace {
+
+using at::Tensor;
+
+constexpr const char* kOp = "trees";
+constexpr int64_t kRowGrain = 1024;
+
+std::optional<Tensor> given(const Tensor& tensor) {
+  return tensor.defined() ? std::optional<Tensor>(tensor) : std::nullopt;
+}
+
+Tensor raw_scores(const Tensor& x, const EnsembleArrays& a) {
+  return predict_trees(x, a.feature, a.threshold, a.left, a.right, a.default_left, a.value,
+                       a.tree_ptr, a.tree_output, a.num_outputs, given(a.category_ptr),
+                       given(a.categories));
+}
+
+}  // namespace
+
+InputTable::InputTable(const char* name, const Tensor& x) {
+  check_given(kOp, name, x);
+  check_floating(kOp, name, x);
+  TILEWRIGHT_CHECK(kOp, x.is_cpu(), "fits on the CPU, got ", name, " on ", x.device());
+  TILEWRIGHT_CHECK(kOp, x.layout() == at::kStrided || x.layout() == at::kSparseCsr, name,
+                   " must be dense or of layout sparse_csr, got ", x.layout());
+  TILEWRIGHT_CHECK(kOp, x.dim() == 2, name, " must have shape (N, F), got ", shape_of(x));
+  rows_ = x.size(0);
+  features_ = x.size(1);
+  if (x.layout() == at::kStrided) {
+    dense_ = x;
+    return;
+  }
+  row_ptr_ = x.crow_indices().to(at::kLong).contiguous();
+  columns_ = x.col_indices().to(at::kLong).contiguous();
+  values_ = x.values().to(at::kFloat).contiguous();
+  const auto *ptr = row_ptr_.const_data_ptr<int64_t>(),
+             *column = columns_.const_data_ptr<int64_t>();
+  const int64_t count = values_.numel();
+  TILEWRIGHT_CHECK(kOp,
+                   row_ptr_.numel() == rows_ + 1 && columns_.numel() == count && ptr[0] == 0 &&
+                       ptr[rows_] == count && std::is_sorted(ptr, ptr + rows_ + 1),
+                   name, "'s row pointers must ascend from 0 to its ", count, " values");
+  for (int64_t i = 0; i < count; ++i) {
+    TILEWRIGHT_CHECK(kOp, column[i] >= 0 && column[i] < features_, name,
+                     "'s column indices must lie in [0, ", features_, "), entry ", i, " is ",
+                     column[i]);
+  }
+}
+
+void InputTable::for_rows(const Block& body) const {
+  if (dense_.defined()) return body(0, dense_);
+  const auto *ptr = row_ptr_.const_data_ptr<int64_t>(),
+             *column = columns_.const_data_ptr<int64_t>();
+  const auto* value = values_.const_data_ptr<float>();
+  const int64_t height = std::max<int64_t>(kBlockCells / std::max<int64_t>(features_, 1), 1);
+  for (int64_t first = 0; first < rows_; first += height) {
+    const int64_t last = std::min(first + height, rows_);
+    const Tensor block = at::zeros({last - first, features_}, at::kFloat);
+    auto* to = block.mutable_data_ptr<float>();
+    at::parallel_for(first, last, kRowGrain, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        float* line = to + (row - first) * features_;
+        for (int64_t i = ptr[row]; i < ptr[row + 1]; ++i) line[column[i]] += value[i];
+      }
+    });
+    body(first, block);
+  }
+}
+
+void InputTable::for_columns(const Block& body) const {
+  if (dense_.defined()) return body(0, dense_);
+  const auto *ptr = row_ptr_.const_data_ptr<int64_t>(),
+             *column = columns_.const_data_ptr<int64_t>();
+  const auto* value = values_.const_data_ptr<float>();
+  // The entries by column, rows ascending: a counting sort.
+  std::vector<int64_t> begins(size_t(features_) + 1, 0), places;
+  for (int64_t i = 0; i < values_.numel(); ++i) ++begins[size_t(column[i]) + 1];
+  for (size_t f = 0; f < size_t(features_); ++f) begins[f + 1] += begins[f];
+  places.assign(begins.begin(), begins.end() - 1);
+  std::vector<std::pair<int64_t, float>> entries(size_t(values_.numel()));
+  for (int64_t row = 0; row < rows_; ++row) {
+    for (int64_t i = ptr[row]; i < ptr[row + 1]; ++i) {
+      entries[size_t(places[size_t(column[i])]++)] = {row, value[i]};
+    }
+  }
+  const int64_t width = std::max<int64_t>(kBlockCells / std::max<int64_t>(rows_, 1), 1);
+  for (int64_t first = 0; first < features_; first += width) {
+    const int64_t last = std::min(first + width, features_);
+    const Tensor block = at::zeros({last - first, rows_}, at::kFloat);
+    auto* to = block.mutable_data_ptr<float>();
+    at::parallel_for(first, last, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t f = begin; f < end; ++f) {
+        for (int64_t i = begins[size_t(f)]; i < begins[size_t(f) + 1]; ++i) {
+          to[(f - first) * rows_ + entries[size_t(i)].first] += entries[size_t(i)].second;
+        }
+      }
+    });
+    body(first, block.t());
+  }
+}
+
+std::pair<Tensor, Tensor> InputTable::cuts(const Tensor& weights, int64_t max_bin) const {
+  std::vector<Tensor> cuts, counts;
+  for_columns([&](int64_t, const Tensor& x) {
+    auto [places, count] = feature_cuts(x, given(weights), max_bin);
+    cuts.push_back(places);
+    counts.push_back(count);
+  });
+  if (cuts.size() == 1) return {cuts[0], counts[0]};
+  return {at::cat(cuts), at::cat(counts)};
+}
+
+Tensor InputTable::codes(const Tensor& cuts, const Tensor& count) const {
+  if (dense_.defined()) return quantize_features(dense_, cuts, count);
+  Tensor codes;
+  for_rows([&](int64_t first, const Tensor& x) {
+    const Tensor part = quantize_features(x, cuts, count);
+    if (!codes.defined()) codes = at::empty({rows_, features_}, part.options());
+    codes.narrow(0, first, x.size(0)).copy_(part);
+  });
+  return codes;
+}
+
+Tensor InputTable::columns() const {
+  const Tensor columns = at::empty({features_, rows_}, at::kFloat);
+  for_rows(
+      [&](int64_t first, const Tensor& x) { columns.narrow(1, first, x.size(0)).copy_(x.t()); });
+  columns.nan_to_num_(0.0, INFINITY, -INFINITY);
+  return columns;
+}
+
+void InputTable::add_scores(const EnsembleArrays& trees, Tensor& scores) const {
+  for_rows([&](int64_t first, const Tensor& x) {
+    scores.narrow(1, first, x.size(0)).add_(raw_scores(x, trees).t());
+  });
+}
+
+void InputTable::add_scores_in_turn(const EnsembleArrays& trees, Tensor& scores) const {
+  const ArraysBuilder builder(trees);
+  for_rows([&](int64_t first, const Tensor& x) {
+    Tensor part = scores.narrow(1, first, x.size(0));
+    for (int64_t t = 0; t < builder.trees(); ++t) {
+      const EnsembleArrays tree = builder.slice(t, t + 1);
+      const int64_t k = tree.tree_output[0].item<int32_t>();
+      part[k].add_(raw_scores(x, tree).select(1, k));
+    }
+  });
+}
+
+}  // namespace tilewright::trees

@@ -1,0 +1,197 @@
+// Coordinate descent, one coordinate at a time, rows in parallel.
+#include "tilewright/trees/linear_booster.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "tilewright/core/check.h"
+#include "tilewright/core/math.h"
+#include "tilewright/trees/dataset.h"
+
+namespace tilewright::trees {
+namespace {
+
+using at::Tensor;
+
+constexpr const char* kOp = "trees";
+constexpr int64_t kChunk = 16384;         // rows whose sums are added up by one thread
+constexpr int64_t kLanes = 8;             // sums side by side
+constexpr double kLeastCurvature = 1e-5;  // XGBoost's: flatter coordinates stay
+
+struct Sums {
+  double slope, curvature;
+};
+
+// Sums of g x and h x^2, or of g and h where x is null. Chunks depend on the number of rows alone.
+Sums sums_of(const double* g, const double* h, const float* x, int64_t rows) {
+  const int64_t chunks = ceil_div(rows, kChunk);
+  std::vector<Sums> parts(static_cast<size_t>(chunks));
+  at::parallel_for(0, chunks, 1, [&](int64_t first, int64_t last) {
+    for (int64_t c = first; c < last; ++c) {
+      double slope[kLanes] = {}, curvature[kLanes] = {};
+      const int64_t begin = c * kChunk, end = std::min(begin + kChunk, rows);
+      for (int64_t row = begin; row < end; ++row) {
+        const int64_t lane = (row - begin) % kLanes;
+        const double value = x == nullptr ? 1 : double(x[row]);
+        slope[lane] += g[row] * value;
+        curvature[lane] += h[row] * value * value;
+      }
+      Sums& part = parts[size_t(c)];
+      part = {0, 0};
+      for (int64_t lane = 0; lane < kLanes; ++lane) {
+        part.slope += slope[lane];
+        part.curvature += curvature[lane];
+      }
+    }
+  });
+  Sums sum{0, 0};
+  for (const Sums& part : parts) {
+    sum.slope += part.slope;
+    sum.curvature += part.curvature;
+  }
+  return sum;
+}
+
+// Gradients where a coordinate has moved by `step`.
+void follow(double* g, const double* h, const float* x, double step, int64_t rows) {
+  if (step == 0) return;
+  at::parallel_for(0, rows, kChunk, [&](int64_t first, int64_t last) {
+    for (int64_t row = first; row < last; ++row) {
+      g[row] += h[row] * (x == nullptr ? step : step * double(x[row]));
+    }
+  });
+}
+
+// How far the weight must move.
+double weight_step(Sums sums, double weight, double l1, double l2) {
+  if (sums.curvature < kLeastCurvature) return 0;
+  const double slope = sums.slope + l2 * weight, curvature = sums.curvature + l2;
+  if (weight - slope / curvature >= 0) return std::max(-(slope + l1) / curvature, -weight);
+  return std::min(-(slope - l1) / curvature, -weight);
+}
+
+struct LinearModel {
+  Tensor weight, bias;  // (K, F), (K,) float32
+};
+
+// (K, N): of columns (F, N).
+Tensor scores_of(const LinearModel& model, const Tensor& base_score, const Tensor& columns) {
+  const int64_t outputs = model.weight.size(0), features = model.weight.size(1);
+  const int64_t rows = columns.size(1);
+  Tensor scores = at::empty({outputs, rows}, at::kFloat);
+  const auto* x = columns.const_data_ptr<float>();
+  for (int64_t k = 0; k < outputs; ++k) {
+    const Tensor own = model.weight[k];
+    const auto* w = own.const_data_ptr<float>();
+    const double first = model.bias[k].item<double>() + base_score[k].item<double>();
+    auto* to = scores[k].mutable_data_ptr<float>();
+    at::parallel_for(0, rows, kChunk, [&](int64_t begin, int64_t end) {
+      std::vector<double> sums(size_t(end - begin), first);
+      for (int64_t f = 0; f < features; ++f) {
+        if (w[f] == 0) continue;
+        for (int64_t row = begin; row < end; ++row) {
+          sums[size_t(row - begin)] += double(w[f]) * double(x[f * rows + row]);
+        }
+      }
+      std::copy(sums.begin(), sums.end(), to + begin);
+    });
+  }
+  return scores;
+}
+
+void run_round(LinearModel& model, const Tensor& columns, const Tensor& gradients,
+               const Tensor& hessians, const BoosterOptions& options, double total_weight) {
+  const int64_t outputs = model.weight.size(0), features = model.weight.size(1);
+  const int64_t rows = columns.size(1);
+  const double rate = options.learning_rate;
+  const double l1 = options.tree.rules.alpha * total_weight;
+  const double l2 = options.tree.rules.lambda * total_weight;
+  const auto* x = columns.const_data_ptr<float>();
+  for (int64_t k = 0; k < outputs; ++k) {
+    const Tensor gradient = gradients[k].to(at::kDouble).clone();
+    const Tensor hessian = hessians[k].to(at::kDouble).contiguous();
+    auto* g = gradient.mutable_data_ptr<double>();
+    const auto* h = hessian.const_data_ptr<double>();
+    auto* bias = model.bias.mutable_data_ptr<float>() + k;
+    auto* weight = model.weight.mutable_data_ptr<float>() + k * features;
+    const auto move = [&](float& what, double wanted, const float* column) {
+      const float before = what;
+      what = float(double(before) + rate * wanted);
+      follow(g, h, column, double(what) - double(before), rows);
+    };
+    const Sums all = sums_of(g, h, nullptr, rows);
+    if (all.curvature >= kLeastCurvature) move(*bias, -all.slope / all.curvature, nullptr);
+    for (int64_t f = 0; f < features; ++f) {
+      const float* column = x + f * rows;
+      const Sums sums = sums_of(g, h, column, rows);
+      move(weight[f], weight_step(sums, double(weight[f]), l1, l2), column);
+    }
+  }
+}
+
+}  // namespace
+
+LinearBooster::LinearBooster(const BoosterOptions& options, std::shared_ptr<Objective> objective)
+    : options_(options), objective_(std::move(objective)) {
+  if (objective_ == nullptr) objective_ = objective_of(options);
+  check_rounds(options);
+  TILEWRIGHT_CHECK(kOp, objective_->leaf_quantile() < 0,
+                   "linear models cannot be boosted on absolute errors or quantiles, whose second "
+                   "derivatives are 0");
+}
+
+void LinearBooster::fit(const Dataset& data, const FitOptions& how) {
+  Measured training = checked("", data, *objective_);
+  std::vector<Measured> evaluation =
+      checked_evaluation(training, how.evaluation, *objective_, options_.early_stopping_rounds);
+  TILEWRIGHT_CHECK(kOp, !how.start.has_value(), "linear models do not go on from others");
+  const int64_t outputs = objective_->outputs(), features = training.table.features();
+  const Targets& targets = training.targets;
+  objective_->set_queries(targets.queries);
+  const Tensor base_score = objective_->base_score(targets.labels, targets.weights);
+  const double total_weight = targets.weights.defined()
+                                  ? targets.weights.sum(at::kDouble).item<double>()
+                                  : double(training.table.rows());
+  const Tensor columns = training.table.columns();
+  std::vector<Tensor> evaluation_columns;
+  for (const Measured& set : evaluation) evaluation_columns.push_back(set.table.columns());
+  Metrics metrics(how, *objective_, evaluation.size(), options_.early_stopping_rounds);
+  LinearModel model{at::zeros({outputs, features}, at::kFloat), at::zeros({outputs}, at::kFloat)};
+  LinearModel best = model;
+  for (int64_t round = 0; round < options_.n_estimators; ++round) {
+    training.scores = scores_of(model, base_score, columns);
+    const auto [gradients, hessians] =
+        objective_->gradients(training.scores, targets.labels, targets.weights);
+    run_round(model, columns, gradients, hessians, options_, total_weight);
+    for (size_t s = 0; s < evaluation.size(); ++s) {
+      evaluation[s].scores = scores_of(model, base_score, evaluation_columns[s]);
+    }
+    metrics.measure(evaluation, objective_->link());
+    if (metrics.best_round() == round) best = {model.weight.clone(), model.bias.clone()};
+    const bool stopped = how.after_round && how.after_round(round, last_scores(evaluation));
+    if (metrics.enough() || stopped) break;
+  }
+  weight_ = best.weight;
+  bias_ = best.bias;
+  base_score_ = base_score;
+  history_ = metrics.history();
+  metric_names_ = metrics.names();
+  best_round_ = metrics.best_round();
+}
+
+Tensor LinearBooster::scores(const Tensor& x) const {
+  TILEWRIGHT_CHECK(kOp, weight_.defined(), "the model has not been fitted");
+  TILEWRIGHT_CHECK(kOp, x.dim() == 2 && x.size(1) == weight_.size(1), "x must have ",
+                   weight_.size(1), " features, got ", shape_of(x));
+  const LinearModel model{weight_, bias_};
+  return scores_of(model, base_score_, InputTable("x", x).columns()).t().contiguous();
+}
+
+Tensor LinearBooster::predict(const Tensor& x) const {
+  return apply_link(objective_->link(), scores(x).t());
+}
+
+}  // namespace tilewright::trees

@@ -1,0 +1,57 @@
+"""Evaluation sets and metrics of boosting, as the C++ booster takes them, and their history."""
+
+import numpy as np
+import torch
+
+
+def evaluation_sets(eval_set):
+    """``eval_set`` of fit as a list of (X, y, weights or None): a tuple is one set, a list some."""
+    if eval_set is None:
+        return []
+    listed = [eval_set] if isinstance(eval_set, tuple) else list(eval_set)
+    for i, one in enumerate(listed):
+        if not isinstance(one, (tuple, list)) or len(one) not in (2, 3):
+            raise ValueError(
+                "eval_set must be a tuple (X, y) or (X, y, sample_weight), or a list of such; "
+                f"its part {i} is a {type(one).__name__}"
+            )
+    return [(*one, None)[:3] for one in listed]
+
+
+def metrics_of(eval_metric, greater_is_better, integer_labels):
+    """``eval_metric`` as a list of names and (name, function of tensors, greater is better)."""
+    if eval_metric is None:
+        return []
+    listed = eval_metric if isinstance(eval_metric, (list, tuple)) else [eval_metric]
+    return [
+        one
+        if isinstance(one, str)
+        else (_name(one), _on_arrays(one, integer_labels), bool(greater_is_better))
+        for one in listed
+    ]
+
+
+def _name(function):
+    if not callable(function):
+        raise ValueError(f"eval_metric must be names or functions, got {function!r}")
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _on_arrays(function, integer_labels):
+    def measure(labels: torch.Tensor, predictions: torch.Tensor) -> float:
+        y = labels.numpy().astype(np.int64 if integer_labels else np.float64)
+        return float(function(y, predictions.numpy().astype(np.float64)))
+
+    return measure
+
+
+def history_of(booster, before=None):
+    """[{metric: values by round}] of each evaluation set; goes on with ``before`` where that has
+    the same sets and metrics."""
+    found = [dict(zip(booster.metric_names, values, strict=True)) for values in booster.history]
+    if before is None or [list(s) for s in before] != [list(s) for s in found]:
+        return found
+    return [
+        {name: old[name] + new[name] for name in new}
+        for old, new in zip(before, found, strict=True)
+    ]

@@ -1,0 +1,130 @@
+"""What the boosting estimators take: tensors, arrays, data frames, and sparse tables, of which
+blocks of rows are dense at a time."""
+
+import contextlib
+import warnings
+
+import numpy as np
+import torch
+from scipy import sparse
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+# What scikit-learn's checks let through: numbers, NaN for missing.
+ACCEPTED = {
+    "dtype": [np.float64, np.float32],
+    "ensure_all_finite": "allow-nan",
+    "accept_sparse": "csr",
+}
+
+BLOCK_CELLS = 1 << 22  # values of a sparse table that are dense at a time
+
+
+def tensor_of(array):
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+def check_labels(y):
+    """A ValueError names the first row whose label is NaN or infinite; other kinds of y pass."""
+    values = y.numpy() if isinstance(y, torch.Tensor) else np.asarray(y)
+    if values.dtype.kind != "f" or values.ndim != 1:
+        return
+    bad = ~np.isfinite(values)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise ValueError(f"y must be finite; that of row {row} is {values[row]}")
+
+
+def sparse_tensor(matrix):
+    """scipy's CSR matrix or array as torch's, indices in order and duplicates added up."""
+    if not matrix.has_canonical_format:
+        matrix = matrix.copy()
+        matrix.sum_duplicates()
+    with _beta():
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(matrix.indptr.astype(np.int64)),
+            torch.from_numpy(matrix.indices.astype(np.int64)),
+            torch.from_numpy(matrix.data.copy()),
+            size=matrix.shape,
+        )
+
+
+@contextlib.contextmanager
+def _beta():
+    """Without torch's warnings that CSR tensors are in beta state and not checked: C++ does."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse (CSR tensor|invariant)")
+        yield
+
+
+def dense_blocks(table):
+    """The rows of torch's CSR tensor, some at a time; at least one block."""
+    rows, features = table.shape
+    pointers, columns, values = table.crow_indices(), table.col_indices(), table.values()
+    height = max(BLOCK_CELLS // max(features, 1), 1)
+    for first in range(0, max(rows, 1), height):
+        last = min(first + height, rows)
+        begin, end = int(pointers[first]), int(pointers[last])
+        lengths = pointers[first : last + 1].diff()
+        row = torch.repeat_interleave(torch.arange(last - first), lengths)
+        block = torch.zeros(last - first, features, dtype=values.dtype)
+        block.index_put_((row, columns[begin:end]), values[begin:end], accumulate=True)
+        yield block
+
+
+class InputMixin:
+    """Turns what is given into tensors and remembers the features."""
+
+    def _features(self, x):
+        """x for prediction, as a dense tensor."""
+        table = self._table(x)
+        return table if table.layout == torch.strided else torch.cat(list(dense_blocks(table)))
+
+    def _table(self, x):
+        """The same, or torch's CSR where x is sparse: absent entries are 0."""
+        if isinstance(x, torch.Tensor):
+            return self._tensor(x, reset=False)
+        x = validate_data(self, x, reset=False, **ACCEPTED)
+        return sparse_tensor(x) if sparse.issparse(x) else tensor_of(x)
+
+    def _tensor(self, x, reset):
+        if x.dim() != 2:
+            raise ValueError(f"X must have shape (n_samples, n_features), got {tuple(x.shape)}")
+        if reset:
+            self.n_features_in_ = x.shape[1]
+            if hasattr(self, "feature_names_in_"):
+                del self.feature_names_in_
+        elif x.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"X has {x.shape[1]} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input"
+            )
+        x = x.detach() if x.is_floating_point() else x.detach().float()
+        if x.layout == torch.strided:
+            return x
+        with _beta():
+            return x.to_sparse_csr()
+
+    def _training_set(self, x, y, sample_weight, numeric, reset=True):
+        """X as a tensor, y as an array, weights as a tensor or None; remembers the features."""
+        if isinstance(x, torch.Tensor):
+            features = self._tensor(x, reset=reset)
+            labels = y.numpy() if isinstance(y, torch.Tensor) else np.asarray(y)
+        else:
+            if y is not None:
+                check_labels(y)
+            x, labels = validate_data(self, x, y, reset=reset, y_numeric=numeric, **ACCEPTED)
+            features = sparse_tensor(x) if sparse.issparse(x) else tensor_of(x)
+        return features, labels, self._weights(sample_weight, features.shape[0])
+
+    def _weights(self, sample_weight, rows, sizes=None):
+        """(rows,) float32; ``sizes`` of queries matter to rankers."""
+        if sample_weight is None:
+            return None
+        checked = _check_sample_weight(
+            sample_weight,
+            torch.empty(rows, 1),
+            ensure_non_negative=True,
+            ensure_same_device=False,
+            allow_all_zero_weights=False,
+        )
+        return torch.as_tensor(checked, dtype=torch.float32)
