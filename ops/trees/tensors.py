@@ -1,0 +1,69 @@
+"""Torch tensors in and out of scikit-learn's own ensembles, which know arrays alone."""
+
+import numpy as np
+import torch
+from sklearn.utils.metaestimators import available_if
+
+
+def as_array(value):
+    """A tensor as an array (on the CPU without a copy; 16-bit floats as float32); else `value`."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    value = value.detach().cpu()
+    return (value.float() if value.dtype in (torch.bfloat16, torch.float16) else value).numpy()
+
+
+def answer_like(x, answer):
+    """An array of numbers as a tensor where `x` is one, on its device: floats in float64 if `x`
+    is, else in float32. Other answers stay."""
+    if not (isinstance(x, torch.Tensor) and isinstance(answer, np.ndarray)):
+        return answer
+    if answer.dtype.kind not in "biuf":
+        return answer
+    out = torch.from_numpy(np.ascontiguousarray(answer))
+    if out.is_floating_point():
+        out = out.to(torch.float64 if x.dtype == torch.float64 else torch.float32)
+    return out.to(x.device)
+
+
+def _inherits(name):
+    """Available where the next class has the method; its own AttributeError says why it has not."""
+
+    def check(self):
+        getattr(super(TensorMixin, self), name)
+        return True
+
+    return available_if(check)
+
+
+class TensorMixin:
+    """Stands before one of scikit-learn's classes: its methods take tensors as well."""
+
+    @_inherits("predict")
+    def predict(self, X, **params):
+        """(n_samples,): of a classifier ``classes_``. A tensor of numbers for a tensor."""
+        return answer_like(X, super().predict(as_array(X), **params))
+
+    @_inherits("predict_proba")
+    def predict_proba(self, X, **params):
+        """(n_samples, n_classes): a tensor for a tensor."""
+        return answer_like(X, super().predict_proba(as_array(X), **params))
+
+    @_inherits("predict_log_proba")
+    def predict_log_proba(self, X, **params):
+        """(n_samples, n_classes): a tensor for a tensor."""
+        return answer_like(X, super().predict_log_proba(as_array(X), **params))
+
+    @_inherits("decision_function")
+    def decision_function(self, X, **params):
+        """(n_samples,) or (n_samples, n_classes): a tensor for a tensor."""
+        return answer_like(X, super().decision_function(as_array(X), **params))
+
+    @_inherits("transform")
+    def transform(self, X):
+        """What the estimators of the first layer answer, a column or more each."""
+        return answer_like(X, super().transform(as_array(X)))
+
+    def score(self, X, y, sample_weight=None):
+        """The share of right answers, or of a regressor R^2: a float."""
+        return super().score(as_array(X), as_array(y), as_array(sample_weight))
