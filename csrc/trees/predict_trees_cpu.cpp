@@ -3,13 +3,13 @@
 #include <ATen/Parallel.h>
 #include <torch/library.h>
 
-#include <cmath>
 #include <vector>
 
 #include "tilewright/core/check.h"
 #include "tilewright/core/math.h"
 #include "tilewright/trees/predict_args.h"
 #include "tilewright/trees/predict_cpu.h"
+#include "tilewright/trees/tree_check.h"
 
 namespace tilewright {
 namespace {
@@ -43,19 +43,11 @@ class Packer {
     if (a.category_ptr.has_value()) {
       category_ptr_ = a.category_ptr->contiguous();
       categories_ = a.categories->contiguous();
-      check_categories();
     }
     const auto* ptr = tree_ptr_.const_data_ptr<int64_t>();
     const int64_t count = tree_output_.numel();
-    TILEWRIGHT_CHECK(kOp, ptr[0] == 0 && ptr[count] == feature_.numel(), "tree_ptr must go from 0 ",
-                     "to the number of nodes, ", feature_.numel(), "; got ", ptr[0], " to ",
-                     ptr[count]);
-    for (int64_t t = 0; t < count; ++t) {
-      TILEWRIGHT_CHECK(kOp, ptr[t] < ptr[t + 1] && ptr[t + 1] <= feature_.numel(),
-                       "tree_ptr must ascend: tree ", t, " has nodes [", ptr[t], ", ", ptr[t + 1],
-                       ")");
-      add(t, ptr[t], ptr[t + 1] - ptr[t]);
-    }
+    TreeWalk walk(kOp, pointers(), features_);
+    for (int64_t t = 0; t < count; ++t) add(walk, t, ptr[t]);
   }
 
   void fill(PredictParams& params) const {
@@ -75,57 +67,34 @@ class Packer {
   int64_t steps_per_row() const { return steps_; }
 
  private:
-  void check_categories() const {
-    const auto* ptr = category_ptr_.const_data_ptr<int64_t>();
-    const int64_t nodes = category_ptr_.numel() - 1;
-    bool fits = ptr[0] == 0 && ptr[nodes] == categories_.numel();
-    for (int64_t n = 0; n < nodes && fits; ++n) fits = ptr[n] <= ptr[n + 1];
-    TILEWRIGHT_CHECK(kOp, fits, "category_ptr must ascend from 0 to the number of categories, ",
-                     categories_.numel());
-  }
-  bool has_categories(int64_t node) const {
-    if (!category_ptr_.defined()) return false;
-    const auto* ptr = category_ptr_.const_data_ptr<int64_t>();
-    return ptr[node] < ptr[node + 1];
+  TreePointers pointers() const {
+    TreePointers p{};
+    p.feature = all_features_;
+    p.left = all_left_;
+    p.right = all_right_;
+    p.threshold = all_thresholds_;
+    p.tree_ptr = tree_ptr_.const_data_ptr<int64_t>();
+    p.nodes = feature_.numel();
+    p.trees = tree_output_.numel();
+    if (!category_ptr_.defined()) return p;
+    p.category_ptr = category_ptr_.const_data_ptr<int64_t>();
+    p.categories = categories_.numel();
+    return p;
   }
 
-  // Nodes of a tree in the order of levels, each with its depth; checks that it is one.
-  void walk(int64_t tree, int64_t first, int64_t count) {
-    const auto *left = all_left_ + first, *right = all_right_ + first,
-               *feature = all_features_ + first;
-    const auto* threshold = all_thresholds_ + first;
-    order_.assign(1, {0, 0});
-    seen_.assign(size_t(count), false);
-    seen_[0] = true;
-    plain_ = true;
-    for (size_t i = 0; i < order_.size(); ++i) {
-      const auto [node, depth] = order_[i];
-      if (left[node] < 0 && right[node] < 0) continue;
-      for (const int32_t child : {left[node], right[node]}) {
-        TILEWRIGHT_CHECK(kOp, child >= 0 && child < count && !seen_[size_t(child)], "tree ", tree,
-                         ", node ", node, ": child ", child, " is not one of its ", count,
-                         " nodes or has another parent");
-        seen_[size_t(child)] = true;
-        order_.push_back({child, depth + 1});
-      }
-      TILEWRIGHT_CHECK(kOp, feature[node] >= 0 && feature[node] < features_, "tree ", tree,
-                       ", node ", node, ": feature ", feature[node], " is not one of x's ",
-                       features_);
-      plain_ = plain_ && !has_categories(first + node);
-      TILEWRIGHT_CHECK(kOp, threshold[node] > -HUGE_VALF, "tree ", tree, ", node ", node,
-                       ": threshold must be a number above -infinity, got ", threshold[node]);
+  void add(TreeWalk& walk, int64_t tree, int64_t first) {
+    order_ = &walk.levels(tree);
+    bool plain = true;
+    for (const auto& [node, depth] : *order_) {
+      plain = plain && (all_left_[first + node] < 0 || !walk.has_categories(first + node));
     }
-  }
-
-  void add(int64_t tree, int64_t first, int64_t count) {
-    walk(tree, first, count);
     PackedTree packed{};
-    packed.depth = order_.back().second;
+    packed.depth = order_->back().second;
     packed.output = tree_output_.const_data_ptr<int32_t>()[tree];
     TILEWRIGHT_CHECK(kOp, values_ > 1 || (packed.output >= 0 && packed.output < num_outputs_),
                      "tree_output must lie in [0, ", num_outputs_, "), that of tree ", tree, " is ",
                      packed.output);
-    packed.full = plain_ && packed.depth <= kMostFullDepth;
+    packed.full = plain && packed.depth <= kMostFullDepth;
     packed.nodes = int64_t(packed.full ? full_.size() : linked_.size());
     packed.leaves = int64_t(leaves_.size());
     trees_.push_back(packed);
@@ -165,8 +134,8 @@ class Packer {
   void add_linked(int64_t first) {
     const auto* left = all_left_ + first;
     int32_t next = 1;  // children follow each other in the order of levels
-    for (size_t i = 0; i < order_.size(); ++i) {
-      const int64_t node = order_[i].first;
+    for (size_t i = 0; i < order_->size(); ++i) {
+      const int64_t node = (*order_)[i].first;
       LinkedNode packed{0, 0, int32_t(i), int32_t(first + node)};
       if (left[node] >= 0) {
         packed.threshold = all_thresholds_[first + node];
@@ -191,9 +160,7 @@ class Packer {
   std::vector<LinkedNode> linked_;
   std::vector<float> leaves_;
   // Of the tree at work.
-  std::vector<std::pair<int32_t, int32_t>> order_;  // node, depth
-  std::vector<bool> seen_;
-  bool plain_ = true;
+  const std::vector<std::pair<int32_t, int32_t>>* order_ = nullptr;  // node, depth
 };
 
 at::Tensor predict_trees_cpu(const at::Tensor& x, const at::Tensor& feature,
