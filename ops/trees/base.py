@@ -11,6 +11,8 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from tilewright._C import Booster
 from tilewright.trees import xgboost_json
 from tilewright.trees.ensemble import EnsembleModule
+from tilewright.trees.explain import ExplainMixin
+from tilewright.trees.onnx_export import OnnxMixin
 
 # What scikit-learn's checks let through: numbers, NaN for missing.
 ACCEPTED = {"dtype": [np.float64, np.float32], "ensure_all_finite": "allow-nan"}
@@ -20,7 +22,7 @@ def tensor_of(array):
     return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
-class GradientBoostingBase(BaseEstimator):
+class GradientBoostingBase(ExplainMixin, OnnxMixin, BaseEstimator):
     def __init__(
         self,
         *,
