@@ -1,4 +1,5 @@
-// The arrays of tree_shap and tree_shap_interactions, checked for shapes and dtypes on every machine.
+// The arrays of tree_shap and tree_shap_interactions, checked for shapes and dtypes on every
+// machine.
 #pragma once
 #include "tilewright/trees/predict_args.h"
 

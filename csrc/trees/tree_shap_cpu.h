@@ -3,7 +3,7 @@
 // A leaf of value v below the features D weighs, for feature i of D,
 //   v (o_i - z_i) sum over S in D without i of |S|! (|D| - |S| - 1)! / |D|! prod_S o prod_rest z
 // with o_j = 1 where the row goes to the leaf at all of j's nodes on the path, else 0, and z_j the
-// product of the shares that these nodes send its way. The weights are Beta integrals, so the sum is
+// product of the shares that these nodes send its way. The weights are Beta integrals, so it is
 //   integral over t in [0, 1] of prod over j in D without i of (t o_j + (1 - t) z_j),
 // a polynomial of degree |D| - 1, which a Gauss-Legendre rule of ceil(|D| / 2) points integrates
 // without error. All its terms are positive: nothing cancels. Point by point the products run down

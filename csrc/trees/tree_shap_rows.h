@@ -1,5 +1,5 @@
-// A block of rows on its way through trees, for SHAP values by quadrature (tree_shap_cpu.h). Rows lie
-// in the lanes of registers; edges are visited one after the other for the whole block, so that
+// A block of rows on its way through trees, for SHAP values by quadrature (tree_shap_cpu.h). Rows
+// lie in the lanes of registers; edges are visited one after the other for the whole block, so that
 // nothing branches by row.
 #pragma once
 #include <cstring>
@@ -26,8 +26,8 @@ inline Doubles all_lanes(bool set) {
 }
 
 // What an edge multiplies products by, and takes of its sum, at each point: where the row goes this
-// way (1), and where it does not (0) though it went the way of all edges of the feature above. Where
-// it did not go theirs, an edge multiplies by its share and takes nothing.
+// way (1), and where it does not (0) though it went the way of all edges of the feature above.
+// Where it did not go theirs, an edge multiplies by its share and takes nothing.
 struct Coefficients {
   double *down0, *down1, *take0, *take1;
 };
@@ -66,8 +66,8 @@ class BlockOfRows {
     }
   }
 
-  // sum_of(u) become what each feature adds; or with `with`, one of those used, twice what each adds
-  // in a pair with it (that of itself is 0).
+  // sum_of(u) become what each feature adds; or with `with`, one of those used, twice what each
+  // adds in a pair with it (that of itself is 0).
   void add_up(int64_t output, int32_t with = kNone) {
     with_ = with;
     for (int64_t i = 0; i < sums_.size(); ++i) sums_[i] = 0;
@@ -163,8 +163,8 @@ class BlockOfRows {
     }
   }
 
-  // With a(z) = t + (1 - t) z, what a feature's edges multiply by at point t where the row goes their
-  // way, and z the product of their shares.
+  // With a(z) = t + (1 - t) z, what a feature's edges multiply by at point t where the row goes
+  // their way, and z the product of their shares.
   Coefficients prepare(const ShapEdge& edge) {
     const int64_t here = edge.depth * points_, above = edge.earlier * points_;
     const double z = edge.above * edge.share;

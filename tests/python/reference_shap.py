@@ -3,29 +3,34 @@
 import itertools
 import math
 
+import numpy as np
 import torch
+
+
+def _lists(trees):
+    return {k: v.double().tolist() if k == "value" else v.tolist() for k, v in trees.items()}
 
 
 def _goes_left(value, trees, node):
     if math.isnan(value):
-        return bool(trees["default_left"][node])
-    if trees.get("category_ptr") is not None:
-        begin, end = trees["category_ptr"][node : node + 2].tolist()
+        return trees["default_left"][node]
+    if "category_ptr" in trees:
+        begin, end = trees["category_ptr"][node : node + 2]
         if begin < end:
-            return value < 0 or int(value) not in trees["categories"][begin:end].tolist()
-    return value < trees["threshold"][node].item()
+            return value < 0 or int(value) not in trees["categories"][begin:end]
+    return value < trees["threshold"][node]
 
 
 def _expectation(row, trees, first, node, known):
     """What a tree answers, on average over the features that are not known."""
-    left, right = int(trees["left"][first + node]), int(trees["right"][first + node])
+    left, right = trees["left"][first + node], trees["right"][first + node]
     if left < 0:
-        return trees["value"][first + node].double()
-    feature = int(trees["feature"][first + node])
+        return np.asarray(trees["value"][first + node])
+    feature = trees["feature"][first + node]
     if feature in known:
-        child = left if _goes_left(row[feature].item(), trees, first + node) else right
+        child = left if _goes_left(row[feature], trees, first + node) else right
         return _expectation(row, trees, first, child, known)
-    covers = [trees["cover"][first + child].item() for child in (left, right)]
+    covers = [trees["cover"][first + child] for child in (left, right)]
     return sum(
         cover / sum(covers) * _expectation(row, trees, first, child, known)
         for cover, child in zip(covers, (left, right), strict=True)
@@ -34,17 +39,18 @@ def _expectation(row, trees, first, node, known):
 
 def _game(row, trees, num_outputs, known):
     """(num_outputs,): the ensemble's score where only some features are known."""
-    out = torch.zeros(num_outputs, dtype=torch.float64)
-    for t, first in enumerate(trees["tree_ptr"][:-1].tolist()):
+    out = np.zeros(num_outputs)
+    for t, first in enumerate(trees["tree_ptr"][:-1]):
         found = _expectation(row, trees, first, 0, known)
-        if found.dim() == 0:
+        if found.ndim == 0:
             out[trees["tree_output"][t]] += found
         else:
             out += found
-    return out
+    return torch.from_numpy(out)
 
 
 def _games(row, trees, num_outputs):
+    row, trees = row.tolist(), _lists(trees)
     return {
         known: _game(row, trees, num_outputs, known)
         for size in range(len(row) + 1)

@@ -120,32 +120,39 @@ def test_a_stump_by_hand():
     assert out.tolist() == [[[0.0, 1.0, 7.0]], [[0.0, -3.0, 7.0]]]
 
 
-def test_a_path_of_forty_features():
-    """A chain: the row goes down to the last leaf but for some features that send it away."""
-    count = 40
-    away = torch.zeros(count, dtype=torch.bool)
-    away[[5, 17, 30]] = True
+def chain(features):
+    """One tree that asks for each feature once: a row whose value is not negative goes on."""
+    count = len(features)
     nodes = torch.arange(2 * count + 1)
-    inner = nodes % 2 == 0  # node 2 k asks for feature k; 2 k + 1 is its left leaf
-    inner[-1] = False
-    cover = torch.rand(2 * count + 1) + 0.1
-    arrays = {
-        "feature": torch.where(inner, nodes // 2, 0).int(),
-        "threshold": torch.zeros(2 * count + 1),
+    inner = (nodes % 2 == 0) & (nodes < 2 * count)  # 2 k asks for feature k; 2 k + 1 is a leaf
+    return {
+        "feature": torch.where(
+            inner, torch.cat([features.repeat_interleave(2), nodes[:1]]), 0
+        ).int(),
+        "threshold": torch.zeros(len(nodes)),
         "left": torch.where(inner, nodes + 1, -1).int(),
         "right": torch.where(inner, nodes + 2, -1).int(),
-        "default_left": torch.zeros(2 * count + 1, dtype=torch.bool),
-        "value": torch.where(nodes == 2 * count, 1e6, 0.0),
-        "cover": cover,
-        "tree_ptr": torch.tensor([0, 2 * count + 1]),
+        "default_left": torch.zeros(len(nodes), dtype=torch.bool),
+        "value": torch.randn(len(nodes)),
+        "cover": torch.rand(len(nodes)) + 0.1,
+        "tree_ptr": torch.tensor([0, len(nodes)]),
         "tree_output": torch.zeros(1, dtype=torch.int32),
     }
-    stay = cover[2::2].double() / (cover[1::2].double() + cover[2::2].double())
+
+
+def test_a_path_of_forty_features():
+    """The one leaf that is not 0 is the last; some features send the row away."""
+    arrays = chain(torch.arange(40))
+    arrays["value"].zero_()[-1] = 1e6
+    away = torch.zeros(40, dtype=torch.bool)
+    away[[5, 17, 30]] = True
+    cover = arrays["cover"].double()
+    stay = cover[2::2] / (cover[1::2] + cover[2::2])
     x = torch.where(away, -1.0, 1.0)[None]
     expected = reference_shap.leaf_by_sizes(1e6, (~away).double().tolist(), stay.tolist())
     expected = torch.tensor(expected, dtype=torch.float64)
     out = shap(x, arrays)[0, 0].double()
-    torch.testing.assert_close(out[:-1], expected, rtol=2e-7, atol=0)
+    torch.testing.assert_close(out[:-1], expected, rtol=2e-7, atol=1e-40)
     torch.testing.assert_close(out[-1].item(), 1e6 * stay.prod().item(), rtol=2e-7, atol=0)
 
 
@@ -167,13 +174,12 @@ def test_rows_stand_alone_and_threads_do_not_matter():
 
 
 def test_rows_of_deep_trees_walk_in_smaller_blocks():
-    """Blocks hold less where products take more memory: the same values as of one tree alone."""
-    deep = random_covered_trees(1, 40, 60)
+    deep = chain(torch.randperm(60))
     x = torch.randn(70, 60)
-    both = torch.cat([shap(row[None], deep) for row in x])
-    assert torch.equal(shap(x, deep), both)
+    whole = shap(x, deep)
+    assert torch.equal(whole, torch.cat([shap(row[None], deep) for row in x]))
     scores = predict(x, deep, 1).double()
-    torch.testing.assert_close(both.double().sum(-1), scores, rtol=0, atol=1e-5)
+    torch.testing.assert_close(whole.double().sum(-1), scores, rtol=0, atol=1e-5)
 
 
 def test_features_that_no_tree_asks_for():
@@ -233,22 +239,9 @@ def test_shapes_and_dtypes_are_named(name, change, message):
 
 
 def test_a_tree_too_deep_to_hold_is_named():
-    count = 3000
-    nodes = torch.arange(2 * count + 1)
-    inner = (nodes % 2 == 0) & (nodes < 2 * count)
-    arrays = {
-        "feature": torch.where(inner, nodes // 2, 0).int(),
-        "threshold": torch.zeros(len(nodes)),
-        "left": torch.where(inner, nodes + 1, -1).int(),
-        "right": torch.where(inner, nodes + 2, -1).int(),
-        "default_left": inner,
-        "value": torch.zeros(len(nodes)),
-        "cover": torch.ones(len(nodes)),
-        "tree_ptr": torch.tensor([0, len(nodes)]),
-        "tree_output": torch.zeros(1, dtype=torch.int32),
-    }
+    arrays = chain(torch.arange(3000))
     with pytest.raises(RuntimeError, match="tree 0 is too deep: of depth 3000 with 3000 features"):
-        shap(torch.zeros(1, count), arrays)
+        shap(torch.zeros(1, 3000), arrays)
 
 
 def test_shapes_without_data():
