@@ -4,7 +4,6 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <cmath>
 
 #include "tilewright/core/check.h"
 #include "tilewright/core/math.h"
@@ -43,19 +42,11 @@ PackedTrees::PackedTrees(const TreeArrays& a, int64_t features)
   if (a.category_ptr.has_value()) {
     category_ptr_ = a.category_ptr->contiguous();
     categories_ = a.categories->contiguous();
-    check_categories();
   }
   const auto* ptr = tree_ptr_.const_data_ptr<int64_t>();
-  const int64_t count = tree_output_.numel();
-  TILEWRIGHT_CHECK(kOp, ptr[0] == 0 && ptr[count] == feature_.numel(), "tree_ptr must go from 0 ",
-                   "to the number of nodes, ", feature_.numel(), "; got ", ptr[0], " to ",
-                   ptr[count]);
-  for (int64_t t = 0; t < count; ++t) {
-    TILEWRIGHT_CHECK(kOp, ptr[t] < ptr[t + 1] && ptr[t + 1] <= feature_.numel(),
-                     "tree_ptr must ascend: tree ", t, " has nodes [", ptr[t], ", ", ptr[t + 1],
-                     ")");
-    add(t, ptr[t], ptr[t + 1] - ptr[t]);
-  }
+  TreeWalk walk(kOp, pointers(), features);
+  for (int64_t t = 0; t < tree_output_.numel(); ++t) add(walk, t, ptr[t]);
+  order_ = nullptr;
 }
 
 at::Tensor PackedTrees::predict(const at::Tensor& x, const at::Tensor& base) const {
@@ -88,57 +79,34 @@ at::Tensor PackedTrees::predict(const at::Tensor& x, const at::Tensor& base) con
   return out;
 }
 
-void PackedTrees::check_categories() const {
-  const auto* ptr = category_ptr_.const_data_ptr<int64_t>();
-  const int64_t nodes = category_ptr_.numel() - 1;
-  bool fits = ptr[0] == 0 && ptr[nodes] == categories_.numel();
-  for (int64_t n = 0; n < nodes && fits; ++n) fits = ptr[n] <= ptr[n + 1];
-  TILEWRIGHT_CHECK(kOp, fits, "category_ptr must ascend from 0 to the number of categories, ",
-                   categories_.numel());
+TreePointers PackedTrees::pointers() const {
+  TreePointers p{};
+  p.feature = all_features_;
+  p.left = all_left_;
+  p.right = all_right_;
+  p.threshold = all_thresholds_;
+  p.tree_ptr = tree_ptr_.const_data_ptr<int64_t>();
+  p.nodes = feature_.numel();
+  p.trees = tree_output_.numel();
+  if (!category_ptr_.defined()) return p;
+  p.category_ptr = category_ptr_.const_data_ptr<int64_t>();
+  p.categories = categories_.numel();
+  return p;
 }
 
-bool PackedTrees::has_categories(int64_t node) const {
-  if (!category_ptr_.defined()) return false;
-  const auto* ptr = category_ptr_.const_data_ptr<int64_t>();
-  return ptr[node] < ptr[node + 1];
-}
-
-// Nodes of a tree in the order of levels, each with its depth; checks that it is one.
-void PackedTrees::order_nodes(int64_t tree, int64_t first, int64_t count) {
-  const auto *left = all_left_ + first, *right = all_right_ + first,
-             *feature = all_features_ + first;
-  const auto* threshold = all_thresholds_ + first;
-  order_.assign(1, {0, 0});
-  seen_.assign(size_t(count), 0);
-  seen_[0] = 1;
-  plain_ = true;
-  for (size_t i = 0; i < order_.size(); ++i) {
-    const auto [node, depth] = order_[i];
-    if (left[node] < 0 && right[node] < 0) continue;
-    for (const int32_t child : {left[node], right[node]}) {
-      TILEWRIGHT_CHECK(kOp, child >= 0 && child < count && !seen_[size_t(child)], "tree ", tree,
-                       ", node ", node, ": child ", child, " is not one of its ", count,
-                       " nodes or has another parent");
-      seen_[size_t(child)] = 1;
-      order_.push_back({child, depth + 1});
-    }
-    TILEWRIGHT_CHECK(kOp, feature[node] >= 0 && feature[node] < features_, "tree ", tree, ", node ",
-                     node, ": feature ", feature[node], " is not one of x's ", features_);
-    plain_ = plain_ && !has_categories(first + node);
-    TILEWRIGHT_CHECK(kOp, threshold[node] > -HUGE_VALF, "tree ", tree, ", node ", node,
-                     ": threshold must be a number above -infinity, got ", threshold[node]);
+void PackedTrees::add(TreeWalk& walk, int64_t tree, int64_t first) {
+  order_ = &walk.levels(tree);
+  bool plain = true;
+  for (const auto& [node, depth] : *order_) {
+    plain = plain && (all_left_[first + node] < 0 || !walk.has_categories(first + node));
   }
-}
-
-void PackedTrees::add(int64_t tree, int64_t first, int64_t count) {
-  order_nodes(tree, first, count);
   PackedTree packed{};
-  packed.depth = order_.back().second;
+  packed.depth = order_->back().second;
   packed.output = tree_output_.const_data_ptr<int32_t>()[tree];
   TILEWRIGHT_CHECK(kOp, values_ > 1 || (packed.output >= 0 && packed.output < outputs_),
                    "tree_output must lie in [0, ", outputs_, "), that of tree ", tree, " is ",
                    packed.output);
-  packed.full = plain_ && packed.depth <= kMostFullDepth;
+  packed.full = plain && packed.depth <= kMostFullDepth;
   packed.nodes = int64_t(packed.full ? places_.size() : linked_.size());
   packed.leaves = int64_t(leaves_.size());
   trees_.push_back(packed);
@@ -181,8 +149,8 @@ void PackedTrees::place(const PackedTree& packed, int64_t first, int64_t node, i
 void PackedTrees::add_linked(int64_t first) {
   const auto* left = all_left_ + first;
   int32_t next = 1;  // children follow each other in the order of levels
-  for (size_t i = 0; i < order_.size(); ++i) {
-    const int64_t node = order_[i].first;
+  for (size_t i = 0; i < order_->size(); ++i) {
+    const int64_t node = (*order_)[i].first;
     LinkedNode packed{0, 0, int32_t(i), int32_t(first + node)};
     if (left[node] >= 0) {
       packed.threshold = all_thresholds_[first + node];

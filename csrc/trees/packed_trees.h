@@ -2,11 +2,11 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
-#include <utility>
 #include <vector>
 
 #include "tilewright/trees/predict_args.h"
 #include "tilewright/trees/predict_cpu.h"
+#include "tilewright/trees/tree_check.h"
 
 namespace tilewright {
 
@@ -21,10 +21,8 @@ class PackedTrees {
   at::Tensor predict(const at::Tensor& x, const at::Tensor& base = {}) const;
 
  private:
-  void check_categories() const;
-  bool has_categories(int64_t node) const;
-  void order_nodes(int64_t tree, int64_t first, int64_t count);
-  void add(int64_t tree, int64_t first, int64_t count);
+  TreePointers pointers() const;
+  void add(TreeWalk& walk, int64_t tree, int64_t first);
   void add_full(const PackedTree& packed, int64_t first);
   void place(const PackedTree& packed, int64_t first, int64_t node, int64_t at, int32_t depth);
   void add_linked(int64_t first);
@@ -43,9 +41,7 @@ class PackedTrees {
   std::vector<uint32_t> places_;
   std::vector<LinkedNode> linked_;
   // Of the tree at work.
-  std::vector<std::pair<int32_t, int32_t>> order_;  // node, depth
-  std::vector<uint8_t> seen_;
-  bool plain_ = true;
+  const std::vector<std::pair<int32_t, int32_t>>* order_ = nullptr;  // node, depth
 };
 
 }  // namespace tilewright

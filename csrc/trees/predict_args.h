@@ -13,6 +13,8 @@ struct TreeArrays {
   const std::optional<at::Tensor>&category_ptr, &categories;
 };
 
-void check_predict_trees(const at::Tensor& x, const TreeArrays& arrays);
+// `op`: the operator that errors name.
+void check_predict_trees(const at::Tensor& x, const TreeArrays& arrays,
+                         const char* op = "predict_trees");
 
 }  // namespace tilewright

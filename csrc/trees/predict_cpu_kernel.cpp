@@ -5,6 +5,7 @@
 #include "tilewright/core/dispatch.h"
 #include "tilewright/core/math.h"
 #include "tilewright/trees/predict_lanes.h"
+#include "tilewright/trees/tree_categories.h"
 
 namespace tilewright {
 inline namespace TILEWRIGHT_MACHINE {
@@ -56,18 +57,6 @@ void walk_full(const PredictParams& p, const PackedTree& tree, const Block& bloc
   if (group < block.groups) walk_full<1>(p, tree, nodes, block, group);
 }
 
-// Whether the value, a whole number, is one of the node's categories.
-inline bool is_among(const PredictParams& p, int64_t begin, int64_t end, float x) {
-  if (!(x >= 0 && x < 2147483648.f)) return false;
-  const auto category = int32_t(x);
-  while (begin < end) {
-    const int64_t middle = (begin + end) / 2;
-    if (p.categories[middle] == category) return true;
-    (p.categories[middle] < category ? begin : end) = middle + (p.categories[middle] < category);
-  }
-  return false;
-}
-
 template <bool kCategories>
 void walk_linked(const PredictParams& p, const PackedTree& tree, const Block& block) {
   const LinkedNode* nodes = p.linked_nodes + tree.nodes;
@@ -85,7 +74,8 @@ void walk_linked(const PredictParams& p, const PackedTree& tree, const Block& bl
         bool left = (value < node.threshold) | missing_left;
         if (kCategories) {
           const int64_t begin = p.category_ptr[node.source], end = p.category_ptr[node.source + 1];
-          if (begin < end) left = value != value ? missing_left : !is_among(p, begin, end, value);
+          if (begin < end)
+            left = value != value ? missing_left : !is_among(p.categories, begin, end, value);
         }
         at[j] = node.left + !left;
       }

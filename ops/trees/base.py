@@ -12,12 +12,14 @@ from tilewright._C import Booster, LinearBooster
 from tilewright.trees import xgboost_json
 from tilewright.trees.ensemble import EnsembleModule
 from tilewright.trees.evaluation import evaluation_sets, history_of, metrics_of
+from tilewright.trees.explain import ExplainMixin
 from tilewright.trees.inputs import InputMixin, dense_blocks
 from tilewright.trees.linear import LinearModule
+from tilewright.trees.onnx_export import OnnxMixin
 from tilewright.trees.parameters import drawing_options
 
 
-class GradientBoostingBase(InputMixin, BaseEstimator):
+class GradientBoostingBase(InputMixin, ExplainMixin, OnnxMixin, BaseEstimator):
     def __init__(
         self,
         *,
