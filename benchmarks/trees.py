@@ -18,12 +18,14 @@ os.environ.setdefault("LOKY_MAX_CPU_COUNT", str(os.cpu_count()))
 import numpy as np
 import torch
 from harness import RESULTS, machine, measure, peak_memory
+from sklearn import ensemble
 from sklearn.ensemble import (
     HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
 )
 from sklearn.metrics import roc_auc_score
 
+from tilewright import trees
 from tilewright.trees import GradientBoostingClassifier, GradientBoostingRegressor
 
 TREES, DEPTH, RATE = 100, 6, 0.1
@@ -120,9 +122,9 @@ class Rows:
     def __init__(self):
         self.lines, self.rows = [], []
 
-    def add(self, work, functions, extra=None, **options):
+    def add(self, work, functions, extra=None):
         """Times {name: function}; `extra` is {name: text} beside the times."""
-        times = {name: statistics.median(t) for name, t in measure(functions, **options).items()}
+        times = {name: statistics.median(t) for name, t in measure(functions).items()}
         memory = {name: peak_memory(f) for name, f in functions.items()}
         best = min((t for name, t in times.items() if name != "tilewright"), default=None)
         ratio = None if best is None else best / times["tilewright"]
@@ -166,6 +168,33 @@ def bench_predict(table, found, features, rows, threads):
     table.add(f"predict {rows} rows of {features}, {threads} threads", functions)
 
 
+def bench_forests(table, rows, threads):
+    """100 full-grown trees, and 100 stumps of AdaBoost: scikit-learn is the peer."""
+    x, y = binary(rows + 100_000, 28)
+    train, test = (x[:rows], y[:rows]), (x[rows:], y[rows:])
+    tensors = (torch.from_numpy(train[0]), train[1])
+    size = f"{rows // 1000}k x 28 binary"
+    for title, name in (
+        ("random forest, 100 full trees", "RandomForestClassifier"),
+        ("extremely randomised, 100 full trees", "ExtraTreesClassifier"),
+        ("AdaBoost, 100 stumps", "AdaBoostClassifier"),
+    ):
+        theirs = {} if name == "AdaBoostClassifier" else {"n_jobs": threads}
+        fits = {
+            "scikit-learn": lambda name=name, theirs=theirs: getattr(ensemble, name)(
+                n_estimators=TREES, random_state=0, **theirs
+            ).fit(*train),
+            "tilewright": lambda name=name: getattr(trees, name)(
+                n_estimators=TREES, random_state=0
+            ).fit(*tensors),
+        }
+        extra = {
+            who: f" (AUC {roc_auc_score(test[1], fit().predict_proba(test[0])[:, 1]):.4f})"
+            for who, fit in fits.items()
+        }
+        table.add(f"{title}, {size}, {threads} threads", fits, extra, most=2)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the rows, nothing saved")
@@ -183,6 +212,7 @@ def main():
     bench_fit(
         table, "50k x 50 regression, 10 % missing", regression, 50_000 // share, 50, False, threads
     )
+    bench_forests(table, 100_000 // share, threads)
     if not quick:
         table.save()
 

@@ -5,9 +5,12 @@ Needs scikit-learn, whose base classes the estimators stand on. The operators un
 need matplotlib.
 """
 
+from tilewright.trees.adaboost import AdaBoostClassifier, AdaBoostRegressor, MedianModule
 from tilewright.trees.bagging import BaggingClassifier, BaggingRegressor
 from tilewright.trees.boosting import GradientBoostingClassifier, GradientBoostingRegressor
 from tilewright.trees.ensemble import EnsembleModule
+from tilewright.trees.extra_trees import ExtraTreesClassifier, ExtraTreesRegressor
+from tilewright.trees.forest import RandomForestClassifier, RandomForestRegressor
 from tilewright.trees.inspection import (
     PartialDependence,
     importance,
@@ -22,14 +25,21 @@ from tilewright.trees.torch_estimators import TorchClassifier, TorchRegressor
 from tilewright.trees.tree_plot import plot_tree
 
 __all__ = [
+    "AdaBoostClassifier",
+    "AdaBoostRegressor",
     "BaggingClassifier",
     "BaggingRegressor",
     "EnsembleModule",
+    "ExtraTreesClassifier",
+    "ExtraTreesRegressor",
     "GradientBoostingClassifier",
     "GradientBoostingRanker",
     "GradientBoostingRegressor",
     "LinearModule",
+    "MedianModule",
     "PartialDependence",
+    "RandomForestClassifier",
+    "RandomForestRegressor",
     "StackingClassifier",
     "StackingRegressor",
     "TorchClassifier",

@@ -1,0 +1,109 @@
+#include "tilewright/trees/forest_data.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "tilewright/core/math.h"
+#include "tilewright/trees/feature_args.h"
+#include "tilewright/trees/feature_cuts.h"
+
+namespace tilewright::trees {
+namespace {
+
+using at::Tensor;
+
+constexpr int64_t kGrainRows = 4096;
+
+// Rows of a table begin where as few lines of the cache as can be are touched.
+int64_t padded(int64_t bytes) {
+  int64_t power = 1;
+  while (power < bytes && power < 64) power *= 2;
+  return bytes <= 64 ? power : ceil_div(bytes, 64) * 64;
+}
+
+}  // namespace
+
+ForestData::ForestData(const Tensor& x, const Tensor& weights, int64_t max_bin, bool extremes)
+    : rows_(x.size(0)), weights_(weights) {
+  const auto [cuts, count] =
+      feature_cuts(x, weights.defined() ? std::optional<Tensor>(weights) : std::nullopt, max_bin);
+  cuts_ = cuts.contiguous();
+  bins_ = (count + 1).contiguous();
+  const Tensor codes = quantize_features(x, cuts, count);
+  const int64_t features = x.size(1), size = codes.element_size();
+  const int64_t stride = padded(features * size);
+  codes_ = HugeBuffer(std::max<int64_t>(rows_ * stride, 1));
+  const auto* from = static_cast<const uint8_t*>(codes.const_data_ptr());
+  at::parallel_for(0, rows_, kGrainRows, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      std::memcpy(codes_.as<uint8_t>() + row * stride, from + row * features * size,
+                  size_t(features * size));
+    }
+  });
+  table_.codes = codes_.as<void>();
+  table_.stride = stride / size;
+  table_.features = features;
+  table_.wide = size > 1;
+  table_.num_codes = codes_of(max_bin);
+  table_.missing = int32_t(table_.num_codes - 1);
+  table_.bins = bins_.const_data_ptr<int32_t>();
+  table_.max_bin = max_bin;
+  if (extremes) find_extremes(x);
+}
+
+void ForestData::find_extremes(const Tensor& x) {
+  const int64_t features = table_.features, max_bin = table_.max_bin;
+  least_ = at::full({features, max_bin}, HUGE_VALF, at::kFloat);
+  most_ = at::full({features, max_bin}, -HUGE_VALF, at::kFloat);
+  auto *least = least_.mutable_data_ptr<float>(), *most = most_.mutable_data_ptr<float>();
+  const double* weights = weights_.defined() ? weights_.const_data_ptr<double>() : nullptr;
+  const int64_t block = std::max<int64_t>(ceil_div(features, at::get_num_threads()), 1);
+  at::parallel_for(0, ceil_div(features, block), 1, [&](int64_t first, int64_t last) {
+    const int64_t begin = first * block, end = std::min(last * block, features);
+    const Tensor values = x.slice(1, begin, end).to(at::kFloat).contiguous();
+    const auto* value = values.const_data_ptr<float>();
+    const auto bound = [&](auto codes) {
+      for (int64_t row = 0; row < rows_; ++row) {
+        if (weights != nullptr && weights[row] == 0) continue;
+        for (int64_t f = begin; f < end; ++f) {
+          const int32_t code = codes[row * table_.stride + f];
+          if (code == table_.missing) continue;
+          // Infinite values would leave no threshold between.
+          const float v = std::clamp(value[row * (end - begin) + f - begin], -3.0e38f, 3.0e38f);
+          float &low = least[f * max_bin + code], &high = most[f * max_bin + code];
+          low = std::min(low, v);
+          high = std::max(high, v);
+        }
+      }
+    };
+    table_.wide ? bound(codes_.as<uint16_t>()) : bound(codes_.as<uint8_t>());
+  });
+  table_.least = least;
+  table_.most = most;
+}
+
+void ForestData::set_labels(const Tensor& labels, int64_t num_class) {
+  labels_ = labels.to(at::kInt).contiguous();
+  table_.labels = labels_.const_data_ptr<int32_t>();
+  table_.outputs = num_class;
+  table_.weight_unit = 1;
+}
+
+void ForestData::set_values(const Tensor& values) {
+  // The middle of the range: unlike a mean it does not depend on the order of rows.
+  const Tensor taken = weights_.defined() ? values.index({weights_ > 0}) : values;
+  const Tensor least = taken.amin({0}), most = taken.amax({0});
+  centre_ = (least / 2 + most / 2).contiguous();
+  values_ = (values - centre_).contiguous();
+  greatest_ = (taken - centre_).abs().max().item<double>();
+  table_.values = values_.const_data_ptr<double>();
+  table_.centre = centre_.const_data_ptr<double>();
+  table_.outputs = values.size(1);
+  table_.weight_unit = 1;
+}
+
+}  // namespace tilewright::trees

@@ -1,0 +1,36 @@
+// What the trees of a forest share: quantised features and labels.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include "tilewright/core/huge_pages.h"
+#include "tilewright/trees/forest_cpu.h"
+
+namespace tilewright::trees {
+
+// Features and labels of a training set. Weights: (N,) float64 contiguous, or undefined; rows that
+// weigh nothing take no part in anything.
+class ForestData {
+ public:
+  // `extremes`: also the least and the greatest value of each bin.
+  ForestData(const at::Tensor& x, const at::Tensor& weights, int64_t max_bin, bool extremes);
+
+  // labels: (N,) int64 in [0, num_class). values: (N, O) float64.
+  void set_labels(const at::Tensor& labels, int64_t num_class);
+  void set_values(const at::Tensor& values);
+
+  const ForestTable& table() const { return table_; }
+  const at::Tensor& cuts() const { return cuts_; }
+  const at::Tensor& weights() const { return weights_; }
+  int64_t rows() const { return rows_; }
+  double greatest() const { return greatest_; }  // magnitude of values less the centre
+
+ private:
+  void find_extremes(const at::Tensor& x);
+  int64_t rows_;
+  at::Tensor cuts_, bins_, weights_, labels_, values_, centre_, least_, most_;
+  HugeBuffer codes_;
+  double greatest_ = 0;
+  ForestTable table_{};
+};
+
+}  // namespace tilewright::trees

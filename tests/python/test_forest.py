@@ -1,0 +1,438 @@
+"""Forests: trees by definition, bags, importances, threads, scikit-learn's quality and checks."""
+
+import pickle
+
+import numpy as np
+import pytest
+import sklearn.ensemble
+import torch
+from reference_forest import check_tree
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from tilewright.trees import (
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+
+CLASSIFIERS = [RandomForestClassifier, ExtraTreesClassifier]
+REGRESSORS = [RandomForestRegressor, ExtraTreesRegressor]
+
+
+def table(rows=150, features=4, classes=3, values=12, missing=False):
+    """Few different values, so that nothing is lost in bins: x, labels, values (rows, 2)."""
+    x = torch.randint(0, values, (rows, features)).float()
+    z = (x[:, 0] - 5).abs() + x[:, 1] * (x[:, 2] > 4) + torch.rand(rows) * 3
+    labels = torch.bucketize(z, z.quantile(torch.linspace(0, 1, classes + 1)[1:-1]))
+    if missing:
+        x[torch.rand(x.shape) < 0.2] = float("nan")
+    return x, labels, torch.stack([z, z.sin()], 1).double()
+
+
+def whole(kind, **options):
+    """One tree of all rows and features."""
+    return kind(n_estimators=1, bootstrap=False, max_features=None, random_state=0, **options)
+
+
+@pytest.mark.parametrize("criterion", ["gini", "entropy"])
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("weighted", ["no", "whole", "shares"])
+@pytest.mark.parametrize(
+    ("missing", "least", "depth"), [(False, 1, None), (True, 1, None), (True, 4, 3)]
+)
+def test_a_tree_is_the_one_by_definition(criterion, classes, weighted, missing, least, depth):
+    x, y, _ = table(80, classes=classes, missing=missing)
+    w = {
+        "no": torch.ones(80),
+        "whole": torch.randint(0, 4, (80,)),
+        "shares": torch.rand(80) + 0.01,
+    }[weighted].double()
+    model = whole(
+        RandomForestClassifier, criterion=criterion, min_samples_leaf=least, max_depth=depth
+    ).fit(x, y, sample_weight=None if weighted == "no" else w)
+    assert check_tree(model.arrays_, x, y, w, criterion, least, depth) > 7
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("missing", "least"), [(False, 1), (True, 3)])
+@pytest.mark.parametrize("max_bin", [255, 300])
+def test_a_tree_of_values_is_the_one_by_definition(outputs, weighted, missing, least, max_bin):
+    x, _, y = table(80, missing=missing)
+    w = torch.rand(80).double() + 0.01 if weighted else torch.ones(80).double()
+    y = y[:, :outputs]
+    model = whole(RandomForestRegressor, min_samples_leaf=least, max_bin=max_bin)
+    model.fit(x, y if outputs > 1 else y[:, 0], sample_weight=w if weighted else None)
+    assert check_tree(model.arrays_, x, y, w, "squared_error", least) > 7
+
+
+def test_classes_with_wide_codes():
+    x, y, _ = table(120)
+    for labels in (y, (y > 0).long()):
+        for criterion in ("gini", "entropy"):
+            model = whole(RandomForestClassifier, criterion=criterion, max_bin=5000)
+            model.fit(x, labels)
+            check_tree(model.arrays_, x, labels, torch.ones(120).double(), criterion)
+
+
+def test_a_split_worked_by_hand():
+    # Of 3 and 1 rows gini is 3/8; the split in the middle leaves (0, 1/2): 3/8 - 1/4 = 1/8.
+    x = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
+    model = whole(RandomForestClassifier, max_depth=1).fit(x, torch.tensor([0, 0, 1, 0]))
+    assert model.arrays_["threshold"][0] == 1.5
+    assert model.arrays_["gain"][0].item() == pytest.approx(1 / 8)
+    assert model.arrays_["cover"].tolist() == [4, 2, 2]
+    assert model.predict_proba(x).tolist() == [[1, 0], [1, 0], [0.5, 0.5], [0.5, 0.5]]
+    # Entropy of (3/4, 1/4) is 0.8113 bits, half of which (1/2, 1/2) leaves: 0.3113.
+    model = whole(RandomForestClassifier, max_depth=1, criterion="entropy")
+    model.fit(x, torch.tensor([0, 0, 1, 0]))
+    assert model.arrays_["gain"][0].item() == pytest.approx(0.311278, abs=1e-6)
+
+
+def test_thresholds_lie_in_the_middle_of_what_a_node_holds():
+    x = torch.tensor([[0.0], [1.0], [2.0], [3.0], [4.0], [5.0]])[[0, 5, 5, 0]]
+    more = torch.cat([x, torch.tensor([[1.0], [2.0], [3.0], [4.0]])])
+    w = torch.tensor([1.0, 1, 1, 1, 0, 0, 0, 0])
+    model = whole(RandomForestClassifier).fit(
+        more, torch.tensor([0, 1, 1, 0, 1, 0, 1, 0]), sample_weight=w
+    )
+    assert model.arrays_["threshold"][0] == 2.5
+
+
+@pytest.mark.parametrize("leaves", [2, 5, 9])
+def test_the_best_leaf_splits_first(leaves):
+    x, y, _ = table(200)
+    few = whole(RandomForestClassifier, max_leaf_nodes=leaves).fit(x, y)
+    full = whole(RandomForestClassifier).fit(x, y)
+    assert (few.arrays_["left"] < 0).sum() == leaves
+    # The splits that a full tree would take, greatest decrease first among those within reach.
+    arrays, reach, expected = full.arrays_, [0], []
+    for _ in range(leaves - 1):
+        best = max(reach, key=lambda n: arrays["gain"][n].item())
+        expected.append(arrays["gain"][best].item())
+        reach.remove(best)
+        for side in ("left", "right"):
+            child = arrays[side][best].item()
+            if arrays["left"][child] >= 0:
+                reach.append(child)
+    found = few.arrays_["gain"][few.arrays_["left"] >= 0]
+    assert sorted(found.tolist()) == pytest.approx(sorted(expected), abs=1e-6)
+
+
+def test_limits_of_leaves():
+    x, y, z = table(200)
+    shares = whole(RandomForestClassifier, min_weight_fraction_leaf=0.1).fit(x, y)
+    leaf = shares.arrays_["left"] < 0
+    assert shares.arrays_["cover"][leaf].min() >= 20
+    assert leaf.sum() > 3
+    model = whole(RandomForestRegressor, min_impurity_decrease=0.05).fit(x, z[:, 0])
+    assert 0.05 <= model.arrays_["gain"][model.arrays_["left"] >= 0].min() < 0.5
+    split = whole(RandomForestClassifier, min_samples_split=0.2).fit(x, y)
+    assert split.arrays_["cover"][split.arrays_["left"] >= 0].min() >= 40
+
+
+def test_features_are_drawn_until_one_varies():
+    x = torch.zeros(60, 30)
+    x[:, 17] = torch.arange(60).remainder(7)
+    y = (x[:, 17] > 2).long()
+    for kind in CLASSIFIERS:
+        model = kind(n_estimators=5, max_features=1, random_state=0).fit(x, y)
+        split = model.arrays_["left"] >= 0
+        assert split.sum() >= 5
+        assert (model.arrays_["feature"][split] == 17).all()
+        assert model.feature_importances_[17] == 1
+
+
+def test_nodes_draw_all_features_alike():
+    x = torch.randn(400, 9)
+    y = torch.randint(0, 2, (400,))
+    model = RandomForestClassifier(n_estimators=300, max_features=1, max_depth=1).fit(x, y)
+    counts = torch.bincount(model.arrays_["feature"][model.arrays_["left"] >= 0], minlength=9)
+    # 33 expected, with a deviation of 5.4.
+    assert counts.min() > 10
+    assert counts.max() < 60
+
+
+def test_random_thresholds_fill_the_range():
+    # A tree's only split lies anywhere between 0 and 10, in proportion to the gaps.
+    x = torch.tensor([[0.0], [1.0], [2.0], [10.0]]).repeat(5, 1)
+    y = torch.arange(20).float()
+    model = ExtraTreesRegressor(n_estimators=2000, max_depth=1, random_state=1).fit(x, y)
+    thresholds = model.arrays_["threshold"][model.arrays_["left"] >= 0]
+    assert thresholds.unique().tolist() == [0.5, 1.5, 6.0]
+    share = (thresholds == 6.0).float().mean().item()
+    assert share == pytest.approx(0.8, abs=0.04)
+
+
+def test_missing_values_beside_random_thresholds():
+    x, y, _ = table(300, missing=True)
+    model = ExtraTreesClassifier(n_estimators=30, random_state=0).fit(x, y)
+    assert (model.predict(x) == y).float().mean() > 0.97
+    all_missing = torch.full((20, 1), float("nan"))
+    all_missing[:10] = 1.0
+    one = ExtraTreesRegressor(n_estimators=1).fit(all_missing, torch.arange(20) // 10)
+    assert one.predict(all_missing).tolist() == [0.0] * 10 + [1.0] * 10
+
+
+def bags(model, rows):
+    """How often each tree of a fitted model counts each row, from the root's cover alone."""
+    return model.arrays_["cover"][model.arrays_["tree_ptr"][:-1]]
+
+
+def test_bags_hold_as_many_rows_as_are_drawn():
+    x, y, _ = table(300)
+    assert (bags(RandomForestClassifier(n_estimators=9).fit(x, y), 300) == 300).all()
+    for share in (77, 77 / 300 + 1e-6):
+        model = RandomForestClassifier(n_estimators=9, max_samples=share).fit(x, y)
+        assert (bags(model, 300) == 77).all()
+
+
+def test_out_of_bag_by_definition():
+    # Each tree is grown to single rows, so that a row is in the bag where its tree knows its value.
+    rows = 40
+    x = torch.arange(rows).float()[:, None]
+    y = torch.randperm(rows).double() ** 2
+    model = RandomForestRegressor(n_estimators=60, oob_score=True, random_state=0).fit(x, y)
+    whole_arrays, trees = model.arrays_, 60
+    expected, asked = torch.zeros(rows).double(), torch.zeros(rows)
+    pointers = whole_arrays["tree_ptr"]
+    in_bag_share = []
+    for t in range(trees):
+        answer = answers_of(whole_arrays, pointers[t].item(), x) * trees
+        out = (answer - y).abs() > 1e-3 * y.abs() + 1e-3
+        in_bag_share.append(1 - out.float().mean().item())
+        expected[out] += answer[out]
+        asked[out] += 1
+    # 1 - 1/e
+    assert np.mean(in_bag_share) == pytest.approx(0.632, abs=0.03)
+    np.testing.assert_allclose(model.oob_prediction_, (expected / asked).numpy(), rtol=1e-4)
+    assert model.oob_score_ == pytest.approx(r2_score(y, model.oob_prediction_))
+
+
+def answers_of(arrays, first, x):
+    """The leaf values of one tree, row by row."""
+    out = []
+    for row in x:
+        node = first
+        while arrays["left"][node] >= 0:
+            left = row[arrays["feature"][node]] < arrays["threshold"][node]
+            node = first + arrays["left" if left else "right"][node].item()
+        out.append(arrays["value"][node].double())
+    return torch.stack(out)
+
+
+def test_out_of_bag_scores():
+    x, y, _ = table(400)
+    model = RandomForestClassifier(n_estimators=80, oob_score=True, random_state=0)
+    model.fit(x[:300], y[:300])
+    assert model.oob_decision_function_.shape == (300, 3)
+    np.testing.assert_allclose(model.oob_decision_function_.sum(1), 1, rtol=1e-6)
+    best = model.classes_[model.oob_decision_function_.argmax(1)]
+    assert model.oob_score_ == accuracy_score(y[:300], best)
+    assert model.oob_score_ == pytest.approx(
+        (model.predict(x[300:]) == y[300:]).float().mean().item(), abs=0.12
+    )
+    with pytest.warns(UserWarning, match="Some inputs do not have OOB scores"):
+        RandomForestClassifier(n_estimators=2, oob_score=True).fit(x, y)
+    errors = RandomForestClassifier(
+        n_estimators=50, oob_score=lambda truth, found: float((truth != found).mean())
+    ).fit(x, y)
+    assert 0 < errors.oob_score_ < 0.7
+
+
+def test_rows_are_drawn_in_proportion_to_their_weight():
+    x = torch.arange(4).float()[:, None]
+    w = torch.tensor([1.0, 0.0, 3.0, 4.0])
+    model = RandomForestRegressor(n_estimators=4000, random_state=0)
+    model.fit(x, torch.eye(4), sample_weight=w)
+    # The mean of means: what the trees' roots hold. Depth 0 is not offered, so predict far off.
+    deep = RandomForestRegressor(n_estimators=4000, min_samples_leaf=4, random_state=0)
+    deep.fit(x, torch.eye(4), sample_weight=w)
+    assert deep.predict(x)[0].tolist() == pytest.approx([1 / 8, 0, 3 / 8, 4 / 8], abs=0.02)
+    assert (model.arrays_["threshold"] != 0.5).all()  # a row of weight 0 is nowhere
+
+
+def test_class_weights():
+    x, y, _ = table(300, classes=2)
+    rare = torch.cat([torch.arange(300)[y == 0][:15], torch.arange(300)[y == 1]])
+    x, y = x[rare], y[rare]
+    plain = RandomForestClassifier(n_estimators=40, max_depth=2, random_state=0).fit(x, y)
+    shares = {}
+    for weight in ("balanced", "balanced_subsample", {0: len(y) / 30, 1: len(y) / 300}):
+        model = RandomForestClassifier(
+            n_estimators=40, max_depth=2, class_weight=weight, random_state=0
+        ).fit(x, y)
+        shares[str(weight)] = model.predict_proba(x)[:, 0].mean().item()
+    assert all(s > 2 * plain.predict_proba(x)[:, 0].mean().item() for s in shares.values())
+    assert max(shares.values()) - min(shares.values()) < 0.1
+    # Without bags both ways of balancing are the weights (n / (2 count)) themselves.
+    w = torch.where(y == 0, len(y) / (2 * (y == 0).sum()), len(y) / (2 * (y == 1).sum())).double()
+    one = whole(RandomForestClassifier, class_weight="balanced_subsample").fit(x, y)
+    check_tree(one.arrays_, x, y, w, "gini")
+
+
+@pytest.mark.parametrize("kind", CLASSIFIERS + REGRESSORS)
+def test_the_number_of_threads_does_not_show(kind):
+    x, y, _ = table(2000, 9, values=1000, missing=True)
+    models = []
+    for jobs in (1, 2, 3):
+        model = kind(n_estimators=7, random_state=3, n_jobs=jobs)
+        models.append(model.fit(x, y))
+    for model in models[1:]:
+        for name, array in models[0].arrays_.items():
+            assert torch.equal(array, model.arrays_[name]), name
+    assert not torch.equal(
+        models[0].arrays_["feature"],
+        kind(n_estimators=7, random_state=4).fit(x, y).arrays_["feature"],
+    )
+
+
+def test_one_tree_by_many_threads():
+    """Few trees are grown by one thread each all the same: nothing but the index counts."""
+    x, y, _ = table(3000, 9, values=1000)
+    ten = RandomForestClassifier(n_estimators=10, random_state=3).fit(x, y)
+    one = RandomForestClassifier(n_estimators=1, random_state=3).fit(x, y)
+    nodes = one.arrays_["feature"].numel()
+    assert torch.equal(ten.arrays_["feature"][:nodes], one.arrays_["feature"])
+
+
+@pytest.mark.parametrize("kind", CLASSIFIERS + REGRESSORS)
+def test_warm_start_grows_what_is_missing(kind):
+    x, y, _ = table(200)
+    fresh = kind(n_estimators=9, random_state=5).fit(x, y)
+    model = kind(n_estimators=4, random_state=5, warm_start=True).fit(x, y)
+    model.set_params(n_estimators=9).fit(x, y)
+    assert torch.equal(model.arrays_["threshold"], fresh.arrays_["threshold"])
+    torch.testing.assert_close(model.arrays_["value"], fresh.arrays_["value"])
+    with pytest.warns(UserWarning, match="grows no new trees"):
+        model.fit(x, y)
+    with pytest.raises(ValueError, match="must be larger or equal to the 9 trees"):
+        model.set_params(n_estimators=5).fit(x, y)
+
+
+def smooth(rows, seed):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((rows, 8)).astype(np.float32)
+    z = x[:, 0] * x[:, 1] + np.sin(3 * x[:, 2]) + 0.5 * x[:, 3]
+    return x, z + 0.3 * rng.standard_normal(rows)
+
+
+@pytest.mark.parametrize("name", ["RandomForest", "ExtraTrees"])
+def test_quality_is_scikit_learns(name):
+    ours, theirs = [], []
+    for seed in range(3):
+        x, z = smooth(1600, seed)
+        for into, module in ((ours, globals()), (theirs, vars(sklearn.ensemble))):
+            model = module[name + "Classifier"](n_estimators=40, random_state=seed, n_jobs=1)
+            model.fit(x[:800], z[:800] > 0)
+            into.append(model.score(x[800:], z[800:] > 0))
+            model = module[name + "Regressor"](n_estimators=40, random_state=seed, n_jobs=1)
+            model.fit(x[:800], z[:800])
+            into.append(model.score(x[800:], z[800:]))
+    assert np.mean(ours) == pytest.approx(np.mean(theirs), abs=0.012)
+
+
+def test_importances_are_those_of_scikit_learn():
+    x, z = smooth(1000, 0)
+    ours = RandomForestRegressor(n_estimators=60, random_state=0).fit(x, z).feature_importances_
+    theirs = sklearn.ensemble.RandomForestRegressor(n_estimators=60, random_state=0).fit(x, z)
+    assert ours.sum() == pytest.approx(1)
+    np.testing.assert_allclose(ours, theirs.feature_importances_, atol=0.02)
+
+
+@pytest.mark.parametrize("kind", CLASSIFIERS + REGRESSORS)
+def test_serving(kind, tmp_path):
+    x, y, _ = table(300, missing=True)
+    model = kind(n_estimators=5).fit(x, y)
+    call = model.predict_proba if kind in CLASSIFIERS else model.predict
+    module = model.to_module()
+    expected = module(x)
+    shares = call(x) if kind in CLASSIFIERS else call(x)[:, None]
+    torch.testing.assert_close(shares, expected)
+    assert isinstance(call(x.numpy()), np.ndarray)
+    torch.jit.script(module).save(str(tmp_path / "m.pt"))
+    assert torch.equal(torch.jit.load(str(tmp_path / "m.pt"))(x), expected)
+    exported = torch.export.export(module, (x,)).module()
+    assert torch.equal(exported(x), expected)
+    again = pickle.loads(pickle.dumps(model))
+    assert torch.equal(again.to_module()(x), expected)
+
+
+def test_labels_of_any_kind_and_several_values():
+    x, y, z = table(200)
+    names = np.array(["low", "middle", "high"])[y]
+    model = RandomForestClassifier(n_estimators=20).fit(x.numpy(), names)
+    assert model.classes_.tolist() == ["high", "low", "middle"]
+    assert (model.predict(x.numpy()) == names).mean() > 0.95
+    several = RandomForestRegressor(n_estimators=20).fit(x, z)
+    assert several.predict(x).shape == (200, 2)
+    assert several.score(x.numpy(), z.numpy()) > 0.9
+
+
+def test_a_progress_bar_on_demand(capsys):
+    x, y, _ = table(50)
+    RandomForestClassifier(n_estimators=4, verbose=1).fit(x, y)
+    assert "4/4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"criterion": "variance"}, "criterion must be gini, entropy or log_loss, got 'variance'"),
+        ({"n_estimators": 0}, "n_estimators must be a positive integer, got 0"),
+        ({"max_features": "many"}, "max_features must be None, 'sqrt'.* got 'many'"),
+        ({"max_features": 0}, "max_features must be"),
+        ({"max_depth": 0}, "max_depth must be a positive integer, got 0"),
+        ({"max_leaf_nodes": 1}, "max_leaf_nodes must be 2 or more, got 1"),
+        ({"min_samples_leaf": 0}, "min_samples_leaf must be an integer from 1 or a share"),
+        ({"min_samples_split": 1}, "min_samples_split must be an integer from 2"),
+        ({"min_weight_fraction_leaf": 0.6}, r"min_weight_fraction_leaf must lie in \[0, 0.5\]"),
+        ({"max_samples": 0}, "max_samples must be a positive integer or share, got 0"),
+        ({"bootstrap": False, "max_samples": 3}, "max_samples needs bootstrap"),
+        ({"bootstrap": False, "oob_score": True}, "only available if bootstrap=True"),
+        ({"class_weight": "heavy"}, "class_weight must be a dict, 'balanced'"),
+    ],
+)
+def test_bad_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        RandomForestClassifier(**options).fit(torch.randn(20, 3), torch.arange(20) % 2)
+
+
+def test_bad_input_is_named():
+    x, y = torch.randn(20, 3), torch.arange(20) % 2
+    with pytest.raises(ValueError, match="as many rows, at least one, got 20 and 19"):
+        RandomForestClassifier().fit(x, y[:-1])
+    with pytest.raises(ValueError, match="as many rows, at least one, got 0 and 0"):
+        RandomForestClassifier().fit(x[:0], y[:0])
+    with pytest.raises(ValueError, match="at least 2 classes, got 1 class"):
+        RandomForestClassifier().fit(x, torch.ones(20))
+    bad = y.double()
+    bad[7] = float("inf")
+    with pytest.raises(ValueError, match="y must be finite; that of row 7 is inf"):
+        RandomForestRegressor().fit(x, bad)
+    with pytest.raises(ValueError, match=r"max_bin must be an integer in \[2, 32767\], got 1"):
+        RandomForestRegressor(max_bin=1).fit(x, y)
+    with pytest.raises(NotFittedError):
+        RandomForestRegressor().predict(x)
+    model = RandomForestClassifier(n_estimators=1).fit(x, y)
+    with pytest.raises(ValueError, match="X has 4 features, but RandomForestClassifier"):
+        model.predict(torch.zeros(2, 4))
+    assert model.predict_proba(torch.zeros(0, 3)).shape == (0, 2)
+
+
+# scikit-learn's own forests with bags fail these as well: draws differ.
+DRAWN = {
+    "check_sample_weight_equivalence_on_dense_data": "rows are drawn otherwise",
+    "check_sample_weight_equivalence_on_sparse_data": "rows are drawn otherwise",
+}
+
+
+@parametrize_with_checks(
+    [kind(n_estimators=5) for kind in CLASSIFIERS + REGRESSORS],
+    expected_failed_checks=lambda model: DRAWN if model.bootstrap else {},
+)
+def test_scikit_learns_checks(estimator, check):
+    check(estimator)
