@@ -4,6 +4,8 @@
 
 #include <optional>
 
+#include "tilewright/core/export.h"
+
 namespace tilewright {
 
 struct TreeArrays {
@@ -13,6 +15,6 @@ struct TreeArrays {
   const std::optional<at::Tensor>&category_ptr, &categories;
 };
 
-void check_predict_trees(const at::Tensor& x, const TreeArrays& arrays);
+TILEWRIGHT_API void check_predict_trees(const at::Tensor& x, const TreeArrays& arrays);
 
 }  // namespace tilewright
