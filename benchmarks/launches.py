@@ -150,6 +150,33 @@ def decoding(generator):
         ops.flash_attention_paged(q, *caches, table, lengths + 1)
 
 
+@representative("trees")
+def trees(generator):
+    """Few rows (pairs) and many (words), narrow codes and wide ones."""
+    ops = torch.ops.tilewright
+    for dtype in DTYPES:
+        x = torch.randn(300, 12, generator=generator, dtype=torch.float64).to(dtype)
+        for max_bin in (255, 300):
+            cuts, count = ops.feature_cuts(x, None, max_bin)
+            codes = ops.quantize_features(x, cuts, count)
+        value, tree_ptr = torch.ones(3), torch.tensor([0, 3])
+        ints = [torch.tensor(t, dtype=torch.int32) for t in ([0, 0, 0], [1, -1, -1], [2, -1, -1])]
+        feature, left, right = ints
+        ops.predict_trees(
+            x, feature, value * 0, left, right, value > 0, value, tree_ptr, feature[:1], 1
+        )
+    for rows in (2000, 32770):
+        for codes in (256, 300):
+            table = torch.randint(0, codes, (rows, 4), generator=generator)
+            table = table.to(torch.uint8 if codes == 256 else torch.int16)
+            gradients = torch.randn(rows, generator=generator, dtype=torch.float64)
+            if codes == 256:
+                gradients = gradients.float()
+            bins = torch.full((4,), codes - 1, dtype=torch.int32)
+            hessians = torch.ones_like(gradients)
+            ops.grow_tree(table, bins, gradients, hessians, num_codes=codes, max_depth=2)
+
+
 # Of tilewright_simt::memory_report.
 FIELDS = (
     "block_threads",

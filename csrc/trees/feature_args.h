@@ -4,13 +4,19 @@
 
 #include <optional>
 
+#include "tilewright/core/export.h"
+
 namespace tilewright {
 
 inline constexpr int64_t kMostNarrowBins = 255, kMostBins = 32767;
+// Quantiles are those of so many rows at most.
+inline constexpr int64_t kSampledRows = int64_t(1) << 18;
 
-void check_feature_cuts(const at::Tensor& x, const std::optional<at::Tensor>& sample_weight,
-                        int64_t max_bin);
-void check_quantize_features(const at::Tensor& x, const at::Tensor& cuts, const at::Tensor& count);
+TILEWRIGHT_API void check_feature_cuts(const at::Tensor& x,
+                                       const std::optional<at::Tensor>& sample_weight,
+                                       int64_t max_bin);
+TILEWRIGHT_API void check_quantize_features(const at::Tensor& x, const at::Tensor& cuts,
+                                            const at::Tensor& count);
 
 // Codes are narrow where 255 is left for missing.
 inline at::ScalarType code_type(const at::Tensor& cuts) {

@@ -8,13 +8,13 @@
 
 #include "tilewright/core/check.h"
 #include "tilewright/core/radix_sort.h"
+#include "tilewright/trees/cut_placer.h"
 #include "tilewright/trees/feature_args.h"
 #include "tilewright/trees/feature_cpu.h"
 
 namespace tilewright {
 namespace {
 
-constexpr int64_t kSampledRows = int64_t(1) << 18;
 constexpr int64_t kQuantizedRows = 1024;  // that a thread takes at once, at least
 
 FeatureTable table_of(const at::Tensor& x) {
@@ -31,33 +31,14 @@ struct Weighed {
   double weight;
 };
 
-float middle(float low, float high) {
-  const float between = float((double(low) + double(high)) / 2);
-  return between > low ? between : high;  // rounding must not put `low` to the right
-}
-
-// Cuts between neighbours of `values` so that each bin weighs about the same.
 int32_t place_cuts(const std::vector<Weighed>& values, int64_t max_bin, float* cuts) {
-  const int64_t count = int64_t(values.size());
-  int32_t placed = 0;
-  if (count <= max_bin) {
-    for (int64_t i = 1; i < count; ++i) {
-      cuts[placed++] = middle(values[size_t(i - 1)].value, values[size_t(i)].value);
-    }
-    return placed;
+  double total = 0;
+  for (const Weighed& v : values) total += v.weight;
+  CutPlacer placer(int64_t(values.size()), total, max_bin, cuts);
+  for (size_t i = 1; i < values.size(); ++i) {
+    placer.between(values[i - 1].value, values[i - 1].weight, values[i].value, values[i].weight);
   }
-  double rest = 0, held = 0;
-  for (const Weighed& v : values) rest += v.weight;
-  for (int64_t i = 0; i + 1 < count && placed + 1 < max_bin; ++i) {
-    held += values[size_t(i)].weight;
-    const double share = rest / double(max_bin - placed), next = values[size_t(i + 1)].weight;
-    // A heavy value begins a bin of its own.
-    if (held < share && !(held > 0 && next >= share && held >= share / 2)) continue;
-    cuts[placed++] = middle(values[size_t(i)].value, values[size_t(i + 1)].value);
-    rest -= held;
-    held = 0;
-  }
-  return placed;
+  return placer.placed();
 }
 
 // The different values of one feature, ascending.

@@ -4,6 +4,8 @@
 
 #include <optional>
 
+#include "tilewright/core/export.h"
+
 namespace tilewright {
 
 struct TreeArrays {
@@ -14,7 +16,7 @@ struct TreeArrays {
 };
 
 // `op`: the operator that errors name.
-void check_predict_trees(const at::Tensor& x, const TreeArrays& arrays,
-                         const char* op = "predict_trees");
+TILEWRIGHT_API void check_predict_trees(const at::Tensor& x, const TreeArrays& arrays,
+                                        const char* op = "predict_trees");
 
 }  // namespace tilewright

@@ -24,8 +24,12 @@ namespace tilewright {
 //               has any. A node that has some sends a row right whose value, a whole number, is one
 //               of them, and another left.
 // categories:   (C,) int32, ascending within a node.
-// Returns (N, num_outputs) float32. Arrays that are no trees, or ask for features that x lacks, are
-// an error on the CPU.
+// Returns (N, num_outputs) float32, the same bits on every machine. Arrays that are no trees, or
+// ask for features that x lacks, are an error on the CPU. On CUDA a row that meets such a place
+// scores NaN in all outputs: a child outside its tree, a path longer than the tree has nodes, a
+// feature that x lacks, a threshold that is NaN or -infinity, a tree_output outside
+// [0, num_outputs), a tree_ptr that does not ascend or exceeds M. What no row meets is not looked
+// at.
 TILEWRIGHT_API at::Tensor predict_trees(
     const at::Tensor& x, const at::Tensor& feature, const at::Tensor& threshold,
     const at::Tensor& left, const at::Tensor& right, const at::Tensor& default_left,

@@ -116,4 +116,22 @@ TILEWRIGHT_HD TreeCount count_of(int64_t word) {
   return {word >> kTreeWordShift, word & ((int64_t(1) << kTreeWordShift) - 1)};
 }
 
+// 2^k so that values up to `most` fill `bits` bits.
+TILEWRIGHT_HD double tree_scale(double most, int bits) {
+  if (!(most > 0)) return 1;
+  int exponent = 0;
+  frexp(most, &exponent);
+  return ldexp(1.0, min_of(bits - exponent, 1023));
+}
+// The finest integers of values whose sum over so many rows fits 63 bits.
+TILEWRIGHT_HD int tree_fine_bits(int64_t rows) {
+  int bits = 62;
+  while (bits > 1 && rows >> (62 - bits)) --bits;
+  return bits;
+}
+TILEWRIGHT_HD TreeCount tree_pair(double gradient, double hessian, double gradient_scale,
+                                  double hessian_scale) {
+  return {llrint(gradient * gradient_scale), llrint(hessian * hessian_scale)};
+}
+
 }  // namespace tilewright::inline TILEWRIGHT_MACHINE

@@ -3,7 +3,11 @@
 import pytest
 import reference_trees
 import torch
+from checks import NoSynchronisation
 from conftest import DTYPES
+
+kernels = pytest.mark.kernels
+no_launch = pytest.mark.no_launch
 
 ORDER = ["feature", "threshold", "left", "right", "default_left"]
 ORDER += ["value", "tree_ptr", "tree_output"]
@@ -48,41 +52,47 @@ def random_trees(trees, depth, features, outputs=1, vector=False, full=False):
 
 
 def predict(x, arrays, outputs):
+    """x on any device, arrays on the CPU."""
+    there = {name: value.to(x.device) for name, value in arrays.items()}
     return torch.ops.tilewright.predict_trees(
         x,
-        *(arrays[name] for name in ORDER),
+        *(there[name] for name in ORDER),
         outputs,
-        arrays.get("category_ptr"),
-        arrays.get("categories"),
+        there.get("category_ptr"),
+        there.get("categories"),
     )
 
 
 def check(x, arrays, outputs=1):
     out = predict(x, arrays, outputs)
-    expected = reference_trees.predict(x.float(), arrays, outputs)
+    expected = reference_trees.predict(x.float().cpu(), arrays, outputs)
     assert out.dtype == torch.float32
-    torch.testing.assert_close(out.double(), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(out.double().cpu(), expected, atol=1e-5, rtol=1e-5)
 
 
+@kernels
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("missing", [False, True])
 @pytest.mark.parametrize(("trees", "depth", "full"), [(5, 3, True), (4, 6, False), (3, 14, False)])
-def test_rows_walk_to_their_leaves(dtype, missing, trees, depth, full):
+def test_rows_walk_to_their_leaves(device, dtype, missing, trees, depth, full):
     x = torch.randn(70, 5).to(dtype)
     if missing:
         x[torch.rand(x.shape) < 0.2] = float("nan")
+    x = x.to(device)
     check(x, random_trees(trees, depth, 5, full=full))
     check(x.t().contiguous().t(), random_trees(trees, depth, 5, full=full))
 
 
+@kernels
 @pytest.mark.parametrize("vector", [False, True])
 @pytest.mark.parametrize("depth", [4, 10])
-def test_several_outputs(vector, depth):
-    check(torch.randn(33, 4), random_trees(7, depth, 4, outputs=3, vector=vector), 3)
+def test_several_outputs(device, vector, depth):
+    check(torch.randn(33, 4, device=device), random_trees(7, depth, 4, outputs=3, vector=vector), 3)
 
 
+@kernels
 @pytest.mark.parametrize("depth", [3, 10])
-def test_categories_go_right(depth):
+def test_categories_go_right(device, depth):
     arrays = random_trees(6, depth, 3)
     nodes = arrays["feature"].numel()
     pointers, categories = [0], []
@@ -94,30 +104,35 @@ def test_categories_go_right(depth):
     arrays["categories"] = torch.tensor(categories, dtype=torch.int32)
     x = torch.randint(-1, 8, (60, 3)).float()
     x[::7, 1] = float("nan")
-    check(x, arrays)
+    check(x.to(device), arrays)
 
 
-def test_a_value_at_the_threshold_goes_right():
+@kernels
+def test_a_value_at_the_threshold_goes_right(device):
     arrays = random_trees(1, 1, 1, full=True)
     arrays["threshold"][0] = 0.5
-    out = predict(torch.tensor([[0.5], [0.49999997]]), arrays, 1)
+    out = predict(torch.tensor([[0.5], [0.49999997]], device=device), arrays, 1)
     assert out[:, 0].tolist() == [arrays["value"][2].item(), arrays["value"][1].item()]
 
 
-def test_one_row_at_a_time_is_the_same():
+@kernels
+def test_one_row_at_a_time_is_the_same(device):
     arrays = random_trees(20, 6, 4)
-    x = torch.randn(300, 4)
+    x = torch.randn(300, 4, device=device)
     whole = predict(x, arrays, 1)
     assert torch.equal(whole, torch.cat([predict(row[None], arrays, 1) for row in x]))
     assert predict(x[:0], arrays, 1).shape == (0, 1)
 
 
-def test_no_tree_scores_nothing():
+@kernels
+def test_no_tree_scores_nothing(device):
     arrays = {name: value[:0] for name, value in random_trees(1, 1, 2).items()}
     arrays["tree_ptr"] = torch.zeros(1, dtype=torch.int64)
-    assert torch.equal(predict(torch.randn(3, 2), arrays, 2), torch.zeros(3, 2))
+    scores = predict(torch.randn(3, 2, device=device), arrays, 2)
+    assert torch.equal(scores.cpu(), torch.zeros(3, 2))
 
 
+@kernels
 @pytest.mark.parametrize(
     ("name", "place", "value", "message"),
     [
@@ -129,16 +144,29 @@ def test_no_tree_scores_nothing():
         ("feature", 0, -1, "feature -1"),
         ("threshold", 0, float("nan"), "threshold must be a number above -infinity, got nan"),
         ("tree_output", 0, 1, r"tree_output must lie in \[0, 1\), that of tree 0 is 1"),
-        ("tree_ptr", 1, 2, "tree_ptr must go from 0 to the number of nodes, 3"),
+        ("tree_ptr", 1, 4, "tree_ptr must go from 0 to the number of nodes, 3"),
+        ("tree_ptr", 0, -1, "tree_ptr must go from 0 to the number of nodes, 3"),
     ],
 )
-def test_what_is_no_tree_is_named(name, place, value, message):
+def test_what_is_no_tree_is_named(device, data_raises, name, place, value, message):
+    """On CUDA the rows that meet it score NaN."""
     arrays = random_trees(1, 1, 2, full=True)
+    arrays["threshold"][0] = -1.0 if name == "right" else 1.0
+    arrays["feature"][0] = 0
     arrays[name][place] = value
+    x = torch.zeros(4, 2, device=device)
+    if not data_raises:
+        if (name, value) == ("right", 1):  # a leaf of two parents harms nobody
+            assert torch.equal(predict(x, arrays, 1).cpu(), arrays["value"][1].expand(4, 1))
+        else:
+            assert predict(x, arrays, 1).isnan().all()
+        return
     with pytest.raises(RuntimeError, match=message):
-        predict(torch.zeros(4, 2), arrays, 1)
+        predict(x, arrays, 1)
 
 
+@kernels
+@no_launch
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
@@ -148,17 +176,26 @@ def test_what_is_no_tree_is_named(name, place, value, message):
         ("tree_ptr", lambda t: t[:-1], "tree_ptr must have shape"),
     ],
 )
-def test_shapes_and_dtypes_are_named(name, change, message):
+def test_shapes_and_dtypes_are_named(device, name, change, message):
     arrays = random_trees(1, 1, 2, full=True)
     arrays[name] = change(arrays[name])
     with pytest.raises(RuntimeError, match=message):
-        predict(torch.zeros(4, 2), arrays, 1)
+        predict(torch.zeros(4, 2, device=device), arrays, 1)
 
 
+@kernels
 @pytest.mark.smoke
-def test_opcheck():
+def test_opcheck(device):
     arrays = random_trees(3, 4, 2)
     torch.library.opcheck(
         torch.ops.tilewright.predict_trees.default,
-        (torch.randn(5, 2), *(arrays[name] for name in ORDER), 1),
+        (torch.randn(5, 2, device=device), *(arrays[name].to(device) for name in ORDER), 1),
     )
+
+
+@kernels
+def test_it_asks_the_device_for_nothing(device):
+    arrays = {name: value.to(device) for name, value in random_trees(3, 4, 2).items()}
+    x = torch.randn(5, 2, device=device)
+    with NoSynchronisation():
+        predict(x, arrays, 1)
