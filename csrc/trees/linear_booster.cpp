@@ -33,12 +33,16 @@ Sums sums_of(const double* g, const double* h, const float* x, int64_t rows) {
     for (int64_t c = first; c < last; ++c) {
       double slope[kLanes] = {}, curvature[kLanes] = {};
       const int64_t begin = c * kChunk, end = std::min(begin + kChunk, rows);
-      for (int64_t row = begin; row < end; ++row) {
-        const int64_t lane = (row - begin) % kLanes;
+      const auto add = [&](int64_t row, int64_t lane) {
         const double value = x == nullptr ? 1 : double(x[row]);
         slope[lane] += g[row] * value;
         curvature[lane] += h[row] * value * value;
+      };
+      int64_t row = begin;
+      for (; row + kLanes <= end; row += kLanes) {
+        for (int64_t lane = 0; lane < kLanes; ++lane) add(row + lane, lane);
       }
+      for (; row < end; ++row) add(row, row % kLanes);
       Sums& part = parts[size_t(c)];
       part = {0, 0};
       for (int64_t lane = 0; lane < kLanes; ++lane) {

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "tilewright/core/check.h"
 #include "tilewright/core/math.h"
@@ -34,13 +35,16 @@ std::vector<int32_t> draw_share(int64_t rows, double share, int64_t round, uint6
 // Which rows are among the `count` of greatest importance; of equal ones those that come first.
 std::vector<bool> greatest(const Tensor& importance, int64_t count) {
   const auto* from = importance.const_data_ptr<double>();
-  std::vector<std::pair<double, int32_t>> keyed;
-  keyed.reserve(size_t(importance.numel()));
-  for (int64_t i = 0; i < importance.numel(); ++i) keyed.push_back({-from[i], int32_t(i)});
-  std::vector<bool> out(keyed.size(), false);
+  std::vector<double> values(from, from + importance.numel());
+  std::vector<bool> out(values.size(), false);
   if (count == 0) return out;
-  std::nth_element(keyed.begin(), keyed.begin() + count - 1, keyed.end());
-  for (int64_t i = 0; i < count; ++i) out[size_t(keyed[size_t(i)].second)] = true;
+  std::nth_element(values.begin(), values.begin() + count - 1, values.end(), std::greater<>());
+  const double least = values[size_t(count - 1)];
+  int64_t equal = count - std::count_if(values.begin(), values.begin() + count,
+                                        [&](double value) { return value > least; });
+  for (size_t i = 0; i < out.size(); ++i) {
+    out[i] = from[i] > least || (from[i] == least && equal-- > 0);
+  }
   return out;
 }
 

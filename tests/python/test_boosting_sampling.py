@@ -37,6 +37,15 @@ def test_goss_keeps_large_gradients(rows):
     assert step != 0
 
 
+def test_goss_takes_so_many_of_equal_gradients():
+    y = (torch.arange(1000) % 2).float() * 2 - 1
+    model = GradientBoostingRegressor(
+        sampling_method="goss", top_rate=0.3, other_rate=1e-9, n_estimators=1, learning_rate=1.5
+    ).fit(torch.zeros(1000, 1), y)
+    # None of the others: the first 300 rows, of which as many are 1 as -1.
+    assert model.arrays_["cover"].tolist() == [300] and model.arrays_["value"].item() == 0
+
+
 def test_goss_begins_after_the_first_rounds():
     x, y = table(2000)
     model = GradientBoostingRegressor(
