@@ -11,7 +11,8 @@
 namespace tilewright::trees {
 
 struct AdaBoostOptions {
-  ForestTreeOptions tree;  // max_depth 0: any; classes commonly take 1, values 3
+  AdaBoostOptions() { tree.max_depth = 1; }
+  ForestTreeOptions tree;  // stumps at first; for values a depth of 3 is common
   int64_t num_class = 2;   // 0: values, by AdaBoost.R2
   int64_t n_estimators = 50;
   double learning_rate = 1;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "tilewright/trees/forest_draws.h"
+#include "tilewright/trees/forest_thresholds.h"
 #include "tilewright/trees/forest_views.h"
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
@@ -41,7 +42,8 @@ class ForestGrower {
         views_(table, rules, sample, stats_.row_width()) {
     const int64_t tasks = sample.parallel == nullptr ? 1 : max_of<int64_t>(sample.tasks, 1);
     searches_ = new ForestSearch<Code, Stats>[size_t(tasks)];
-    for (int64_t t = 0; t < tasks; ++t) searches_[t].prepare(table, stats_, least_);
+    for (int64_t t = 0; t < tasks; ++t)
+      searches_[t].prepare(table, stats_, least_, !rules.random_thresholds);
     tasks_ = tasks;
     sums_.resize(8 * stats_.width());
   }

@@ -1,5 +1,5 @@
-// The best split of a node among a few features: histograms whose cost follows the node's rows and
-// not the bins, or one drawn threshold for each feature.
+// The best split of a node among a few features, by histograms whose cost follows the node's rows
+// and not the bins.
 #pragma once
 #include <algorithm>
 #include <cstring>
@@ -43,23 +43,27 @@ inline constexpr int64_t kForestPrefetch = 16;
 template <class Code, class Stats>
 class ForestSearch {
  public:
-  void prepare(const ForestTable& table, const Stats& stats, const ForestLeast& least) {
+  // `counts`: whether histograms are wanted, and not drawn thresholds alone.
+  void prepare(const ForestTable& table, const Stats& stats, const ForestLeast& least,
+               bool counts) {
     table_ = &table;
     stats_ = &stats;
     least_ = least;
     const int64_t width = stats.width(), codes = table.num_codes;
-    at_once_ = std::max<int64_t>(kForestBinBytes / (codes * width * int64_t(sizeof(int64_t))), 1);
+    const int64_t bytes = counts ? codes * width * int64_t(sizeof(int64_t)) : 1;
+    at_once_ = std::max<int64_t>(kForestBinBytes / bytes, 1);
     at_once_ = std::min<int64_t>(at_once_, std::min<int64_t>(kMostAtOnce, table.features));
+    running_.resize(width);
+    sums_.resize(8 * width);
+    left_.resize(width);
+    side_.assign((kMostAtOnce + kForestGroup) * width, 0);
+    scores_.resize(codes + kForestGroup);
+    if (!counts) return;
     bins_.assign(at_once_ * codes * width, 0);
     marks_.assign(at_once_ * kMarkWords, 0);
     any_marks_.assign(at_once_ * kSummaryWords, 0);
     cum_.assign((codes + kForestGroup) * width, 0);
-    scores_.resize(codes + kForestGroup);
-    running_.resize(width);
     touched_.resize(codes + 1);
-    sums_.resize(8 * width);
-    left_.resize(width);
-    side_.assign((kMostAtOnce + kForestGroup) * width, 0);
   }
   int64_t at_once() const { return at_once_; }
   void begin() { best_ = ForestSplit(); }
@@ -79,7 +83,7 @@ class ForestSearch {
     }
   }
 
-  // The same with one threshold each.
+  // The same with one threshold each: forest_thresholds.h.
   void offer_drawn(const ForestNodeView<Code>& node, const int32_t* features, int64_t count,
                    const ForestChance* chances, bool* constant);
 
@@ -89,10 +93,13 @@ class ForestSearch {
   static constexpr int64_t kSummaryWords = sizeof(Code) == 1 ? 1 : 8;
   int64_t* bins_of(int64_t j) { return bins_.data() + j * table_->num_codes * stats_->width(); }
 
-  template <bool kMarked>
-  void accumulate(const ForestNodeView<Code>& node, const int32_t* features, int64_t count) {
+  // kCount: of features where it is known when compiled, or 0.
+  template <bool kMarked, int kCount>
+  void accumulate(const ForestNodeView<Code>& node, const int32_t* features, int64_t given) {
     const int64_t width = stats_->width(), step = table_->num_codes * width;
-    const int64_t ahead = node.distant ? kForestPrefetch : 0;
+    const int64_t ahead = node.distant ? kForestPrefetch : 0, count = kCount > 0 ? kCount : given;
+    int64_t* const all_bins = bins_.data();
+    uint64_t *const marks = marks_.data(), *const any = any_marks_.data();
     for (int64_t i = 0; i < node.count; ++i) {
       const int64_t row = node.rows[i];
       if (ahead > 0) {
@@ -101,19 +108,34 @@ class ForestSearch {
         __builtin_prefetch(node.data.words + next * stats_->row_width());
       }
       const Code* codes = node.codes + row * node.stride;
-      int64_t* bins = bins_.data();
-      uint64_t* marks = marks_.data();
-      for (int64_t j = 0; j < count; ++j, bins += step) {
+      for (int64_t j = 0; j < count; ++j) {
         const uint32_t code = codes[features[j]];
-        stats_->add(node.data, row, bins + int64_t(code) * width);
+        stats_->add(node.data, row, all_bins + j * step + int64_t(code) * width);
         if constexpr (kMarked) {
           marks[j * kMarkWords + (code >> 6)] |= uint64_t(1) << (code & 63);
           if constexpr (sizeof(Code) > 1) {
-            any_marks_[j * kSummaryWords + (code >> 12)] |= uint64_t(1) << ((code >> 6) & 63);
+            any[j * kSummaryWords + (code >> 12)] |= uint64_t(1) << ((code >> 6) & 63);
           }
         }
       }
     }
+  }
+  template <bool kMarked>
+  void accumulate(const ForestNodeView<Code>& node, const int32_t* features, int64_t count) {
+    if constexpr (Stats::kWidth == 1 && sizeof(Code) == 1) {
+      switch (count) {
+        case 1: return accumulate<kMarked, 1>(node, features, count);
+        case 2: return accumulate<kMarked, 2>(node, features, count);
+        case 3: return accumulate<kMarked, 3>(node, features, count);
+        case 4: return accumulate<kMarked, 4>(node, features, count);
+        case 5: return accumulate<kMarked, 5>(node, features, count);
+        case 6: return accumulate<kMarked, 6>(node, features, count);
+        case 7: return accumulate<kMarked, 7>(node, features, count);
+        case 8: return accumulate<kMarked, 8>(node, features, count);
+        default: break;
+      }
+    }
+    accumulate<kMarked, 0>(node, features, count);
   }
 
   // Running sums: in registers where their number is known.
@@ -243,18 +265,6 @@ class ForestSearch {
     }
   }
 
-  // The node's codes feature by feature.
-  void gather(const ForestNodeView<Code>& node, const int32_t* features, int64_t count) {
-    gathered_.resize(count * node.count);
-    if constexpr (Stats::kWidth == 1) gathered_words_.resize(node.count);
-    for (int64_t i = 0; i < node.count; ++i) {
-      const int64_t row = node.rows[i];
-      const Code* codes = node.codes + row * node.stride;
-      for (int64_t j = 0; j < count; ++j) gathered_[j * node.count + i] = codes[features[j]];
-      if constexpr (Stats::kWidth == 1) gathered_words_[i] = node.data.words[row];
-    }
-  }
-
   const ForestTable* table_ = nullptr;
   const Stats* stats_ = nullptr;
   ForestLeast least_{};
@@ -262,84 +272,10 @@ class ForestSearch {
   Buffer<int64_t> bins_;  // (at_once, codes, width): zeros between calls
   Buffer<uint64_t> marks_, any_marks_;
   Buffer<int64_t> cum_, sums_, left_, side_, running_;
-  Buffer<Code> gathered_;  // (at_once, rows)
-  Buffer<int64_t> gathered_words_;
   Buffer<double> scores_;
   Buffer<int32_t> touched_;
   ForestSplit best_;
 };
-
-template <class Code, class Stats>
-void ForestSearch<Code, Stats>::offer_drawn(const ForestNodeView<Code>& node,
-                                            const int32_t* features, int64_t count,
-                                            const ForestChance* chances, bool* constant) {
-  const Code missing = Code(table_->missing);
-  const int64_t width = stats_->width(), last = table_->max_bin, rows = node.count;
-  uint32_t low[kMostAtOnce], high[kMostAtOnce], at[kMostAtOnce];
-  bool any_missing[kMostAtOnce], missing_left[kMostAtOnce];
-  gather(node, features, count);
-  for (int64_t j = 0; j < count; ++j) {
-    const Code* codes = gathered_.data() + j * rows;
-    Code least = missing, most = 0, gone = 0;
-    for (int64_t i = 0; i < rows; ++i) {
-      const Code code = codes[i], is_gone = code == missing;
-      least = min_of(least, code);  // missing is the greatest code
-      most = max_of(most, is_gone ? Code(0) : code);
-      gone |= is_gone;
-    }
-    low[j] = least;
-    high[j] = most;
-    any_missing[j] = gone != 0;
-  }
-  for (int64_t j = 0; j < count; ++j) {
-    const bool all_missing = low[j] == missing;
-    constant[j] = all_missing || (low[j] == high[j] && !any_missing[j]);
-    at[j] = high[j];
-    missing_left[j] = false;
-    if (constant[j] || low[j] == high[j]) continue;
-    missing_left[j] = any_missing[j] && chances[j].missing_left;
-    // The last bin whose values all lie at or below the threshold; the outer two stay apart.
-    const float* most = table_->most + features[j] * last;
-    const double from = table_->least[features[j] * last + low[j]], to = most[high[j]];
-    const double threshold = from * (1 - chances[j].place) + to * chances[j].place;
-    uint32_t first = low[j] + 1, end = high[j];
-    while (first < end) {
-      const uint32_t middle = (first + end) / 2;
-      double(most[middle]) <= threshold ? first = middle + 1 : end = middle;
-    }
-    at[j] = first - 1;
-  }
-  std::memset(side_.data(), 0, size_t(count * width) * sizeof(int64_t));
-  for (int64_t j = 0; j < count; ++j) {
-    const Code* codes = gathered_.data() + j * rows;
-    const Code most = Code(at[j]), also = missing_left[j] ? missing : most;
-    int64_t* sum = side_.data() + j * width;
-    if constexpr (Stats::kWidth == 1) {
-      int64_t total = 0;
-      for (int64_t i = 0; i < rows; ++i) {
-        const bool left = codes[i] <= most || codes[i] == also;
-        total += left ? gathered_words_[i] : 0;
-      }
-      *sum = total;
-    } else {
-      for (int64_t i = 0; i < rows; ++i) {
-        const bool left = codes[i] <= most || codes[i] == also;
-        stats_->add_if(node.data, node.rows[i], left, sum);
-      }
-    }
-  }
-  int64_t *none = sums_.data() + width, *sides = sums_.data() + 2 * width;
-  std::memset(none, 0, size_t(width) * sizeof(int64_t));
-  for (int64_t j = 0; j < count; ++j) {
-    const int64_t* left = side_.data() + j * width;
-    const int64_t rows_left = stats_->count(left);
-    if (constant[j] || rows_left == 0 || rows_left == rows) continue;
-    stats_->scores(left, 1, none, node.total, least_, sides, scores_.data());
-    if (!(scores_[0] > best_.score)) continue;
-    best_ = {scores_[0], features[j], int32_t(at[j]), missing_left[j], any_missing[j]};
-    std::memcpy(left_.data(), left, size_t(width) * sizeof(int64_t));
-  }
-}
 
 }  // namespace
 }  // namespace tilewright::inline TILEWRIGHT_MACHINE

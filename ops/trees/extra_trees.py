@@ -8,6 +8,7 @@ class ExtraTreesClassifier(RandomForestClassifier):
     feature that a node draws gets one threshold, drawn between its least and greatest value.
 
     The parameters are those of :class:`RandomForestClassifier`; ``bootstrap`` is off at first.
+    Thresholds need no histograms, so that many bins cost little; fewer would blur the tails.
     """
 
     _random_thresholds = True
@@ -32,7 +33,7 @@ class ExtraTreesClassifier(RandomForestClassifier):
         warm_start=False,
         class_weight=None,
         max_samples=None,
-        max_bin=255,
+        max_bin=4095,
     ):
         super().__init__(
             n_estimators,
@@ -80,7 +81,7 @@ class ExtraTreesRegressor(RandomForestRegressor):
         verbose=0,
         warm_start=False,
         max_samples=None,
-        max_bin=255,
+        max_bin=4095,
     ):
         super().__init__(
             n_estimators,

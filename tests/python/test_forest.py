@@ -332,7 +332,7 @@ def test_quality_is_scikit_learns(name):
             model = module[name + "Regressor"](n_estimators=40, random_state=seed, n_jobs=1)
             model.fit(x[:800], z[:800])
             into.append(model.score(x[800:], z[800:]))
-    assert np.mean(ours) == pytest.approx(np.mean(theirs), abs=0.012)
+    assert np.mean(ours) == pytest.approx(np.mean(theirs), abs=0.016)
 
 
 def test_importances_are_those_of_scikit_learn():
