@@ -82,8 +82,8 @@ void accumulate_pairs(const TreeCodes& codes, const TreeCount* pairs, Row row_at
 template <class T>
 TreeCount fine_count(const TreeWordsParams& params, const T* gradients, const T* hessians,
                      int64_t row) {
-  return {std::llrint(double(gradients[row]) * params.gradient_scale),
-          std::llrint(double(hessians[row]) * params.hessian_scale)};
+  return tree_pair(double(gradients[row]), double(hessians[row]), params.gradient_scale,
+                   params.hessian_scale);
 }
 
 }  // namespace

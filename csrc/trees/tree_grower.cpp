@@ -14,14 +14,6 @@ namespace {
 constexpr const char* kOp = "grow_tree";
 constexpr int64_t kRowChunk = 65536;
 
-// 2^k so that values up to `most` fill `bits` bits.
-double scale_of(double most, int bits) {
-  if (most <= 0) return 1;
-  int exponent = 0;
-  std::frexp(most, &exponent);
-  return std::ldexp(1.0, bits - exponent);
-}
-
 // Rows of codes, each of a length that lies well in cache lines.
 int64_t row_stride_of(int64_t features) {
   if (features > 32) return (features + 3) / 4 * 4;
@@ -108,11 +100,10 @@ GrownTree TreeGrower::grow(const at::Tensor& gradients, const at::Tensor& hessia
     most.hessian = std::max(most.hessian, part.hessian);
   }
   const auto set_scales = [&](int gradient_bits, int hessian_bits) {
-    params.gradient_scale = scale_of(most.gradient, gradient_bits);
-    params.hessian_scale = scale_of(most.hessian, hessian_bits);
+    params.gradient_scale = tree_scale(most.gradient, gradient_bits);
+    params.hessian_scale = tree_scale(most.hessian, hessian_bits);
   };
-  int bits = 62;  // of a row's values, so that the sum of all fits
-  while (bits > 1 && w.codes.count >> (62 - bits)) --bits;
+  const int bits = tree_fine_bits(w.codes.count);
   w.active = rows.empty() ? w.codes.count : int64_t(rows.size());
   const int side = w.active == w.codes.count ? -1 : 0;
   if (side == 0) std::copy(rows.begin(), rows.end(), w.rows[0].as<int32_t>());

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from tilewright._C import AdaBoost
 from tilewright.trees import forest_inputs as inputs
 from tilewright.trees.adaboost_rounds import boost_classes, boost_values
-from tilewright.trees.base import tensor_of
 from tilewright.trees.ensemble import EnsembleModule
+from tilewright.trees.inputs import tensor_of
 
 
 class MedianModule(nn.Module):

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from tilewright._C import Booster, LinearBooster
 from tilewright.trees import xgboost_json
+from tilewright.trees.categories import CategoricalMixin
 from tilewright.trees.ensemble import EnsembleModule
 from tilewright.trees.evaluation import evaluation_sets, history_of, metrics_of
 from tilewright.trees.explain import ExplainMixin
@@ -19,7 +20,7 @@ from tilewright.trees.onnx_export import OnnxMixin
 from tilewright.trees.parameters import drawing_options
 
 
-class GradientBoostingBase(InputMixin, ExplainMixin, OnnxMixin, BaseEstimator):
+class GradientBoostingBase(InputMixin, CategoricalMixin, ExplainMixin, OnnxMixin, BaseEstimator):
     def __init__(
         self,
         *,
@@ -39,6 +40,9 @@ class GradientBoostingBase(InputMixin, ExplainMixin, OnnxMixin, BaseEstimator):
         colsample_bylevel=1.0,
         colsample_bynode=1.0,
         monotonic_cst=None,
+        categorical_features=None,
+        max_cat_to_onehot=4,
+        max_cat_threshold=64,
         sampling_method="uniform",
         top_rate=0.2,
         other_rate=0.1,
@@ -71,6 +75,9 @@ class GradientBoostingBase(InputMixin, ExplainMixin, OnnxMixin, BaseEstimator):
         self.colsample_bylevel = colsample_bylevel
         self.colsample_bynode = colsample_bynode
         self.monotonic_cst = monotonic_cst
+        self.categorical_features = categorical_features
+        self.max_cat_to_onehot = max_cat_to_onehot
+        self.max_cat_threshold = max_cat_threshold
         self.sampling_method = sampling_method
         self.top_rate = top_rate
         self.other_rate = other_rate
@@ -117,6 +124,11 @@ class GradientBoostingBase(InputMixin, ExplainMixin, OnnxMixin, BaseEstimator):
         } | drawing_options(self)
         if self.monotonic_cst is not None:
             options["monotone"] = [int(sign) for sign in self.monotonic_cst]
+        categorical = self._mark_categorical()
+        if categorical is not None:
+            options["categorical"] = categorical.astype(int).tolist()
+            options["max_cat_to_onehot"] = self.max_cat_to_onehot
+            options["max_cat_threshold"] = self.max_cat_threshold
         return options
 
     def _start(self, init_model):
@@ -202,6 +214,9 @@ class GradientBoostingBase(InputMixin, ExplainMixin, OnnxMixin, BaseEstimator):
             self.weight_, self.bias_ = booster.weight, booster.bias
         else:
             self.arrays_ = booster.arrays()
+            counts = booster.bin_counts.tolist()
+            columns = [] if self.is_categorical_ is None else self.is_categorical_.nonzero()[0]
+            self.category_counts_ = {int(f): counts[f] + 1 for f in columns}
         return self
 
     def _forget(self):

@@ -13,8 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from tilewright._C import Forest
 from tilewright.trees import forest_inputs as inputs
-from tilewright.trees.base import tensor_of
 from tilewright.trees.ensemble import EnsembleModule
+from tilewright.trees.inputs import tensor_of
 
 
 class ForestBase(BaseEstimator):

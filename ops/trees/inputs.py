@@ -82,9 +82,13 @@ class InputMixin:
     def _table(self, x):
         """The same, or torch's CSR where x is sparse: absent entries are 0."""
         if isinstance(x, torch.Tensor):
-            return self._tensor(x, reset=False)
-        x = validate_data(self, x, reset=False, **ACCEPTED)
-        return sparse_tensor(x) if sparse.issparse(x) else tensor_of(x)
+            table = self._tensor(x, reset=False)
+        else:
+            x = validate_data(self, self._encoded(x, reset=False), reset=False, **ACCEPTED)
+            table = sparse_tensor(x) if sparse.issparse(x) else tensor_of(x)
+        if table.layout == torch.strided:
+            self._check_categories(table)
+        return table
 
     def _tensor(self, x, reset):
         if x.dim() != 2:
@@ -112,6 +116,7 @@ class InputMixin:
         else:
             if y is not None:
                 check_labels(y)
+            x = self._encoded(x, reset)
             x, labels = validate_data(self, x, y, reset=reset, y_numeric=numeric, **ACCEPTED)
             features = sparse_tensor(x) if sparse.issparse(x) else tensor_of(x)
         return features, labels, self._weights(sample_weight, features.shape[0])

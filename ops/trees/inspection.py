@@ -9,7 +9,7 @@ from sklearn.base import is_classifier
 from sklearn.inspection import permutation_importance
 from torch import Tensor
 
-from tilewright.trees.base import tensor_of
+from tilewright.trees.inputs import tensor_of
 from tilewright.trees.tensors import as_array
 
 __all__ = ["PartialDependence", "importance", "partial_dependence", "permutation_importance"]

@@ -18,7 +18,7 @@ from sklearn.utils.validation import (
 )
 from torch import nn
 
-from tilewright.trees.base import tensor_of
+from tilewright.trees.inputs import tensor_of
 from tilewright.trees.tensors import answer_like, as_array
 
 ACCEPTED = {"dtype": [np.float64, np.float32]}

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tilewright.trees.json_categories import feature_types, read_categories, tree_categories
 from tilewright.trees.json_reader import Reader, read_floats
 
 # Ours: XGBoost's name, its parameters' place and name where it has one.
@@ -52,8 +53,11 @@ def _floats(values):
     return [float(str(v)) for v in np.asarray(values, dtype=np.float32)]
 
 
+OF_TREES = ("tree_ptr", "tree_output", "category_ptr", "categories")  # all other arrays: of nodes
+
+
 def _tree(arrays, index, begin, end, num_features):
-    part = {k: v[begin:end] for k, v in arrays.items() if k not in ("tree_ptr", "tree_output")}
+    part = {k: v[begin:end] for k, v in arrays.items() if k not in OF_TREES}
     left, right = part["left"].tolist(), part["right"].tolist()
     leaf = part["left"] < 0
     parents = [ROOT_PARENT] * len(left)
@@ -64,10 +68,7 @@ def _tree(arrays, index, begin, end, num_features):
     zeros = torch.zeros(len(left))
     return {
         "base_weights": _floats(part["value"]),
-        "categories": [],
-        "categories_nodes": [],
-        "categories_segments": [],
-        "categories_sizes": [],
+        **tree_categories(arrays, begin, end),
         "default_left": part["default_left"].int().tolist(),
         "id": index,
         "left_children": left,
@@ -76,7 +77,6 @@ def _tree(arrays, index, begin, end, num_features):
         "right_children": right,
         "split_conditions": _floats(torch.where(leaf, part["value"], part["threshold"])),
         "split_indices": part["feature"].tolist(),
-        "split_type": [0] * len(left),
         "sum_hessian": _floats(part.get("cover", zeros)),
         "tree_param": {
             "num_deleted": "0",
@@ -89,8 +89,8 @@ def _tree(arrays, index, begin, end, num_features):
 
 def _trees(ensemble):
     arrays, outputs = ensemble.arrays, ensemble.base_score.numel()
-    if arrays["value"].dim() != 1 or arrays.get("category_ptr") is not None:
-        raise ValueError("vector leaves and categories cannot be written as XGBoost's JSON yet")
+    if arrays["value"].dim() != 1:
+        raise ValueError("leaves that are vectors cannot be written as XGBoost's JSON")
     pointers = arrays["tree_ptr"].tolist()
     trees = [
         _tree(arrays, i, pointers[i], pointers[i + 1], ensemble.num_features)
@@ -118,8 +118,7 @@ def _linear(ensemble):
 
 
 def save(ensemble: Ensemble, path):
-    """Writes a file that xgboost loads; leaves that are vectors or nodes with categories are not
-    written yet."""
+    """Writes a file that xgboost loads; leaves that are vectors are not written."""
     outputs = ensemble.base_score.numel()
     name, place, parameter = OBJECTIVES[ensemble.objective]
     objective = {"name": name}
@@ -144,7 +143,7 @@ def save(ensemble: Ensemble, path):
         "learner": {
             "attributes": ensemble.attributes,
             "feature_names": [],
-            "feature_types": [],
+            "feature_types": feature_types(ensemble),
             "gradient_booster": _trees(ensemble) if ensemble.linear is None else _linear(ensemble),
             "learner_model_param": {
                 "base_score": "[" + ",".join(repr(v) for v in _floats(base)) + "]",
@@ -158,24 +157,6 @@ def save(ensemble: Ensemble, path):
         "version": [3, 2, 0],
     }
     Path(path).write_text(json.dumps(model, allow_nan=False))
-
-
-def _read_categories(tree, nodes):
-    """The categories of each node: a list of lists; empty for nodes that compare."""
-    kinds = tree["split_type"].numbers(torch.int32, nodes)
-    own = [[] for _ in range(nodes)]
-    if not kinds.any():
-        return own
-    which = tree["categories_nodes"].items()
-    values = tree["categories"].items()
-    begins, sizes = tree["categories_segments"].items(), tree["categories_sizes"].items()
-    if not len(which) == len(begins) == len(sizes):
-        tree["categories_nodes"].fail("must be as long as categories_segments and categories_sizes")
-    for node, begin, size in zip(which, begins, sizes, strict=True):
-        first = begin.whole(0, len(values))
-        last = first + size.whole(0, len(values) - first)
-        own[node.whole(0, nodes - 1)] = sorted({v.whole() for v in values[first:last]})
-    return own
 
 
 def _read_tree(tree, num_features):
@@ -210,7 +191,7 @@ def _read_arrays(model, num_features, outputs):
     own = [
         c
         for tree, arrays in zip(trees, read, strict=True)
-        for c in _read_categories(tree, arrays["left"].numel())
+        for c in read_categories(tree, arrays["left"].numel())
     ]
     sizes = torch.tensor([0] + [arrays["left"].numel() for arrays in read])
     empty = {"feature": torch.int32, "left": torch.int32, "right": torch.int32}
