@@ -91,7 +91,8 @@ TILEWRIGHT_CPU_KERNEL(tree_best_split, TreeSplit(const TreeSplitParams&, const T
 TILEWRIGHT_CPU_KERNEL(tree_category_table, void(const TreeSplitParams&, const TreeCodes&,
                                                 const TreeSplit&, uint8_t* left))
 
-// `table`: of a split of categories, or null. Sets the flags of rows that go left, clears the others'; returns how many go left.
+// Sets the flags of rows that go left, clears the others'; returns how many go left. `table`: of a
+// split of categories, or null.
 TILEWRIGHT_CPU_KERNEL(tree_flag_left,
                       int64_t(const TreeCodes&, const TreeSplit&, const uint8_t* table,
                               TreeRows rows, int64_t count, uint8_t* flags))

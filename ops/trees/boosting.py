@@ -49,10 +49,10 @@ class GradientBoostingRegressor(RegressorMixin, GradientBoostingBase):
         subsample, colsample_bytree, colsample_bylevel, colsample_bynode: shares that are drawn.
         monotonic_cst: +1, 0 or -1 for each feature.
         categorical_features: columns of categories: None, a mask, positions, names, or
-            "from_dtype", those of dtype category of a data frame. Elsewhere categories are whole numbers from 0,
-            fewer than ``max_bin``; a split sends one of up to ``max_cat_to_onehot`` categories
-            right, or those at an end of their order by gradient, ``max_cat_threshold`` at most on
-            one side. Prediction refuses categories that fit did not know.
+            "from_dtype", those of dtype category of a data frame. Elsewhere categories are whole
+            numbers from 0, fewer than ``max_bin``. A split sends one of up to ``max_cat_to_onehot``
+            categories right, or those at an end of their order by gradient, at most
+            ``max_cat_threshold`` on one side. Prediction refuses what fit did not know.
         sampling_method: "uniform" (``subsample``), or "goss": from round 1 / learning_rate on the
             share ``top_rate`` of rows with the greatest gradients, and of the others, which count
             more, ``other_rate`` of all rows (LightGBM's).
