@@ -122,9 +122,9 @@ class Rows:
     def __init__(self):
         self.lines, self.rows = [], []
 
-    def add(self, work, functions, extra=None):
+    def add(self, work, functions, extra=None, **options):
         """Times {name: function}; `extra` is {name: text} beside the times."""
-        times = {name: statistics.median(t) for name, t in measure(functions).items()}
+        times = {name: statistics.median(t) for name, t in measure(functions, **options).items()}
         memory = {name: peak_memory(f) for name, f in functions.items()}
         best = min((t for name, t in times.items() if name != "tilewright"), default=None)
         ratio = None if best is None else best / times["tilewright"]

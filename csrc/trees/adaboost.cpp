@@ -50,7 +50,7 @@ void AdaBoost::fit(const Tensor& x, const Tensor& y, const Tensor& weight,
   const bool classes = options_.num_class > 0;
   const Tensor weights = weights_of(kOp, weight, x.size(0));
   const Tensor target = classes ? labels_of(kOp, y, options_.num_class) : values_of(kOp, y);
-  ForestData data(x, weights, options_.tree.max_bin, options_.tree.random_thresholds);
+  ForestData data(x, weights, options_.tree.max_bin);
   classes ? data.set_labels(target, options_.num_class) : data.set_values(target);
 
   AdaBoostRounds rounds(data, target, options_);

@@ -81,7 +81,7 @@ void Forest::fit(const Tensor& x, const Tensor& y, const Tensor& weight,
   TILEWRIGHT_CHECK(kOp, first < options_.n_estimators,
                    "n_estimators must be more than the earlier ", first, " trees, got ",
                    options_.n_estimators);
-  ForestData data(x, weights, options_.tree.max_bin, options_.tree.random_thresholds);
+  ForestData data(x, weights, options_.tree.max_bin);
   classes ? data.set_labels(target, options_.num_class) : data.set_values(target);
 
   // What rows count in each tree: how often they are drawn, or their weight.

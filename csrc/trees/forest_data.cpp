@@ -27,7 +27,7 @@ int64_t padded(int64_t bytes) {
 
 }  // namespace
 
-ForestData::ForestData(const Tensor& x, const Tensor& weights, int64_t max_bin, bool extremes)
+ForestData::ForestData(const Tensor& x, const Tensor& weights, int64_t max_bin)
     : rows_(x.size(0)), weights_(weights) {
   const auto [cuts, count] =
       feature_cuts(x, weights.defined() ? std::optional<Tensor>(weights) : std::nullopt, max_bin);
@@ -52,7 +52,7 @@ ForestData::ForestData(const Tensor& x, const Tensor& weights, int64_t max_bin, 
   table_.missing = int32_t(table_.num_codes - 1);
   table_.bins = bins_.const_data_ptr<int32_t>();
   table_.max_bin = max_bin;
-  if (extremes) find_extremes(x);
+  find_extremes(x);
 }
 
 void ForestData::find_extremes(const Tensor& x) {

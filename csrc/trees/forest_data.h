@@ -11,8 +11,7 @@ namespace tilewright::trees {
 // weigh nothing take no part in anything.
 class ForestData {
  public:
-  // `extremes`: also the least and the greatest value of each bin.
-  ForestData(const at::Tensor& x, const at::Tensor& weights, int64_t max_bin, bool extremes);
+  ForestData(const at::Tensor& x, const at::Tensor& weights, int64_t max_bin);
 
   // labels: (N,) int64 in [0, num_class). values: (N, O) float64.
   void set_labels(const at::Tensor& labels, int64_t num_class);

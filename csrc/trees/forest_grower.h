@@ -158,8 +158,8 @@ class ForestGrower {
       offer(node);
     }
     open.constants = features_.finish();
-    open.split = searches_[best_search_].best();
-    if (open.split.feature < 0) return false;
+    if (searches_[best_search_].best().feature < 0) return false;
+    open.split = searches_[best_search_].settled();
     open.gain = (open.split.score - stats_.score(node.total)) * gain_scale();
     return open.gain + 2.220446049250313e-16 >= rules_.min_gain;
   }

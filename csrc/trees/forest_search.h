@@ -14,6 +14,7 @@ struct ForestSplit {
   double score = -HUGE_VAL;
   int32_t feature = -1, code = 0;
   bool default_left = false, missing = false;  // missing: some of the node's rows have no value
+  int32_t next = -1;  // the first bin to the right that rows have, where `code` is not settled yet
 };
 
 // What a search looks at.
@@ -68,6 +69,20 @@ class ForestSearch {
   int64_t at_once() const { return at_once_; }
   void begin() { best_ = ForestSplit(); }
   const ForestSplit& best() const { return best_; }
+  // The best split, its threshold in the middle between the values on both sides.
+  ForestSplit settled() const {
+    ForestSplit out = best_;
+    if (out.next < 0) return out;
+    const float* most = table_->most + out.feature * table_->max_bin;
+    const double least = table_->least[out.feature * table_->max_bin + out.next];
+    const double middle = (double(most[out.code]) + least) / 2;
+    int32_t end = out.next - 1;  // the last bin at or below the middle lies in [code, end]
+    while (out.code < end) {
+      const int32_t half = out.code + (end - out.code + 1) / 2;
+      double(most[half]) <= middle ? out.code = half : end = half - 1;
+    }
+    return out;
+  }
   const int64_t* left() const { return left_.data(); }  // sums of the best split's left side
 
   // Offers the splits of at most at_once() features; constant[j] says that there is none.
@@ -254,11 +269,9 @@ class ForestSearch {
       }
     }
     if (found < 0) return;
-    // In the middle between two bins that rows have.
-    int32_t code = touched_[found];
-    code = found + 1 < touched ? code + (touched_[found + 1] - code - 1) / 2
-                               : table_->bins[feature] - 1;
-    best_ = {best, feature, code, default_left, any_missing};
+    const bool inner = found + 1 < touched;
+    best_ = {best,         feature,     inner ? touched_[found] : table_->bins[feature] - 1,
+             default_left, any_missing, inner ? touched_[found + 1] : -1};
     const int64_t width = stats_->width();
     for (int64_t i = 0; i < width; ++i) {
       left_[i] = cum_[found * width + i] + (default_left ? sums_[i] : 0);

@@ -65,7 +65,7 @@ void ForestSearch<Code, Stats>::offer_drawn(const ForestNodeView<Code>& node,
     if (constant[j] || rows_left == 0 || rows_left == rows) continue;
     stats_->scores(left, 1, none, node.total, least_, sides, scores_.data());
     if (!(scores_[0] > best_.score)) continue;
-    best_ = {scores_[0], features[j], int32_t(at[j]), missing_left[j], any_missing[j]};
+    best_ = {scores_[0], features[j], int32_t(at[j]), missing_left[j], any_missing[j], -1};
     std::memcpy(left_.data(), left, size_t(width) * sizeof(int64_t));
   }
 }
