@@ -23,8 +23,8 @@ class TILEWRIGHT_API TreeEnsemble : public torch::CustomClassHolder {
   static constexpr int64_t kVersion = 1;
 
   // arrays: as in State, the first eight as predict_trees takes them, base_score (K,) float32, what
-  // each row scores before the first tree; not to be written to afterwards. link: "identity", "sigmoid", "softmax" or "exp", from
-  // scores to predictions. num_features: what x must have.
+  // each row scores before the first tree; not to be written to afterwards. link: "identity",
+  // "sigmoid", "softmax" or "exp", from scores to predictions. num_features: what x must have.
   TreeEnsemble(std::vector<at::Tensor> arrays, std::string link, int64_t num_features);
   explicit TreeEnsemble(const State& state);
 
