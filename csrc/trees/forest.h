@@ -22,7 +22,7 @@ struct ForestTreeOptions {
   int64_t min_samples_split = 2, min_samples_leaf = 1;
   double min_weight_fraction_leaf = 0, min_impurity_decrease = 0;
   bool random_thresholds = false;  // one threshold a feature, drawn between its extremes
-  int64_t max_bin = 255;           // values of a feature that are told apart, at most
+  int64_t max_bin = 16383;         // values of a feature that are told apart, at most
 };
 
 struct ForestOptions {

@@ -1,5 +1,5 @@
-// Rows of a node to its children: which go left, and then all to their places, without a branch that
-// half of the rows would mispredict.
+// Rows of a node to its children: which go left, and then all to their places, without a branch
+// that half of the rows would mispredict.
 #pragma once
 #if defined(CPU_CAPABILITY_AVX512)
 #include <immintrin.h>

@@ -149,7 +149,8 @@ class RandomForestClassifier(ClassifierMixin, ForestBase):
         verbose: a progress bar where true.
         warm_start: whether fit keeps the trees there are, and grows only what is missing.
         class_weight: weights by class, "balanced", or "balanced_subsample" for each tree's rows.
-        max_bin: values of a feature that are told apart at most, up to 32767.
+        max_bin: values of a feature that are told apart at most, up to 32767. 255 are three
+            times as fast, and cost a little quality where trees are full-grown on many rows.
     """
 
     def __init__(
@@ -172,7 +173,7 @@ class RandomForestClassifier(ClassifierMixin, ForestBase):
         warm_start=False,
         class_weight=None,
         max_samples=None,
-        max_bin=255,
+        max_bin=16383,
     ):
         self.n_estimators = n_estimators
         self.criterion = criterion
@@ -272,7 +273,7 @@ class RandomForestRegressor(RegressorMixin, ForestBase):
         verbose=0,
         warm_start=False,
         max_samples=None,
-        max_bin=255,
+        max_bin=16383,
     ):
         self.n_estimators = n_estimators
         self.criterion = criterion
