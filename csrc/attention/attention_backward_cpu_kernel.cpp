@@ -2,6 +2,8 @@
 // D = rowsum(dO * O) - dLSE. A task owns blocks of keys and walks over all queries, so that the
 // gradients of keys and values are sums in one order; those of queries are summed per split of
 // keys.
+#include <cmath>
+
 #include "tilewright/attention/attention_cpu.h"
 #include "tilewright/attention/attention_cpu_gradients.h"
 #include "tilewright/attention/attention_cpu_keys.h"
@@ -62,6 +64,7 @@ class BackwardTask {
     grads_ = scratch_.take<G>(kChunk * value_depth_);
     grads_transposed_ = scratch_.take<G>(kChunk * p_.value_dim);
     lse_ = scratch_.take<A>(kChunk);
+    lse_rest_ = scratch_.take<A>(kChunk);
     delta_ = scratch_.take<A>(kChunk);
     grad_queries_ = scratch_.take<A>(kChunk * p_.head_dim);
     scores_ = scratch_.take<A>(kRows * kKeys);
@@ -139,10 +142,12 @@ class BackwardTask {
     for (int64_t r = 0; r < padded; ++r) {
       // 2^(s - inf) = 0: rows that see nothing, and those that fill the last block.
       lse_[r] = std::numeric_limits<A>::infinity();
-      delta_[r] = A(0);
+      lse_rest_[r] = delta_[r] = A(0);
       if (!counts(r)) continue;
       const int64_t row = row_ + r;
-      lse_[r] = A(double(lse[row]) * kLog2E);
+      const double in_bits = double(lse[row]) * kLog2E;
+      lse_[r] = A(in_bits);
+      if (std::isfinite(lse_[r])) lse_rest_[r] = A(in_bits - double(lse_[r]));
       delta_[r] = dot(grad + row * p_.grad_out.row, out + row * p_.out.row, p_.value_dim);
       if (grad_lse != nullptr) delta_[r] -= grad_lse[row];
     }
@@ -165,14 +170,37 @@ class BackwardTask {
     key_operand_ = operand_of(keys, count, p_.head_dim, keys_);
   }
 
+  // scores_ (padded, kKeys) of a block of queries. Of few queries the sum over the depth is made of
+  // four parts: so few rows have large weights, which show how scores are rounded, and cost little.
+  void multiply_keys(int64_t row, int64_t padded, int64_t begin, int64_t width) {
+    constexpr int64_t kParts = 4, kPair = kPaired<G> ? 2 : 1;
+    const G* queries = queries_ + row * depth_;
+    if (kPaired<G> || padded * kParts > kRows || depth_ < 16) {
+      gemm(use_brgemm_, {padded, width, depth_, depth_, kKeys, kKeys, false}, queries,
+           keys_transposed_ + begin * kPair, scores_);
+      return;
+    }
+    const int64_t size = padded * kKeys;
+    for (int64_t part = 0; part < kParts; ++part) {
+      const int64_t first = depth_ * part / kParts, last = depth_ * (part + 1) / kParts;
+      gemm(use_brgemm_, {padded, width, last - first, depth_, kKeys, kKeys, false}, queries + first,
+           keys_transposed_ + first * kKeys + begin, scores_ + part * size);
+    }
+    for (int64_t r = 0; r < padded; ++r) {
+      A* sums = scores_ + r * kKeys;
+      for (int64_t i = 0; i < width; ++i) {
+        sums[i] = (sums[i] + sums[size + i]) + (sums[2 * size + i] + sums[3 * size + i]);
+      }
+    }
+  }
+
   // One block of queries and the keys of `groups` in the block from `first` on.
   void visit(int64_t row, int64_t rows, int64_t first, KeyRange groups, A* grad_keys,
              A* grad_values) {
     const int64_t begin = groups.begin, width = groups.end - begin;
     const int64_t padded = rows_in_product(rows);
     constexpr int64_t kPair = kPaired<G> ? 2 : 1;
-    gemm(use_brgemm_, {padded, width, depth_, depth_, kKeys, kKeys, false}, queries_ + row * depth_,
-         keys_transposed_ + begin * kPair, scores_);
+    multiply_keys(row, padded, begin, width);
     gemm(use_brgemm_, {padded, width, value_depth_, value_depth_, kKeys, kKeys, false},
          grads_ + row * value_depth_, values_transposed_ + begin * kPair, grad_scores_);
     differentiate(row, rows, padded, first + begin, width);
@@ -226,6 +254,7 @@ class BackwardTask {
       item.scores = scores_ + r * kKeys;
       item.grads = grad_scores_ + r * kKeys;
       item.lse = lse_[row + r];
+      item.lse_rest = lse_rest_[row + r];
       item.delta = delta_[row + r];
       if (r >= rows) {
         clear_row(item.scores, width);
@@ -294,7 +323,7 @@ class BackwardTask {
   TileScratch scratch_;
   G *queries_, *queries_transposed_;  // (kChunk, depth), (head_dim, kChunk)
   G *grads_, *grads_transposed_;      // of out: (kChunk, value_depth), (value_dim, kChunk)
-  A *lse_, *delta_;                   // (kChunk,), lse in powers of 2
+  A *lse_, *lse_rest_, *delta_;       // (kChunk,), lse in powers of 2
   A* grad_queries_;                   // (kChunk, head_dim)
   A *scores_, *grad_scores_;          // (kRows, kKeys)
   G *paired_weights_, *paired_grads_, *plain_grads_;  // the same for bfloat16

@@ -12,6 +12,7 @@ struct GradientRow {
   A *scores, *grads;
   const A* keeps;  // of dropout, or null
   A factor, lse, delta;
+  A lse_rest;  // what lse, in powers of 2, is short of: rounding it would show in all weights
   int64_t width;
   bool general;
 };
@@ -20,9 +21,10 @@ template <bool kGeneral, class A>
 inline void differentiate_row_as(const GradientRow<A>& row) {
   using V = at::vec::Vectorized<A>;
   constexpr int kDegree = 5;
-  const V factor(row.factor), offset(-row.lse), delta(row.delta), zero(A(0));
+  const V factor(row.factor), offset(-row.lse), rest(row.lse_rest);
+  const V delta(row.delta), zero(A(0));
   for (int64_t i = 0; i < row.width; i += V::size()) {
-    V exponent = at::vec::fmadd(V::loadu(row.scores + i), factor, offset);
+    V exponent = at::vec::fmadd(V::loadu(row.scores + i), factor, offset) - rest;
     // float32 has no digits of lse left where scores are beyond 1e7, as a mask of -1e9 makes them:
     // no probability is above 1, NaN stays NaN.
     if (kGeneral) exponent = min_of(exponent, zero);

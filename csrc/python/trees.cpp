@@ -149,12 +149,11 @@ trees::FitOptions fit_options(const std::vector<GivenSet>& evaluation, const py:
     const auto [arrays, base_score] = start.cast<std::tuple<py::dict, at::Tensor>>();
     how.start = start_of(arrays, base_score);
   }
-  if (after_round) {
-    how.after_round = [&](int64_t round, const at::Tensor& scores) {
-      const py::gil_scoped_acquire gil;
-      return after_round(round, scores);
-    };
-  }
+  how.after_round = [after_round](int64_t round, const at::Tensor& scores) {
+    const py::gil_scoped_acquire gil;
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();  // Ctrl-C
+    return after_round && after_round(round, scores);
+  };
   return how;
 }
 

@@ -11,7 +11,10 @@
 namespace tilewright::trees {
 
 struct AdaBoostOptions {
-  AdaBoostOptions() { tree.max_depth = 1; }
+  AdaBoostOptions() {
+    tree.max_depth = 1;
+    tree.max_bin = 255;
+  }
   ForestTreeOptions tree;  // stumps at first; for values a depth of 3 is common
   int64_t num_class = 2;   // 0: values, by AdaBoost.R2
   int64_t n_estimators = 50;

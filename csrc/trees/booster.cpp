@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 #include "tilewright/core/check.h"
 #include "tilewright/trees/boosting_rounds.h"
 #include "tilewright/trees/categories.h"
@@ -98,6 +100,12 @@ void Booster::fit(const Dataset& data, const FitOptions& how) {
       kOp, options_.tree.monotone.empty() || int64_t(options_.tree.monotone.size()) == features,
       "monotone constraints must be ", features, ", as many as x has features, got ",
       options_.tree.monotone.size());
+  const auto& signs = options_.tree.monotone;
+  TILEWRIGHT_CHECK(kOp,
+                   objective_->leaf_quantile() < 0 ||
+                       std::count(signs.begin(), signs.end(), 0) == int64_t(signs.size()),
+                   "leaves that answer with a quantile of their residuals (absolute_error, ",
+                   "quantile) know no monotone constraints");
   check_categorical(options_.tree, features);
   std::vector<Measured> evaluation =
       checked_evaluation(training, how.evaluation, *objective_, options_.early_stopping_rounds);

@@ -40,8 +40,10 @@ BoostingRounds::BoostingRounds(const BoosterOptions& options, const Objective& o
 // Scores before the first round, added up in the order of trees: rounding is that of one fit.
 void BoostingRounds::start() {
   const auto begin = [&](Measured& set) {
-    set.scores = base_score_.unsqueeze(1).repeat({1, set.table.rows()});
-    if (how_.start.has_value()) set.table.add_scores_in_turn(how_.start->arrays, set.scores);
+    set.sums = at::zeros({outputs_, set.table.rows()}, at::kFloat);
+    if (how_.start.has_value()) set.table.add_scores_in_turn(how_.start->arrays, set.sums);
+    set.scores = at::empty_like(set.sums);
+    bring_scores_up_to_date(set);
   };
   begin(training_);
   for (Measured& set : evaluation_) begin(set);
@@ -62,6 +64,10 @@ Tensor BoostingRounds::find_cuts() {
   }
   bin_counts_ = count;
   return cuts;
+}
+
+void BoostingRounds::bring_scores_up_to_date(Measured& set) const {
+  at::add_out(set.scores, set.sums, base_score_.unsqueeze(1));
 }
 
 void BoostingRounds::run() {
@@ -105,32 +111,37 @@ void BoostingRounds::grow(int64_t round, TreeGrower& grower, const Tensor& cuts)
                               objective_.leaf_quantile());
     }
     const auto answers = builder_.add(grown, cuts, options_.learning_rate * dart_.new_factor(), k);
-    grower.add_to_scores(grown, answers, training_.scores[k].mutable_data_ptr<float>());
+    grower.add_to_scores(grown, answers, training_.sums[k].mutable_data_ptr<float>());
   }
   put_back_dropped();
+  bring_scores_up_to_date(training_);
   if (evaluation_.empty()) return;
   const int64_t trees = builder_.trees();
   const EnsembleArrays last = builder_.slice(trees - outputs_, trees);
-  for (Measured& set : evaluation_) set.table.add_scores(last, set.scores);
+  for (Measured& set : evaluation_) {
+    set.table.add_scores(last, set.sums);
+    bring_scores_up_to_date(set);
+  }
 }
 
 void BoostingRounds::leave_out_dropped() {
   dropped_scores_ = Tensor();
   if (dart_.dropped().empty()) return;
-  dropped_scores_ = at::zeros_like(training_.scores);
+  dropped_scores_ = at::zeros_like(training_.sums);
   const EnsembleArrays dropped = builder_.pick(dart_.dropped());
   training_.table.add_scores(dropped, dropped_scores_);
-  training_.scores -= dropped_scores_;
+  training_.sums -= dropped_scores_;
+  bring_scores_up_to_date(training_);
   for (Measured& set : evaluation_) {
-    Tensor answers = at::zeros_like(set.scores);
+    Tensor answers = at::zeros_like(set.sums);
     set.table.add_scores(dropped, answers);
-    set.scores += answers * (dart_.dropped_factor() - 1);
+    set.sums += answers * (dart_.dropped_factor() - 1);
   }
 }
 
 void BoostingRounds::put_back_dropped() {
   if (!dropped_scores_.defined()) return;
-  training_.scores += dropped_scores_ * dart_.dropped_factor();
+  training_.sums += dropped_scores_ * dart_.dropped_factor();
   for (const int64_t t : dart_.dropped()) builder_.scale(t, dart_.dropped_factor());
 }
 

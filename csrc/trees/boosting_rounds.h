@@ -24,6 +24,7 @@ class BoostingRounds {
 
  private:
   void start();
+  void bring_scores_up_to_date(Measured& set) const;
   at::Tensor find_cuts();
   void grow(int64_t round, TreeGrower& grower, const at::Tensor& cuts);
   void leave_out_dropped();

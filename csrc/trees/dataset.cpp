@@ -70,6 +70,10 @@ Measured checked(const std::string& owner, const Dataset& data, const Objective&
   TILEWRIGHT_CHECK(kOp, rows > 0 && set.table.features() > 0, owner, "x must not be empty, got ",
                    shape_of(data.x));
   check_given(kOp, "y", data.y);
+  for (const auto* other : {&data.y, &data.weight, &data.group}) {
+    TILEWRIGHT_CHECK(kOp, !other->defined() || other->is_cpu(), "fits on the CPU, got ", owner,
+                     "y, sample_weight or group on ", other->device());
+  }
   set.targets.labels = data.y.to(at::kFloat).contiguous();
   check_rows(owner + "y", set.targets.labels, rows);
   objective.check_labels(set.targets.labels);

@@ -19,6 +19,9 @@ struct Measured {
   InputTable table;
   Targets targets;
   at::Tensor scores;  // (K, N) float32
+  // The same without the base score, as prediction adds leaves up: beside a great base score, sums
+  // that held it would lose what later trees answer.
+  at::Tensor sums;
 };
 
 // `owner`: what names in errors begin with, such as "the evaluation set's ".

@@ -54,6 +54,7 @@ void check_training_set(const char* op, const Tensor& x, const Tensor& y, int64_
   TILEWRIGHT_CHECK(op, x.size(0) <= std::numeric_limits<int32_t>::max() / 2,
                    "x must have fewer than 2^30 rows, got ", x.size(0));
   check_given(op, "y", y);
+  TILEWRIGHT_CHECK(op, y.is_cpu(), "fits on the CPU, got y on ", y.device());
   const bool shaped = y.dim() == 1 || (num_class == 0 && y.dim() == 2 && y.size(1) > 0);
   TILEWRIGHT_CHECK(op, shaped && y.size(0) == x.size(0), "y must have shape (", x.size(0),
                    num_class == 0 ? ",) or (N, O)" : ",)", ", as many rows as x, got ",
@@ -79,10 +80,14 @@ Tensor weights_of(const char* op, const Tensor& weight, int64_t rows) {
   TILEWRIGHT_CHECK(op, weight.dim() == 1 && weight.size(0) == rows,
                    "sample_weight must have shape (", rows, ",), as many as x has rows, got ",
                    shape_of(weight));
+  TILEWRIGHT_CHECK(op, weight.is_cpu(), "fits on the CPU, got sample_weight on ", weight.device());
   const Tensor weights = weight.to(at::kDouble).contiguous();
   const Tensor bad = at::isfinite(weights).logical_not().logical_or(weights < 0);
   check_each(op, "sample_weight", bad, weights, "be finite and not negative");
   TILEWRIGHT_CHECK(op, weights.max().item<double>() > 0, "sample_weight must not be all 0");
+  const double total = weights.sum().item<double>();
+  TILEWRIGHT_CHECK(op, total > 1e-200 && total < 1e200, "sample_weight must add up to a number ",
+                   "between 1e-200 and 1e200, got ", total);
   return weights;
 }
 

@@ -29,6 +29,7 @@ int64_t padded(int64_t bytes) {
 
 ForestData::ForestData(const Tensor& x, const Tensor& weights, int64_t max_bin)
     : rows_(x.size(0)), weights_(weights) {
+  max_bin = std::clamp<int64_t>(rows_, 2, max_bin);  // no more bins than values: tables are wide
   const auto [cuts, count] =
       feature_cuts(x, weights.defined() ? std::optional<Tensor>(weights) : std::nullopt, max_bin);
   cuts_ = cuts.contiguous();

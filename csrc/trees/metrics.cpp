@@ -65,7 +65,10 @@ double area_under_curve(const Tensor& scores, const Tensor& predictions, const T
   for (int64_t i = 0, count = labels.size(0); i < count;) {
     double tied[2] = {0, 0};
     const float value = s[i];
-    for (; i < count && s[i] == value; ++i) tied[y[i] > 0.5f] += w[i];
+    do {  // a score that is NaN equals none
+      tied[y[i] > 0.5f] += w[i];
+      ++i;
+    } while (i < count && s[i] == value);
     area += tied[1] * (zeros + tied[0] / 2);
     zeros += tied[0];
     ones += tied[1];

@@ -238,7 +238,8 @@ std::pair<Tensor, Tensor> Objective::gradients(const Tensor& scores, const Tenso
   // Of few rows as float64: ATen's float32 functions round a value by its place in the tensor,
   // which the exact histograms of few rows would show.
   const bool few = scores.size(1) <= kFewTreeRows;
-  auto [gradient, hessian] = derivatives(few ? scores.to(at::kDouble) : scores, labels);
+  const at::ScalarType type = few ? at::kDouble : scores.scalar_type();
+  auto [gradient, hessian] = derivatives(scores.to(type), labels.to(type));
   if (weights.defined()) {  // as float64: a weight of 2 is the row twice
     const Tensor w = weights.to(at::kDouble);
     return {gradient * w, hessian * w};
@@ -246,11 +247,24 @@ std::pair<Tensor, Tensor> Objective::gradients(const Tensor& scores, const Tenso
   return {gradient, hessian};
 }
 
-// A Newton step from 0, not regularised.
+// The best of a Newton step from 0, not regularised, which may leap anywhere where the loss is flat
+// at 0, of the labels' median, and of 0.
 Tensor Objective::base_score(const Tensor& labels, const Tensor& weights) const {
+  const int64_t rows = labels.size(0);
   const auto [gradient, hessian] =
-      gradients(at::zeros({outputs_, labels.size(0)}, at::kFloat), labels, weights);
-  return (-gradient.sum(1, false, at::kDouble) / hessian.sum(1, false, at::kDouble)).to(at::kFloat);
+      gradients(at::zeros({outputs_, rows}, at::kFloat), labels, weights);
+  const Tensor step = -gradient.sum(1, false, at::kDouble) / hessian.sum(1, false, at::kDouble);
+  std::vector<Tensor> candidates{step.to(at::kFloat)};
+  if (outputs_ == 1) candidates.push_back(constant(weighted_quantile(labels, weights, 0.5)));
+  candidates.push_back(at::zeros({outputs_}, at::kFloat));
+  Tensor best = candidates.back();
+  double least = HUGE_VAL;
+  for (const Tensor& scores : candidates) {
+    if (!at::isfinite(scores).all().item<bool>()) continue;
+    const double loss = metric(scores.unsqueeze(1).repeat({1, rows}), labels, weights);
+    if (loss < least) least = loss, best = scores;
+  }
+  return best;
 }
 
 }  // namespace tilewright::trees

@@ -113,7 +113,7 @@ void take_group(const PredictParams& p, int64_t first, int64_t count, float* x) 
 template <class T>
 void predict(const PredictParams& p, int64_t begin, int64_t end) {
   const int64_t stride = p.features * kTreeLanes;
-  const int64_t fits = kBlockBytes / (stride * int64_t(sizeof(float)));
+  const int64_t fits = kBlockBytes / max_of(stride * int64_t(sizeof(float)), int64_t(1));
   const int64_t most = min_of(max_of<int64_t>(fits, 1), kMostGroups);
   const int64_t groups_in_all = min_of(most, ceil_div(end - begin, int64_t(kTreeLanes)));
   const int64_t rows = groups_in_all * kTreeLanes;

@@ -154,6 +154,9 @@ double ndcg(const Tensor& scores, const Targets& targets, int64_t cut_off, bool 
                    "ndcg takes scores (N,) and contiguous float32 labels (N,), got ",
                    shape_of(scores), " and ", targets.labels.scalar_type(), " ",
                    shape_of(targets.labels));
+  const auto* ends = targets.queries.const_data_ptr<int64_t>();
+  TILEWRIGHT_CHECK(kOp, ends[0] == 0 && std::is_sorted(ends, ends + targets.queries.size(0)),
+                   "queries must ascend from row 0");
   TILEWRIGHT_CHECK(kOp, targets.queries[-1].item<int64_t>() == scores.size(0),
                    "queries must end at row ", scores.size(0), ", got ",
                    targets.queries[-1].item<int64_t>());

@@ -21,6 +21,13 @@ std::optional<at::Tensor> given(const std::vector<at::Tensor>& arrays, size_t i)
   return i < arrays.size() ? std::optional<at::Tensor>(arrays[i]) : std::nullopt;
 }
 
+// Other versions may have other arrays.
+const TreeEnsemble::State& readable(const TreeEnsemble::State& state) {
+  TILEWRIGHT_CHECK(kOp, std::get<0>(state) == TreeEnsemble::kVersion, "reads version ",
+                   TreeEnsemble::kVersion, " of its files, got ", std::get<0>(state));
+  return state;
+}
+
 }  // namespace
 
 TreeEnsemble::TreeEnsemble(std::vector<at::Tensor> arrays, std::string link, int64_t num_features)
@@ -44,10 +51,7 @@ TreeEnsemble::TreeEnsemble(std::vector<at::Tensor> arrays, std::string link, int
 }
 
 TreeEnsemble::TreeEnsemble(const State& state)
-    : TreeEnsemble(std::get<1>(state), std::get<2>(state), std::get<3>(state)) {
-  TILEWRIGHT_CHECK(kOp, std::get<0>(state) == kVersion, "reads version ", kVersion,
-                   " of its files, got ", std::get<0>(state));
-}
+    : TreeEnsemble(std::get<1>(readable(state)), std::get<2>(state), std::get<3>(state)) {}
 
 at::Tensor TreeEnsemble::scores(const at::Tensor& x) const {
   TILEWRIGHT_CHECK(kOp, x.dim() == 2 && x.size(1) == num_features_, "x must have ", num_features_,

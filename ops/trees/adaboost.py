@@ -87,7 +87,7 @@ class AdaBoostBase(BaseEstimator):
 
     def _boost_any(self, boost, x, y, weight, *arguments):
         inputs.positive("n_estimators", self.n_estimators)
-        self.arrays_ = None
+        self.__dict__.pop("arrays_", None)
         with inputs.progress(self.verbose, self.n_estimators) as after_tree:
             self.estimators_, weights, errors = boost(
                 self, np.asarray(x), y, weight, self._rate(), after_tree, *arguments
@@ -104,7 +104,7 @@ class AdaBoostBase(BaseEstimator):
 
     def _trees(self):
         check_is_fitted(self, "estimator_weights_")
-        if self.arrays_ is None:
+        if not hasattr(self, "arrays_"):
             raise ValueError("only an ensemble of trees (estimator=None) has arrays to export")
         return self.arrays_
 
@@ -113,7 +113,7 @@ class AdaBoostBase(BaseEstimator):
         """The decrease of impurity by each feature, weighed by the trees' weights."""
         check_is_fitted(self, "estimator_weights_")
         weights = self.estimator_weights_[: self.n_iter_]
-        if self.arrays_ is None:
+        if not hasattr(self, "arrays_"):
             of_trees = np.array([e.feature_importances_ for e in self.estimators_])
         else:
             of_trees = inputs.importances(self.arrays_, self.n_features_in_)
@@ -205,7 +205,7 @@ class AdaBoostClassifier(ClassifierMixin, AdaBoostBase):
         """(n_samples, n_classes) as a tensor: the decision function over (n_classes - 1)."""
         check_is_fitted(self, "estimator_weights_")
         x = inputs.features_of(self, X)
-        if self.arrays_ is not None:
+        if hasattr(self, "arrays_"):
             return self.to_module().scores(x)
         k, weights = self.n_classes_, self.estimator_weights_[: self.n_iter_]
         votes = np.full((len(x), k), -1 / (k - 1)) * weights.sum()
@@ -301,7 +301,7 @@ class AdaBoostRegressor(RegressorMixin, AdaBoostBase):
         """(n_samples,): a float32 tensor for a tensor, else a float64 array."""
         check_is_fitted(self, "estimator_weights_")
         x = inputs.features_of(self, X)
-        if self.arrays_ is not None:
+        if hasattr(self, "arrays_"):
             return inputs.like_input(self.to_module()(x)[:, 0], X)
         answers = np.array([e.predict(np.asarray(x)) for e in self.estimators_]).T
         order = np.argsort(answers, axis=1, kind="stable")

@@ -9,18 +9,21 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from tilewright._C import Booster, LinearBooster
-from tilewright.trees import xgboost_json
 from tilewright.trees.categories import CategoricalMixin
 from tilewright.trees.ensemble import EnsembleModule
 from tilewright.trees.evaluation import evaluation_sets, history_of, metrics_of
 from tilewright.trees.explain import ExplainMixin
+from tilewright.trees.files import FilesMixin
 from tilewright.trees.inputs import InputMixin, dense_blocks
+from tilewright.trees.inspection import importance
 from tilewright.trees.linear import LinearModule
 from tilewright.trees.onnx_export import OnnxMixin
 from tilewright.trees.parameters import drawing_options
 
 
-class GradientBoostingBase(InputMixin, CategoricalMixin, ExplainMixin, OnnxMixin, BaseEstimator):
+class GradientBoostingBase(
+    InputMixin, CategoricalMixin, FilesMixin, ExplainMixin, OnnxMixin, BaseEstimator
+):
     def __init__(
         self,
         *,
@@ -148,8 +151,9 @@ class GradientBoostingBase(InputMixin, CategoricalMixin, ExplainMixin, OnnxMixin
     def _metrics(self):
         return metrics_of(self.eval_metric, self.greater_is_better, hasattr(self, "classes_"))
 
-    def _fit(self, options, training, eval_set, encode, start=None, eval_groups=None):
-        """training: X, labels, weights, sizes of groups; the last two may be None."""
+    def _fit(self, options, training, eval_set, encode, start=None, eval_groups=None, learnt=None):
+        """training: X, labels, weights, sizes of groups; the last two may be None. ``learnt``:
+        attributes to set once all has gone well."""
         sets = evaluation_sets(eval_set)
         if not sets and self.early_stopping_rounds:
             raise ValueError("early_stopping_rounds needs an eval_set=(X, y) in fit")
@@ -187,6 +191,8 @@ class GradientBoostingBase(InputMixin, CategoricalMixin, ExplainMixin, OnnxMixin
                 return False
 
         linear = self.booster == "gblinear"
+        if linear and self.is_categorical_ is not None:
+            raise ValueError("booster='gblinear' takes no columns of categories")
         if start is not None and (linear or not hasattr(start, "arrays_")):
             raise ValueError("booster='gblinear' does not go on from a model")
         loss, kind = getattr(self, "loss", None), LinearBooster if linear else Booster
@@ -217,10 +223,13 @@ class GradientBoostingBase(InputMixin, CategoricalMixin, ExplainMixin, OnnxMixin
             counts = booster.bin_counts.tolist()
             columns = [] if self.is_categorical_ is None else self.is_categorical_.nonzero()[0]
             self.category_counts_ = {int(f): counts[f] + 1 for f in columns}
+        self.__dict__.update(learnt or {})
+        if not linear:
+            self._pack()
         return self
 
     def _forget(self):
-        for name in ("arrays_", "weight_", "bias_"):
+        for name in ("arrays_", "weight_", "bias_", "_packed"):
             self.__dict__.pop(name, None)
 
     def __sklearn_tags__(self):
@@ -237,61 +246,40 @@ class GradientBoostingBase(InputMixin, CategoricalMixin, ExplainMixin, OnnxMixin
         check_is_fitted(self, "arrays_")
         return EnsembleModule(self.arrays_, self.base_score_, self._link)
 
-    def save_model(self, path):
-        """Writes the model as XGBoost's JSON, which xgboost (3.2) loads and predicts the same from;
-        classes that are not 0, 1, ... are kept in an attribute that it ignores."""
-        self.to_module()  # says where nothing is fitted
-        objective, param = self._objective()
-        linear = hasattr(self, "weight_")
-        xgboost_json.save(
-            xgboost_json.Ensemble(
-                {} if linear else self.arrays_,
-                self.base_score_,
-                objective,
-                param,
-                self.n_features_in_,
-                self._attributes(),
-                self._parameters(),
-                (self.weight_, self.bias_) if linear else None,
-                self.n_iter_,
-            ),
-            path,
-        )
-
-    def _parameters(self):
-        """What a file says of the objective beside its one parameter, under XGBoost's names."""
-        return {}
-
-    def load_model(self, path):
-        """Reads what :meth:`save_model` or xgboost wrote (trees or a linear model); returns
-        the estimator, ready to predict. A file that is no such model is a ValueError."""
-        model = xgboost_json.load(path)
-        self._take(model)
-        self._forget()
-        self.base_score_ = model.base_score
-        self.n_features_in_ = model.num_features
-        if model.linear is not None:
-            self.booster, self.n_iter_ = "gblinear", model.rounds
-            self.weight_, self.bias_ = model.linear
-            return self
-        self.arrays_ = model.arrays
-        self.n_iter_ = model.arrays["tree_output"].numel() // model.base_score.numel()
-        return self
-
     def _predictions(self, x):
-        module, table = self.to_module(), self._table(x)
+        predict, table = self._server(), self._table(x)
         if table.layout == torch.strided:
-            return module(table)
-        return torch.cat([module(block) for block in dense_blocks(table)])
+            return predict(table)
+        return torch.cat([predict(block) for block in dense_blocks(table)])
+
+    def _server(self):
+        """The fitted model, ready to predict: trees are packed once."""
+        if not hasattr(self, "arrays_"):
+            return self.to_module()
+        packed = self.__dict__.get("_packed")
+        if packed is None or packed[0] != self._state_of_arrays():  # those who ask may change them
+            return self.to_module().to_ensemble(self.n_features_in_).predict
+        return packed[1].predict
+
+    def _state_of_arrays(self):
+        return [(name, id(array), array._version) for name, array in self.arrays_.items()]
+
+    def _pack(self):
+        ensemble = self.to_module().to_ensemble(self.n_features_in_)
+        self._packed = self._state_of_arrays(), ensemble
+
+    def __getstate__(self):
+        state = super().__getstate__().copy()
+        state.pop("_packed", None)  # torch's own files hold such objects, pickles do not
+        return state
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if hasattr(self, "arrays_"):
+            self._pack()
 
     @property
     def feature_importances_(self):
         """The gain of each feature's splits, as shares: (n_features,)."""
         check_is_fitted(self, "arrays_")
-        gains = torch.zeros(self.n_features_in_, dtype=torch.float64)
-        split = self.arrays_["left"] >= 0
-        gains.index_add_(
-            0, self.arrays_["feature"][split].long(), self.arrays_["gain"][split].double()
-        )
-        total = gains.sum()
-        return (gains / total if total > 0 else gains).numpy()
+        return importance(self).numpy()

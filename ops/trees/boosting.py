@@ -24,6 +24,7 @@ REGRESSION_LOSSES = {
     "gamma": ("gamma", "exp"),
     "tweedie": ("tweedie", "exp"),
 }
+WITH_ALPHA = ("quantile", "huber", "tweedie")
 
 
 class GradientBoostingRegressor(RegressorMixin, GradientBoostingBase):
@@ -89,12 +90,14 @@ class GradientBoostingRegressor(RegressorMixin, GradientBoostingBase):
 
     @property
     def _link(self):
-        return "identity" if callable(self.loss) else REGRESSION_LOSSES[self.loss][1]
+        loss, _ = self._fitted_loss
+        return "identity" if callable(loss) else REGRESSION_LOSSES[loss][1]
 
     def _objective(self):
-        if callable(self.loss):
+        loss, alpha = self._fitted_loss
+        if callable(loss):
             raise ValueError("a model of a function as its loss cannot be saved as XGBoost's JSON")
-        return REGRESSION_LOSSES[self.loss][0], self.alpha
+        return REGRESSION_LOSSES[loss][0], alpha
 
     def _attributes(self):
         return {}
@@ -103,6 +106,7 @@ class GradientBoostingRegressor(RegressorMixin, GradientBoostingBase):
         if model.objective not in REGRESSION_LOSSES:
             raise ValueError(f"a model of {model.objective} is no regressor's")
         self.loss, self.alpha = model.objective, model.objective_param
+        self._fitted_loss = self.loss, self.alpha
 
     def fit(self, X, y, sample_weight=None, eval_set=None, init_model=None):
         """X (n_samples, n_features), y (n_samples,); ``eval_set`` is (X, y), (X, y, sample_weight)
@@ -113,16 +117,28 @@ class GradientBoostingRegressor(RegressorMixin, GradientBoostingBase):
                 f"loss must be a function or one of {sorted(REGRESSION_LOSSES)}, got {self.loss!r}"
             )
         start = self._start(init_model)
-        if start is not None and start.loss != self.loss:
-            raise ValueError(f"init_model has the loss {start.loss!r}, this one {self.loss!r}")
+        if start is not None:
+            before, alpha = start._fitted_loss
+            if before != self.loss or (self.loss in WITH_ALPHA and alpha != self.alpha):
+                raise ValueError(
+                    f"the model to go on from has the loss {before!r} (alpha {alpha}), this one "
+                    f"{self.loss!r} (alpha {self.alpha})"
+                )
         features, labels, weight = self._training_set(
             X, y, sample_weight, numeric=True, reset=start is not self
         )
         options = self._options()
         if not callable(self.loss):
-            objective, param = self._objective()
-            options |= {"objective": objective, "objective_param": param}
-        return self._fit(options, (features, _numbers(labels), weight), eval_set, _numbers, start)
+            objective = REGRESSION_LOSSES[self.loss][0]
+            options |= {"objective": objective, "objective_param": self.alpha}
+        return self._fit(
+            options,
+            (features, _numbers(labels), weight),
+            eval_set,
+            _numbers,
+            start,
+            learnt={"_fitted_loss": (self.loss, self.alpha)},
+        )
 
     def predict(self, X):
         """(n_samples,): a float32 tensor for a tensor, else a float64 array."""
@@ -145,10 +161,11 @@ class GradientBoostingClassifier(ClassifierMixin, GradientBoostingBase):
 
     @property
     def _link(self):
-        return "sigmoid" if len(self.classes_) == 2 else "softmax"
+        return "sigmoid" if self.base_score_.numel() == 1 else "softmax"
 
     def _objective(self):
-        return "logistic" if len(self.classes_) == 2 else "softmax", 0.0
+        # A file may have two classes with a score each.
+        return "logistic" if self.base_score_.numel() == 1 else "softmax", 0.0
 
     def _attributes(self):
         return {CLASSES: json.dumps(self.classes_.tolist())}

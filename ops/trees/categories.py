@@ -29,6 +29,8 @@ def categorical_mask(wanted, features, names=None, frame_columns=()):
         mask[list(frame_columns)] = True
         return mask if mask.any() else None
     given = np.asarray(wanted)
+    if given.dtype == object:  # such as an index of names
+        given = np.asarray(given.tolist())
     if given.dtype == bool:
         if given.shape != (features,):
             raise ValueError(
@@ -58,38 +60,43 @@ class CategoricalMixin:
 
     def _encoded(self, x, reset):
         """A data frame with its categories as numbers; anything else as it is."""
-        if reset:
-            self.__dict__.pop("categories_", None)
-            self.__dict__.pop("category_counts_", None)
-        columns = _category_columns(x) if _is_frame(x) else []
-        if reset and self.categorical_features == "from_dtype":
-            self._frame_columns = tuple(columns)
-        if not columns:
+        if not _is_frame(x):
             return x
+        columns = _category_columns(x)
+        names = [x.columns[i] for i in columns]
         if reset:
-            self.categories_ = {x.columns[i]: list(x.iloc[:, i].cat.categories) for i in columns}
-        x = x.copy(deep=False)
-        for name in [x.columns[i] for i in columns]:
+            self._frame_columns = tuple(columns)
+            if columns:
+                self.categories_ = {name: list(x[name].cat.categories) for name in names}
+        known = getattr(self, "categories_", {})
+        # A column that held categories in fit holds the same ones, whatever its dtype now.
+        names += [name for name in known if name in x.columns and name not in names]
+        if names:
+            x = x.copy(deep=False)
+        for name in names:
             x[name] = self._codes(x[name], name)
         return x
+
+    def _forget_inputs(self):
+        """What an earlier fit, or file, knew of its columns."""
+        for name in ("feature_names_in_", "categories_", "category_counts_", "is_categorical_"):
+            self.__dict__.pop(name, None)
+        self.__dict__.pop("_frame_columns", None)
 
     def _codes(self, column, name):
         known = getattr(self, "categories_", {}).get(name)
         if known is None:
             raise ValueError(f"column {name!r} holds categories, but held numbers in fit")
-        values = column.astype(object)
         places = {value: float(i) for i, value in enumerate(known)}
-        missing = column.isna().to_numpy()
-        out = np.full(len(column), np.nan)
-        for row, value in enumerate(values):
-            if missing[row]:
-                continue
-            if value not in places:
-                raise ValueError(
-                    f"column {name!r}: {value!r} in row {row} is no category that fit knew"
-                )
-            out[row] = places[value]
-        return out
+        values = column.astype(object)
+        codes = values.map(places).to_numpy(dtype=np.float64, na_value=np.nan)
+        unknown = np.isnan(codes) & ~column.isna().to_numpy()
+        if unknown.any():
+            row = int(np.flatnonzero(unknown)[0])
+            raise ValueError(
+                f"column {name!r}: {values.iloc[row]!r} in row {row} is no category that fit knew"
+            )
+        return codes
 
     def _mark_categorical(self):
         """The mask for training, once ``n_features_in_`` is known."""
@@ -99,10 +106,15 @@ class CategoricalMixin:
             getattr(self, "feature_names_in_", None),
             getattr(self, "_frame_columns", ()),
         )
-        if self.is_categorical_ is None and hasattr(self, "categories_"):
+        marked = (
+            np.zeros(0) if self.is_categorical_ is None else np.flatnonzero(self.is_categorical_)
+        )
+        left_out = set(getattr(self, "_frame_columns", ())) - set(marked.tolist())
+        if left_out:
+            names = list(self.categories_)
             raise ValueError(
-                f"columns {list(self.categories_)} hold categories: say "
-                "categorical_features='from_dtype'"
+                f"columns {names} hold categories: say categorical_features='from_dtype', or name "
+                "them all"
             )
         return self.is_categorical_
 

@@ -41,6 +41,14 @@ class EnsembleModule(nn.Module):
         self.num_outputs = base_score.numel()
         self.link = link
 
+    @torch.jit.unused
+    def to_ensemble(self, num_features: int):
+        """The same as a ``torch.classes.tilewright.TreeEnsemble``, which packs the trees once."""
+        arrays = [getattr(self, name) for name in (*ARRAYS, "tree_output", "base_score")]
+        if self.categories is not None:
+            arrays += [self.category_ptr, self.categories]
+        return torch.classes.tilewright.TreeEnsemble(arrays, self.link, num_features)
+
     def scores(self, x: Tensor) -> Tensor:
         """(N, F) floating, NaN missing, to (N, K) float32."""
         raw = torch.ops.tilewright.predict_trees(

@@ -20,7 +20,9 @@ BLOCK_CELLS = 1 << 22  # values of a sparse table that are dense at a time
 
 
 def tensor_of(array):
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
+    """The array's memory, or a copy where torch does not take it: read only, or backwards."""
+    shared = array.flags.writeable and all(stride >= 0 for stride in array.strides)
+    return torch.from_numpy(array if shared else array.copy())
 
 
 def check_labels(y):
@@ -95,8 +97,6 @@ class InputMixin:
             raise ValueError(f"X must have shape (n_samples, n_features), got {tuple(x.shape)}")
         if reset:
             self.n_features_in_ = x.shape[1]
-            if hasattr(self, "feature_names_in_"):
-                del self.feature_names_in_
         elif x.shape[1] != self.n_features_in_:
             raise ValueError(
                 f"X has {x.shape[1]} features, but {type(self).__name__} is expecting "
@@ -110,9 +110,11 @@ class InputMixin:
 
     def _training_set(self, x, y, sample_weight, numeric, reset=True):
         """X as a tensor, y as an array, weights as a tensor or None; remembers the features."""
+        if reset:
+            self._forget_inputs()
         if isinstance(x, torch.Tensor):
             features = self._tensor(x, reset=reset)
-            labels = y.numpy() if isinstance(y, torch.Tensor) else np.asarray(y)
+            labels = y.detach().cpu().numpy() if isinstance(y, torch.Tensor) else np.asarray(y)
         else:
             if y is not None:
                 check_labels(y)

@@ -199,3 +199,17 @@ def test_it_asks_the_device_for_nothing(device):
     x = torch.randn(5, 2, device=device)
     with NoSynchronisation():
         predict(x, arrays, 1)
+
+
+def test_no_features():
+    leaf = {
+        "feature": torch.zeros(1, dtype=torch.int32),
+        "threshold": torch.zeros(1),
+        "left": torch.full((1,), -1, dtype=torch.int32),
+        "right": torch.full((1,), -1, dtype=torch.int32),
+        "default_left": torch.zeros(1, dtype=torch.bool),
+        "value": torch.full((1,), 2.5),
+        "tree_ptr": torch.tensor([0, 1]),
+        "tree_output": torch.zeros(1, dtype=torch.int32),
+    }
+    assert predict(torch.zeros(3, 0), leaf, 1).tolist() == [[2.5]] * 3

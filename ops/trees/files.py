@@ -1,0 +1,50 @@
+"""XGBoost's JSON as methods of the boosting estimators."""
+
+from tilewright.trees import xgboost_json
+
+
+class FilesMixin:
+    def save_model(self, path):
+        """Writes the model as XGBoost's JSON, which xgboost (3.2) loads and predicts the same from;
+        classes that are not 0, 1, ... are kept in an attribute that it ignores."""
+        self.to_module()  # says where nothing is fitted
+        objective, param = self._objective()
+        linear = hasattr(self, "weight_")
+        xgboost_json.save(
+            xgboost_json.Ensemble(
+                {} if linear else self.arrays_,
+                self.base_score_,
+                objective,
+                param,
+                self.n_features_in_,
+                self._attributes(),
+                self._parameters(),
+                (self.weight_, self.bias_) if linear else None,
+                self.n_iter_,
+            ),
+            path,
+        )
+
+    def _parameters(self):
+        """What a file says of the objective beside its one parameter, under XGBoost's names."""
+        return {}
+
+    def load_model(self, path):
+        """Reads what :meth:`save_model` or xgboost wrote (trees or a linear model); returns
+        the estimator, ready to predict. A file that is no such model is a ValueError."""
+        model = xgboost_json.load(path)
+        self._take(model)
+        self._forget()
+        self._forget_inputs()
+        for name in ("eval_history_", "evals_result_"):
+            self.__dict__.pop(name, None)
+        self.base_score_ = model.base_score
+        self.n_features_in_ = model.num_features
+        if model.linear is not None:
+            self.booster, self.n_iter_ = "gblinear", model.rounds
+            self.weight_, self.bias_ = model.linear
+            return self
+        self.arrays_ = model.arrays
+        self.n_iter_ = model.arrays["tree_output"].numel() // model.base_score.numel()
+        self._pack()
+        return self
