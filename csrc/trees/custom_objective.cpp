@@ -37,7 +37,8 @@ std::pair<at::Tensor, at::Tensor> CustomObjective::derivatives(const at::Tensor&
                                                                const at::Tensor& labels) const {
   const at::AutoGradMode enabled(true);
   const at::Tensor by = scores.t().detach().clone().requires_grad_();  // (N, K)
-  const at::Tensor sum = losses(by, labels).sum();
+  // torch's own losses take one dtype for both.
+  const at::Tensor sum = losses(by, labels.to(by.scalar_type())).sum();
   const bool second = hessian_bound_ == 0;
   const at::Tensor gradient =
       sum.requires_grad() ? derivative(sum, by, second, second) : at::Tensor();

@@ -238,8 +238,7 @@ std::pair<Tensor, Tensor> Objective::gradients(const Tensor& scores, const Tenso
   // Of few rows as float64: ATen's float32 functions round a value by its place in the tensor,
   // which the exact histograms of few rows would show.
   const bool few = scores.size(1) <= kFewTreeRows;
-  const at::ScalarType type = few ? at::kDouble : scores.scalar_type();
-  auto [gradient, hessian] = derivatives(scores.to(type), labels.to(type));
+  auto [gradient, hessian] = derivatives(few ? scores.to(at::kDouble) : scores, labels);
   if (weights.defined()) {  // as float64: a weight of 2 is the row twice
     const Tensor w = weights.to(at::kDouble);
     return {gradient * w, hessian * w};

@@ -1,6 +1,7 @@
 """XGBoost's JSON as methods of the boosting estimators."""
 
 from tilewright.trees import xgboost_json
+from tilewright.trees.ensemble import EnsembleModule
 
 
 class FilesMixin:
@@ -33,6 +34,11 @@ class FilesMixin:
         """Reads what :meth:`save_model` or xgboost wrote (trees or a linear model); returns
         the estimator, ready to predict. A file that is no such model is a ValueError."""
         model = xgboost_json.load(path)
+        if model.linear is None:
+            try:
+                EnsembleModule(model.arrays, model.base_score).to_ensemble(model.num_features)
+            except RuntimeError as error:
+                raise ValueError(f"{path} holds no trees: {error}") from error
         self._take(model)
         self._forget()
         self._forget_inputs()

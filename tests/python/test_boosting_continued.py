@@ -131,7 +131,7 @@ def test_what_cannot_go_on(tmp_path):
         fitted.set_params(n_estimators=4).fit(x[:, :4], y)
     with pytest.raises(ValueError, match="X has 4 features, but init_model was fitted on 5"):
         GradientBoostingRegressor().fit(x[:, :4], y, init_model=fitted)
-    with pytest.raises(ValueError, match="has the loss 'squared_error' .*, this one 'hub"):
+    with pytest.raises(ValueError, match=r"has the loss 'squared_error' .*, this one 'hub"):
         GradientBoostingRegressor(loss="huber").fit(x, y, init_model=fitted)
     with pytest.raises(ValueError, match="init_model must be a GradientBoostingClassifier or"):
         GradientBoostingClassifier().fit(x, (y > 0).long(), init_model=fitted)
