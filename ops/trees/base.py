@@ -126,6 +126,8 @@ class GradientBoostingBase(
             "seed": seed,
         } | drawing_options(self)
         if self.monotonic_cst is not None:
+            if any(sign not in (-1, 0, 1) for sign in self.monotonic_cst):
+                raise ValueError(f"monotonic_cst must be of -1, 0 and 1, got {self.monotonic_cst}")
             options["monotone"] = [int(sign) for sign in self.monotonic_cst]
         categorical = self._mark_categorical()
         if categorical is not None:

@@ -50,7 +50,10 @@ class ForestBase(BaseEstimator):
         }
 
     def _most_leaves(self):
-        if self.max_leaf_nodes is not None and inputs.positive("n", self.max_leaf_nodes) < 2:
+        if (
+            self.max_leaf_nodes is not None
+            and inputs.positive("max_leaf_nodes", self.max_leaf_nodes) < 2
+        ):
             raise ValueError(f"max_leaf_nodes must be 2 or more, got {self.max_leaf_nodes}")
         return self.max_leaf_nodes or 0
 

@@ -186,3 +186,11 @@ def test_control_c_ends_a_fit():
         model.set_params(n_estimators=100_000).fit(x, y)
     timer.join()
     assert np.array_equal(model.predict(x), before)
+
+
+def test_signs_of_monotone_constraints():
+    x, y = table()
+    with pytest.raises(ValueError, match="must be of -1, 0 and 1, got"):
+        GradientBoostingRegressor(monotonic_cst=[0.5, 0]).fit(x, y)
+    with pytest.raises(ValueError, match="max_leaf_nodes must be a positive integer, got 2"):
+        RandomForestRegressor(max_leaf_nodes=2.5).fit(x, y)
