@@ -15,6 +15,8 @@ from tilewright.trees import forest_inputs as inputs
 from tilewright.trees.adaboost_rounds import boost_classes, boost_values
 from tilewright.trees.ensemble import EnsembleModule
 from tilewright.trees.inputs import tensor_of
+from tilewright.trees.parameters import seed_of, with_parameters_of
+from tilewright.trees.tensors import class_of, like_input
 
 
 class MedianModule(nn.Module):
@@ -42,6 +44,35 @@ class MedianModule(nn.Module):
 class AdaBoostBase(BaseEstimator):
     """What both have in common; their parameters are those of AdaBoostClassifier."""
 
+    def __init__(
+        self,
+        estimator=None,
+        *,
+        n_estimators=50,
+        learning_rate=1.0,
+        criterion="gini",
+        max_depth=1,
+        max_leaf_nodes=None,
+        min_samples_split=2,
+        min_samples_leaf=1,
+        max_features=None,
+        max_bin=255,
+        random_state=None,
+        verbose=0,
+    ):
+        self.estimator = estimator
+        self.n_estimators = n_estimators
+        self.learning_rate = learning_rate
+        self.criterion = criterion
+        self.max_depth = max_depth
+        self.max_leaf_nodes = max_leaf_nodes
+        self.min_samples_split = min_samples_split
+        self.min_samples_leaf = min_samples_leaf
+        self.max_features = max_features
+        self.max_bin = max_bin
+        self.random_state = random_state
+        self.verbose = verbose
+
     def _tree_options(self, rows):
         return {
             "criterion": self.criterion,
@@ -64,7 +95,7 @@ class AdaBoostBase(BaseEstimator):
         return float(rate)
 
     def _boost_trees(self, options, x, y, weight):
-        model = AdaBoost(options | {"seed": inputs.seed_of(self.random_state)})
+        model = AdaBoost(options | {"seed": seed_of(self.random_state)})
         with inputs.progress(self.verbose, self.n_estimators) as after_tree:
             try:
                 model.fit(x, y, None if weight is None else tensor_of(weight), after_tree)
@@ -145,36 +176,10 @@ class AdaBoostClassifier(ClassifierMixin, AdaBoostBase):
         random_state, verbose: of draws; a progress bar where true.
     """
 
-    def __init__(
-        self,
-        estimator=None,
-        *,
-        n_estimators=50,
-        learning_rate=1.0,
-        resample=False,
-        criterion="gini",
-        max_depth=1,
-        max_leaf_nodes=None,
-        min_samples_split=2,
-        min_samples_leaf=1,
-        max_features=None,
-        max_bin=255,
-        random_state=None,
-        verbose=0,
-    ):
-        self.estimator = estimator
-        self.n_estimators = n_estimators
-        self.learning_rate = learning_rate
+    @with_parameters_of(AdaBoostBase)
+    def __init__(self, estimator=None, *, resample=False, **common):
+        super().__init__(estimator, **common)
         self.resample = resample
-        self.criterion = criterion
-        self.max_depth = max_depth
-        self.max_leaf_nodes = max_leaf_nodes
-        self.min_samples_split = min_samples_split
-        self.min_samples_leaf = min_samples_leaf
-        self.max_features = max_features
-        self.max_bin = max_bin
-        self.random_state = random_state
-        self.verbose = verbose
 
     def fit(self, X, y, sample_weight=None):
         """X (n_samples, n_features), y (n_samples,) of labels."""
@@ -215,7 +220,7 @@ class AdaBoostClassifier(ClassifierMixin, AdaBoostBase):
 
     def decision_function(self, X):
         """(n_samples,) for two classes, above 0 for the second; else (n_samples, n_classes)."""
-        votes = inputs.like_input(self._votes(X), X)
+        votes = like_input(self._votes(X), X)
         if self.n_classes_ == 2:
             return votes[:, 1] - votes[:, 0]
         return votes * (self.n_classes_ - 1)
@@ -223,7 +228,7 @@ class AdaBoostClassifier(ClassifierMixin, AdaBoostBase):
     def predict_proba(self, X):
         """(n_samples, n_classes): a tensor for a tensor, else an array."""
         votes = self._votes(X)
-        return inputs.like_input((votes if isinstance(X, Tensor) else votes.double()).softmax(1), X)
+        return like_input((votes if isinstance(X, Tensor) else votes.double()).softmax(1), X)
 
     def predict_log_proba(self, X):
         """The logarithm of :meth:`predict_proba`."""
@@ -232,7 +237,7 @@ class AdaBoostClassifier(ClassifierMixin, AdaBoostBase):
 
     def predict(self, X):
         """(n_samples,) of ``classes_``; for a tensor of numbers a tensor."""
-        return inputs.class_of(self._votes(X), self.classes_, X)
+        return class_of(self._votes(X), self.classes_, X)
 
 
 class AdaBoostRegressor(RegressorMixin, AdaBoostBase):
@@ -246,36 +251,12 @@ class AdaBoostRegressor(RegressorMixin, AdaBoostBase):
             one, becomes its loss.
     """
 
+    @with_parameters_of(AdaBoostBase)
     def __init__(
-        self,
-        estimator=None,
-        *,
-        n_estimators=50,
-        learning_rate=1.0,
-        loss="linear",
-        criterion="squared_error",
-        max_depth=3,
-        max_leaf_nodes=None,
-        min_samples_split=2,
-        min_samples_leaf=1,
-        max_features=None,
-        max_bin=255,
-        random_state=None,
-        verbose=0,
+        self, estimator=None, *, loss="linear", criterion="squared_error", max_depth=3, **common
     ):
-        self.estimator = estimator
-        self.n_estimators = n_estimators
-        self.learning_rate = learning_rate
+        super().__init__(estimator, criterion=criterion, max_depth=max_depth, **common)
         self.loss = loss
-        self.criterion = criterion
-        self.max_depth = max_depth
-        self.max_leaf_nodes = max_leaf_nodes
-        self.min_samples_split = min_samples_split
-        self.min_samples_leaf = min_samples_leaf
-        self.max_features = max_features
-        self.max_bin = max_bin
-        self.random_state = random_state
-        self.verbose = verbose
 
     def fit(self, X, y, sample_weight=None):
         """X (n_samples, n_features), y (n_samples,)."""
@@ -302,11 +283,11 @@ class AdaBoostRegressor(RegressorMixin, AdaBoostBase):
         check_is_fitted(self, "estimator_weights_")
         x = inputs.features_of(self, X)
         if hasattr(self, "arrays_"):
-            return inputs.like_input(self.to_module()(x)[:, 0], X)
+            return like_input(self.to_module()(x)[:, 0], X)
         answers = np.array([e.predict(np.asarray(x)) for e in self.estimators_]).T
         order = np.argsort(answers, axis=1, kind="stable")
         below = self.estimator_weights_[: self.n_iter_][order].cumsum(axis=1)
         middle = (below >= 0.5 * below[:, -1:]).argmax(axis=1)
         rows = np.arange(len(answers))
         found = torch.from_numpy(answers[rows, order[rows, middle]])
-        return inputs.like_input(found, X)
+        return like_input(found, X)

@@ -1,11 +1,9 @@
 """What the boosting estimators share: parameters, input, fitting, files."""
 
-import numbers
 import os
 
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from tilewright._C import Booster, LinearBooster
@@ -18,7 +16,7 @@ from tilewright.trees.inputs import InputMixin, dense_blocks
 from tilewright.trees.inspection import importance
 from tilewright.trees.linear import LinearModule
 from tilewright.trees.onnx_export import OnnxMixin
-from tilewright.trees.parameters import drawing_options
+from tilewright.trees.parameters import drawing_options, seed_of
 
 
 class GradientBoostingBase(
@@ -102,10 +100,6 @@ class GradientBoostingBase(
             raise ValueError(
                 f"grow_policy must be 'depthwise' or 'lossguide', got {self.grow_policy!r}"
             )
-        if isinstance(self.random_state, numbers.Integral):
-            seed = int(self.random_state)
-        else:
-            seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         options = {
             "n_estimators": self.n_estimators,
             "learning_rate": self.learning_rate,
@@ -123,7 +117,7 @@ class GradientBoostingBase(
             "colsample_bylevel": self.colsample_bylevel,
             "colsample_bynode": self.colsample_bynode,
             "early_stopping_rounds": self.early_stopping_rounds or 0,
-            "seed": seed,
+            "seed": seed_of(self.random_state),
         } | drawing_options(self)
         if self.monotonic_cst is not None:
             if any(sign not in (-1, 0, 1) for sign in self.monotonic_cst):

@@ -11,6 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from tilewright.trees.base import GradientBoostingBase
 from tilewright.trees.inputs import check_labels, tensor_of
 from tilewright.trees.parameters import with_parameters_of
+from tilewright.trees.tensors import as_array, class_of, like_input
 
 CLASSES = "tilewright_classes"  # the attribute of a saved model
 
@@ -142,8 +143,7 @@ class GradientBoostingRegressor(RegressorMixin, GradientBoostingBase):
 
     def predict(self, X):
         """(n_samples,): a float32 tensor for a tensor, else a float64 array."""
-        out = self._predictions(X)[:, 0]
-        return out if isinstance(X, torch.Tensor) else out.numpy().astype(np.float64)
+        return like_input(self._predictions(X)[:, 0], X)
 
 
 class GradientBoostingClassifier(ClassifierMixin, GradientBoostingBase):
@@ -207,7 +207,7 @@ class GradientBoostingClassifier(ClassifierMixin, GradientBoostingBase):
         return self._fit(options, (features, codes, weight), eval_set, self._encode, start)
 
     def _encode(self, y):
-        labels = y.numpy() if isinstance(y, torch.Tensor) else np.asarray(y)
+        labels = np.asarray(as_array(y))
         places = np.searchsorted(self.classes_, labels).clip(max=len(self.classes_) - 1)
         unknown = self.classes_[places] != labels
         if unknown.any():
@@ -220,15 +220,12 @@ class GradientBoostingClassifier(ClassifierMixin, GradientBoostingBase):
         out = self._predictions(X)
         if out.shape[1] == 1:
             out = torch.cat([1 - out, out], 1)
-        return out if isinstance(X, torch.Tensor) else out.numpy().astype(np.float64)
+        return like_input(out, X)
 
     def predict(self, X):
         """(n_samples,) of ``classes_``; for a tensor of numbers a tensor."""
-        best = self.predict_proba(X).argmax(1)
-        if isinstance(X, torch.Tensor) and self.classes_.dtype.kind in "biuf":
-            return torch.from_numpy(self.classes_)[best]
-        return self.classes_[np.asarray(best)]
+        return class_of(self.predict_proba(X), self.classes_, X)
 
 
 def _numbers(y):
-    return tensor_of(np.asarray(y)).float()
+    return tensor_of(np.asarray(as_array(y))).float()

@@ -1,8 +1,9 @@
 """What features add to predictions: a mixin of the estimators."""
 
-import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
+
+from tilewright.trees.tensors import like_input
 
 ORDER = ("feature", "threshold", "left", "right", "default_left")
 ORDER += ("value", "cover", "tree_ptr", "tree_output")
@@ -63,4 +64,4 @@ def _like(x, found):
     """Without the dimension of outputs where there is one; a tensor for a tensor."""
     if found.shape[1] == 1:
         found = found[:, 0]
-    return found if isinstance(x, torch.Tensor) else found.numpy().astype(np.float64)
+    return like_input(found, x)

@@ -1,6 +1,7 @@
 """Extremely randomised trees: the forests of forest.py with drawn thresholds."""
 
 from tilewright.trees.forest import RandomForestClassifier, RandomForestRegressor
+from tilewright.trees.parameters import with_parameters_of
 
 
 class ExtraTreesClassifier(RandomForestClassifier):
@@ -13,48 +14,9 @@ class ExtraTreesClassifier(RandomForestClassifier):
 
     _random_thresholds = True
 
-    def __init__(
-        self,
-        n_estimators=100,
-        *,
-        criterion="gini",
-        max_depth=None,
-        min_samples_split=2,
-        min_samples_leaf=1,
-        min_weight_fraction_leaf=0.0,
-        max_features="sqrt",
-        max_leaf_nodes=None,
-        min_impurity_decrease=0.0,
-        bootstrap=False,
-        oob_score=False,
-        n_jobs=None,
-        random_state=None,
-        verbose=0,
-        warm_start=False,
-        class_weight=None,
-        max_samples=None,
-        max_bin=4095,
-    ):
-        super().__init__(
-            n_estimators,
-            criterion=criterion,
-            max_depth=max_depth,
-            min_samples_split=min_samples_split,
-            min_samples_leaf=min_samples_leaf,
-            min_weight_fraction_leaf=min_weight_fraction_leaf,
-            max_features=max_features,
-            max_leaf_nodes=max_leaf_nodes,
-            min_impurity_decrease=min_impurity_decrease,
-            bootstrap=bootstrap,
-            oob_score=oob_score,
-            n_jobs=n_jobs,
-            random_state=random_state,
-            verbose=verbose,
-            warm_start=warm_start,
-            class_weight=class_weight,
-            max_samples=max_samples,
-            max_bin=max_bin,
-        )
+    @with_parameters_of(RandomForestClassifier)
+    def __init__(self, n_estimators=100, *, bootstrap=False, max_bin=4095, **common):
+        super().__init__(n_estimators, bootstrap=bootstrap, max_bin=max_bin, **common)
 
 
 class ExtraTreesRegressor(RandomForestRegressor):
@@ -62,43 +24,6 @@ class ExtraTreesRegressor(RandomForestRegressor):
 
     _random_thresholds = True
 
-    def __init__(
-        self,
-        n_estimators=100,
-        *,
-        criterion="squared_error",
-        max_depth=None,
-        min_samples_split=2,
-        min_samples_leaf=1,
-        min_weight_fraction_leaf=0.0,
-        max_features=1.0,
-        max_leaf_nodes=None,
-        min_impurity_decrease=0.0,
-        bootstrap=False,
-        oob_score=False,
-        n_jobs=None,
-        random_state=None,
-        verbose=0,
-        warm_start=False,
-        max_samples=None,
-        max_bin=4095,
-    ):
-        super().__init__(
-            n_estimators,
-            criterion=criterion,
-            max_depth=max_depth,
-            min_samples_split=min_samples_split,
-            min_samples_leaf=min_samples_leaf,
-            min_weight_fraction_leaf=min_weight_fraction_leaf,
-            max_features=max_features,
-            max_leaf_nodes=max_leaf_nodes,
-            min_impurity_decrease=min_impurity_decrease,
-            bootstrap=bootstrap,
-            oob_score=oob_score,
-            n_jobs=n_jobs,
-            random_state=random_state,
-            verbose=verbose,
-            warm_start=warm_start,
-            max_samples=max_samples,
-            max_bin=max_bin,
-        )
+    @with_parameters_of(RandomForestRegressor)
+    def __init__(self, n_estimators=100, *, bootstrap=False, max_bin=4095, **common):
+        super().__init__(n_estimators, bootstrap=bootstrap, max_bin=max_bin, **common)

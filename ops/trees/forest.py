@@ -15,12 +15,53 @@ from tilewright._C import Forest
 from tilewright.trees import forest_inputs as inputs
 from tilewright.trees.ensemble import EnsembleModule
 from tilewright.trees.inputs import tensor_of
+from tilewright.trees.parameters import seed_of, with_parameters_of
+from tilewright.trees.tensors import class_of, like_input
 
 
 class ForestBase(BaseEstimator):
     """What all four have in common; their parameters are those of RandomForestClassifier."""
 
     _random_thresholds = False
+
+    def __init__(
+        self,
+        n_estimators=100,
+        *,
+        criterion="gini",
+        max_depth=None,
+        min_samples_split=2,
+        min_samples_leaf=1,
+        min_weight_fraction_leaf=0.0,
+        max_features="sqrt",
+        max_leaf_nodes=None,
+        min_impurity_decrease=0.0,
+        bootstrap=True,
+        oob_score=False,
+        n_jobs=None,
+        random_state=None,
+        verbose=0,
+        warm_start=False,
+        max_samples=None,
+        max_bin=16383,
+    ):
+        self.n_estimators = n_estimators
+        self.criterion = criterion
+        self.max_depth = max_depth
+        self.min_samples_split = min_samples_split
+        self.min_samples_leaf = min_samples_leaf
+        self.min_weight_fraction_leaf = min_weight_fraction_leaf
+        self.max_features = max_features
+        self.max_leaf_nodes = max_leaf_nodes
+        self.min_impurity_decrease = min_impurity_decrease
+        self.bootstrap = bootstrap
+        self.oob_score = oob_score
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.max_samples = max_samples
+        self.max_bin = max_bin
 
     def _options(self, rows, weight):
         if not self.bootstrap and self.max_samples is not None:
@@ -50,12 +91,10 @@ class ForestBase(BaseEstimator):
         }
 
     def _most_leaves(self):
-        if (
-            self.max_leaf_nodes is not None
-            and inputs.positive("max_leaf_nodes", self.max_leaf_nodes) < 2
-        ):
-            raise ValueError(f"max_leaf_nodes must be 2 or more, got {self.max_leaf_nodes}")
-        return self.max_leaf_nodes or 0
+        leaves = inputs.positive("max_leaf_nodes", self.max_leaf_nodes, none_is=0)
+        if leaves == 1:
+            raise ValueError("max_leaf_nodes must be 2 or more, got 1")
+        return leaves
 
     def _drawn_samples(self, rows, weight):
         share = self.max_samples
@@ -78,7 +117,7 @@ class ForestBase(BaseEstimator):
                 "of before when warm_start is set"
             )
         if kept is None:
-            self._seed = inputs.seed_of(self.random_state)
+            self._seed = seed_of(self.random_state)
         forest = Forest(options | {"seed": self._seed})
         weight = None if weight is None else tensor_of(weight)
         if trees == self.n_estimators:
@@ -156,46 +195,18 @@ class RandomForestClassifier(ClassifierMixin, ForestBase):
             times as fast, and cost a little quality where trees are full-grown on many rows.
     """
 
+    @with_parameters_of(ForestBase)
     def __init__(
         self,
         n_estimators=100,
         *,
         criterion="gini",
-        max_depth=None,
-        min_samples_split=2,
-        min_samples_leaf=1,
-        min_weight_fraction_leaf=0.0,
         max_features="sqrt",
-        max_leaf_nodes=None,
-        min_impurity_decrease=0.0,
-        bootstrap=True,
-        oob_score=False,
-        n_jobs=None,
-        random_state=None,
-        verbose=0,
-        warm_start=False,
         class_weight=None,
-        max_samples=None,
-        max_bin=16383,
+        **common,
     ):
-        self.n_estimators = n_estimators
-        self.criterion = criterion
-        self.max_depth = max_depth
-        self.min_samples_split = min_samples_split
-        self.min_samples_leaf = min_samples_leaf
-        self.min_weight_fraction_leaf = min_weight_fraction_leaf
-        self.max_features = max_features
-        self.max_leaf_nodes = max_leaf_nodes
-        self.min_impurity_decrease = min_impurity_decrease
-        self.bootstrap = bootstrap
-        self.oob_score = oob_score
-        self.n_jobs = n_jobs
-        self.random_state = random_state
-        self.verbose = verbose
-        self.warm_start = warm_start
+        super().__init__(n_estimators, criterion=criterion, max_features=max_features, **common)
         self.class_weight = class_weight
-        self.max_samples = max_samples
-        self.max_bin = max_bin
 
     def fit(self, X, y, sample_weight=None):
         """X (n_samples, n_features), y (n_samples,) of labels."""
@@ -237,7 +248,7 @@ class RandomForestClassifier(ClassifierMixin, ForestBase):
     def predict_proba(self, X):
         """(n_samples, n_classes): a tensor for a tensor, else an array."""
         check_is_fitted(self, "arrays_")
-        shares = inputs.like_input(self.to_module()(inputs.features_of(self, X)), X)
+        shares = like_input(self.to_module()(inputs.features_of(self, X)), X)
         return shares / shares.sum(1)[:, None]
 
     def predict_log_proba(self, X):
@@ -248,7 +259,7 @@ class RandomForestClassifier(ClassifierMixin, ForestBase):
 
     def predict(self, X):
         """(n_samples,) of ``classes_``; for a tensor of numbers a tensor."""
-        return inputs.class_of(self.predict_proba(X), self.classes_, X)
+        return class_of(self.predict_proba(X), self.classes_, X)
 
 
 class RandomForestRegressor(RegressorMixin, ForestBase):
@@ -257,44 +268,9 @@ class RandomForestRegressor(RegressorMixin, ForestBase):
     The parameters are those of :class:`RandomForestClassifier` without ``class_weight``.
     """
 
-    def __init__(
-        self,
-        n_estimators=100,
-        *,
-        criterion="squared_error",
-        max_depth=None,
-        min_samples_split=2,
-        min_samples_leaf=1,
-        min_weight_fraction_leaf=0.0,
-        max_features=1.0,
-        max_leaf_nodes=None,
-        min_impurity_decrease=0.0,
-        bootstrap=True,
-        oob_score=False,
-        n_jobs=None,
-        random_state=None,
-        verbose=0,
-        warm_start=False,
-        max_samples=None,
-        max_bin=16383,
-    ):
-        self.n_estimators = n_estimators
-        self.criterion = criterion
-        self.max_depth = max_depth
-        self.min_samples_split = min_samples_split
-        self.min_samples_leaf = min_samples_leaf
-        self.min_weight_fraction_leaf = min_weight_fraction_leaf
-        self.max_features = max_features
-        self.max_leaf_nodes = max_leaf_nodes
-        self.min_impurity_decrease = min_impurity_decrease
-        self.bootstrap = bootstrap
-        self.oob_score = oob_score
-        self.n_jobs = n_jobs
-        self.random_state = random_state
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.max_samples = max_samples
-        self.max_bin = max_bin
+    @with_parameters_of(ForestBase)
+    def __init__(self, n_estimators=100, *, criterion="squared_error", max_features=1.0, **common):
+        super().__init__(n_estimators, criterion=criterion, max_features=max_features, **common)
 
     def fit(self, X, y, sample_weight=None):
         """X (n_samples, n_features), y (n_samples,) or (n_samples, n_outputs)."""
@@ -320,7 +296,7 @@ class RandomForestRegressor(RegressorMixin, ForestBase):
         """(n_samples,) or (n_samples, n_outputs): a float32 tensor for a tensor, else a float64
         array."""
         check_is_fitted(self, "arrays_")
-        found = inputs.like_input(self.to_module()(inputs.features_of(self, X)), X)
+        found = like_input(self.to_module()(inputs.features_of(self, X)), X)
         return found if self._columns else found[:, 0]
 
     def __sklearn_tags__(self):

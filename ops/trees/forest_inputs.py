@@ -1,5 +1,5 @@
-"""What forests and AdaBoost take: tensors as they are, anything else as
-scikit-learn has it; seeds, shares and threads by scikit-learn's rules."""
+"""What forests and AdaBoost take: tensors as they are, anything else as scikit-learn has it; shares
+and threads by scikit-learn's rules."""
 
 import contextlib
 import math
@@ -8,10 +8,10 @@ import os
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from tilewright.trees.inputs import tensor_of
+from tilewright.trees.tensors import as_array, table_of
 
 # What scikit-learn's checks let through: dense numbers, NaN for missing.
 ACCEPTED = {"dtype": [np.float64, np.float32], "ensure_all_finite": "allow-nan"}
@@ -25,23 +25,15 @@ def features_of(estimator, x):
 
 
 def _tensor(estimator, x, reset):
-    if x.dim() != 2:
-        raise ValueError(f"X must have shape (n_samples, n_features), got {tuple(x.shape)}")
-    if reset:
-        estimator.n_features_in_ = x.shape[1]
-    elif x.shape[1] != estimator.n_features_in_:
-        raise ValueError(
-            f"X has {x.shape[1]} features, but {type(estimator).__name__} is expecting "
-            f"{estimator.n_features_in_} features as input"
-        )
-    return x.detach() if x.is_floating_point() else x.detach().float()
+    x = table_of(estimator, x, reset)
+    return x if x.is_floating_point() else x.float()
 
 
 def training_set(estimator, x, y, sample_weight, numeric, multi_output=False):
     """X as a tensor, y as an array, weights as a float64 array or None; remembers the features."""
     if isinstance(x, torch.Tensor):
         features = _tensor(estimator, x, reset=True)
-        labels = y.detach().numpy() if isinstance(y, torch.Tensor) else np.asarray(y)
+        labels = np.asarray(as_array(y))
         if len(labels) != len(features) or len(features) == 0:
             raise ValueError(
                 f"X and y must have as many rows, at least one, got {len(features)} and "
@@ -54,7 +46,7 @@ def training_set(estimator, x, y, sample_weight, numeric, multi_output=False):
         features = tensor_of(x)
     if sample_weight is not None:
         sample_weight = _check_sample_weight(
-            sample_weight,
+            as_array(sample_weight),
             features,
             dtype=np.float64,
             ensure_non_negative=True,
@@ -73,25 +65,6 @@ def numbers_of(y):
         row = int(bad.nonzero()[0, 0])
         raise ValueError(f"y must be finite; that of row {row} is {values[~values.isfinite()][0]}")
     return values
-
-
-def like_input(found, x):
-    """A tensor for a tensor, else a float64 array."""
-    return found if isinstance(x, torch.Tensor) else found.numpy().astype(np.float64)
-
-
-def class_of(found, classes, x):
-    """The classes of the greatest columns of `found`: for a tensor of numbers a tensor."""
-    best = found.argmax(1)
-    if isinstance(x, torch.Tensor) and classes.dtype.kind in "biuf":
-        return torch.from_numpy(classes)[best]
-    return classes[np.asarray(best)]
-
-
-def seed_of(random_state):
-    if isinstance(random_state, numbers.Integral):
-        return int(random_state)
-    return int(check_random_state(random_state).randint(2**31 - 1))
 
 
 def _is_share(value):

@@ -9,6 +9,8 @@ import torch
 from scipy import sparse
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
+from tilewright.trees.tensors import as_array, table_of
+
 # What scikit-learn's checks let through: numbers, NaN for missing.
 ACCEPTED = {
     "dtype": [np.float64, np.float32],
@@ -27,7 +29,7 @@ def tensor_of(array):
 
 def check_labels(y):
     """A ValueError names the first row whose label is NaN or infinite; other kinds of y pass."""
-    values = y.numpy() if isinstance(y, torch.Tensor) else np.asarray(y)
+    values = np.asarray(as_array(y))
     if values.dtype.kind != "f" or values.ndim != 1:
         return
     bad = ~np.isfinite(values)
@@ -93,16 +95,8 @@ class InputMixin:
         return table
 
     def _tensor(self, x, reset):
-        if x.dim() != 2:
-            raise ValueError(f"X must have shape (n_samples, n_features), got {tuple(x.shape)}")
-        if reset:
-            self.n_features_in_ = x.shape[1]
-        elif x.shape[1] != self.n_features_in_:
-            raise ValueError(
-                f"X has {x.shape[1]} features, but {type(self).__name__} is expecting "
-                f"{self.n_features_in_} features as input"
-            )
-        x = x.detach() if x.is_floating_point() else x.detach().float()
+        x = table_of(self, x, reset)
+        x = x if x.is_floating_point() else x.float()
         if x.layout == torch.strided:
             return x
         with _beta():
@@ -114,7 +108,7 @@ class InputMixin:
             self._forget_inputs()
         if isinstance(x, torch.Tensor):
             features = self._tensor(x, reset=reset)
-            labels = y.detach().cpu().numpy() if isinstance(y, torch.Tensor) else np.asarray(y)
+            labels = np.asarray(as_array(y))
         else:
             if y is not None:
                 check_labels(y)
@@ -128,7 +122,7 @@ class InputMixin:
         if sample_weight is None:
             return None
         checked = _check_sample_weight(
-            sample_weight,
+            as_array(sample_weight),
             torch.empty(rows, 1),
             ensure_non_negative=True,
             ensure_same_device=False,

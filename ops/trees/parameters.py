@@ -2,6 +2,9 @@
 under the names that the C++ booster gives them."""
 
 import inspect
+import numbers
+
+from sklearn.utils import check_random_state
 
 
 def with_parameters_of(base):
@@ -17,6 +20,13 @@ def with_parameters_of(base):
         return init
 
     return decorate
+
+
+def seed_of(random_state):
+    """A number as it is; a generator's next one, or any for None."""
+    if isinstance(random_state, numbers.Integral):
+        return int(random_state)
+    return int(check_random_state(random_state).randint(2**31 - 1))
 
 
 def one_of(name, value, choices):

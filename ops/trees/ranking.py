@@ -7,6 +7,7 @@ from tilewright._C import ndcg
 from tilewright.trees.base import GradientBoostingBase
 from tilewright.trees.inputs import tensor_of
 from tilewright.trees.parameters import with_parameters_of
+from tilewright.trees.tensors import as_array, like_input
 
 EVERY_PAIR = 2**31 - 1  # what a file says where pairs are not truncated
 
@@ -126,8 +127,7 @@ class GradientBoostingRanker(GradientBoostingBase):
     def predict(self, X):
         """(n_samples,) scores, by which rows of a query are ordered, the greatest first: a float32
         tensor for a tensor, else a float64 array."""
-        out = self._predictions(X)[:, 0]
-        return out if isinstance(X, torch.Tensor) else out.numpy().astype(np.float64)
+        return like_input(self._predictions(X)[:, 0], X)
 
     def score(self, X, y, group=None, qid=None, query_weight=None):
         """The mean over queries of NDCG at ``at``; 1 for a query without a relevant row."""
@@ -175,4 +175,4 @@ def sizes_of(group, qid):
 
 
 def _relevances(y):
-    return tensor_of(np.asarray(y)).float().contiguous()
+    return tensor_of(np.asarray(as_array(y))).float().contiguous()

@@ -1,4 +1,5 @@
-"""Torch tensors in and out of scikit-learn's own ensembles, which know arrays alone."""
+"""Torch tensors in and out of estimators: the rules that all of them share, and a mixin for
+scikit-learn's own ensembles, which know arrays alone."""
 
 import numpy as np
 import torch
@@ -11,6 +12,34 @@ def as_array(value):
         return value
     value = value.detach().cpu()
     return (value.float() if value.dtype in (torch.bfloat16, torch.float16) else value).numpy()
+
+
+def table_of(estimator, x, reset):
+    """A tensor X as it is, without its graph; its features are remembered or checked."""
+    if x.dim() != 2:
+        raise ValueError(f"X must have shape (n_samples, n_features), got {tuple(x.shape)}")
+    if reset:
+        estimator.n_features_in_ = x.shape[1]
+        estimator.__dict__.pop("feature_names_in_", None)  # of a data frame before
+    elif x.shape[1] != estimator.n_features_in_:
+        raise ValueError(
+            f"X has {x.shape[1]} features, but {type(estimator).__name__} is expecting "
+            f"{estimator.n_features_in_} features as input"
+        )
+    return x.detach()
+
+
+def like_input(found, x):
+    """A tensor of answers: as it is for a tensor, else a float64 array."""
+    return found if isinstance(x, torch.Tensor) else found.numpy().astype(np.float64)
+
+
+def class_of(found, classes, x):
+    """The classes of the greatest columns of `found`: for a tensor of numbers a tensor."""
+    best = found.argmax(1)
+    if isinstance(x, torch.Tensor) and classes.dtype.kind in "biuf":
+        return torch.from_numpy(classes)[best]
+    return classes[np.asarray(best)]
 
 
 def answer_like(x, answer):

@@ -19,7 +19,7 @@ from sklearn.utils.validation import (
 from torch import nn
 
 from tilewright.trees.inputs import tensor_of
-from tilewright.trees.tensors import answer_like, as_array
+from tilewright.trees.tensors import answer_like, as_array, table_of
 
 ACCEPTED = {"dtype": [np.float64, np.float32]}
 PREDICT_ROWS = 8192  # at a time, so that what layers keep stays small
@@ -82,20 +82,12 @@ class TorchEstimator(BaseEstimator):
         return tensor_of(validate_data(self, X, reset=False, **ACCEPTED))
 
     def _tensor(self, x, reset):
-        if x.dim() != 2 or (reset and x.numel() == 0):
-            raise ValueError(
-                f"X must have shape (n_samples, n_features) and not be empty, got {tuple(x.shape)}"
-            )
-        if reset:
-            self.n_features_in_ = x.shape[1]
-        elif x.shape[1] != self.n_features_in_:
-            raise ValueError(
-                f"X has {x.shape[1]} features, but {type(self).__name__} is expecting "
-                f"{self.n_features_in_} features as input"
-            )
+        x = table_of(self, x, reset)
+        if reset and x.numel() == 0:
+            raise ValueError(f"X must not be empty, got {tuple(x.shape)}")
         if x.is_complex() or not x.isfinite().all():
             raise ValueError("X must hold finite real numbers")
-        return x.detach()
+        return x
 
     def _check_parameters(self):
         for name in ("epochs", "batch_size"):

@@ -278,15 +278,6 @@ def test_bad_input_is_named():
         AdaBoostClassifier().fit(x, y).predict(torch.zeros(2, 4))
 
 
-# scikit-learn's own classes fail these as well.
-DRAWN = {
-    "check_sample_weight_equivalence_on_dense_data": "rows are drawn, or sums rounded, otherwise",
-    "check_sample_weight_equivalence_on_sparse_data": "rows are drawn, or sums rounded, otherwise",
-}
-
-
-@parametrize_with_checks(
-    [kind(n_estimators=5) for kind in BOTH], expected_failed_checks=lambda model: DRAWN
-)
+@parametrize_with_checks([kind(n_estimators=5) for kind in BOTH])
 def test_scikit_learns_checks(estimator, check):
     check(estimator)

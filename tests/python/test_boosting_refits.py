@@ -16,6 +16,7 @@ from tilewright.trees import (
     GradientBoostingClassifier,
     GradientBoostingRegressor,
     RandomForestRegressor,
+    TorchRegressor,
     importance,
 )
 
@@ -99,6 +100,35 @@ def test_trees_are_packed_once_and_changes_show():
     model.arrays_["value"].mul_(2)
     base = float(model.base_score_[0])
     assert np.allclose(model.predict(x) - base, 2 * (before - base), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [GradientBoostingRegressor, GradientBoostingClassifier, RandomForestRegressor],
+)
+def test_labels_of_any_tensor(kind):
+    x, y = table()
+    x = torch.from_numpy(x)
+    plain = torch.from_numpy((y > 1).astype(np.float32))
+    expected = kind(n_estimators=3, random_state=0).fit(x, plain).predict(x)
+    for labels in (plain.bfloat16(), plain.clone().requires_grad_()):
+        weight = torch.ones(len(labels)).to(labels.dtype)
+        found = kind(n_estimators=3, random_state=0).fit(x, labels, sample_weight=weight)
+        assert torch.equal(found.predict(x).float(), expected.float())
+
+
+@pytest.mark.parametrize(
+    "kind", [GradientBoostingRegressor, RandomForestRegressor, AdaBoostClassifier, TorchRegressor]
+)
+def test_names_of_a_frame_do_not_outlive_it(kind):
+    pandas = pytest.importorskip("pandas")
+    x, y = table()
+    labels = y > 1 if kind is AdaBoostClassifier else y
+    options = {"epochs": 1} if kind is TorchRegressor else {"n_estimators": 2}
+    model = kind(**options).fit(pandas.DataFrame(x, columns=["a", "b"]), labels)
+    assert model.feature_names_in_.tolist() == ["a", "b"]
+    model.fit(torch.from_numpy(x), labels)
+    assert not hasattr(model, "feature_names_in_")
 
 
 def test_arrays_that_run_backwards():
