@@ -27,10 +27,10 @@ double mean(const Tensor& values, const Tensor& weights) {
 Tensor constant(double value) { return at::full({1}, value, at::kFloat); }
 
 double weighted_quantile(const Tensor& values, const Tensor& weights, double alpha) {
-  const Tensor v = values.contiguous();
+  const Tensor v = values.cpu().contiguous(), of = weights.defined() ? weights.cpu() : weights;
   std::vector<QuantileItem> items(size_t(v.numel()));
   const auto* from = v.const_data_ptr<float>();
-  const auto* w = weights.defined() ? weights.const_data_ptr<float>() : nullptr;
+  const auto* w = of.defined() ? of.const_data_ptr<float>() : nullptr;
   for (size_t i = 0; i < items.size(); ++i) items[i] = {from[i], w == nullptr ? 1.f : w[i]};
   return quantile_of(items, alpha, w != nullptr);
 }
@@ -251,11 +251,12 @@ std::pair<Tensor, Tensor> Objective::gradients(const Tensor& scores, const Tenso
 Tensor Objective::base_score(const Tensor& labels, const Tensor& weights) const {
   const int64_t rows = labels.size(0);
   const auto [gradient, hessian] =
-      gradients(at::zeros({outputs_, rows}, at::kFloat), labels, weights);
+      gradients(at::zeros({outputs_, rows}, labels.options().dtype(at::kFloat)), labels, weights);
   const Tensor step = -gradient.sum(1, false, at::kDouble) / hessian.sum(1, false, at::kDouble);
   std::vector<Tensor> candidates{step.to(at::kFloat)};
   if (outputs_ == 1) candidates.push_back(constant(weighted_quantile(labels, weights, 0.5)));
   candidates.push_back(at::zeros({outputs_}, at::kFloat));
+  for (Tensor& scores : candidates) scores = scores.to(labels.device());
   Tensor best = candidates.back();
   double least = HUGE_VAL;
   for (const Tensor& scores : candidates) {
