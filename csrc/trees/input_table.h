@@ -32,8 +32,8 @@ class InputTable {
   // The table as float32 columns, (F, N), of one on the CPU; missing values are 0.
   at::Tensor columns() const;
 
-  // Adds what the trees answer to scores (K, N), on the table's device: their sum, or one tree after
-  // the other, as a fit adds them.
+  // Adds what the trees answer to scores (K, N), on the table's device: their sum, or one tree
+  // after the other, as a fit adds them.
   void add_scores(const EnsembleArrays& trees, at::Tensor& scores) const;
   void add_scores_in_turn(const EnsembleArrays& trees, at::Tensor& scores) const;
 

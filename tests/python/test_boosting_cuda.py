@@ -118,7 +118,9 @@ def test_rounds_leave_their_trees_alone(device):
 def test_estimators_fit_by_operators(device):
     x, y = (t.to(device) for t in table(200))
     model = GradientBoostingRegressor(**options(n_estimators=2))
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], acc_events=True
+    ) as profile:
         model.fit(x, y)
     called = {event.key for event in profile.key_averages()}
     assert {"tilewright::grow_tree", "tilewright::quantize_features"} <= called
@@ -151,6 +153,7 @@ def test_what_a_fit_on_cuda_does_not_take(device, message):
 @kernels
 @pytest.mark.no_launch
 @on_device
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
 def test_ranking_and_sparse_tables_are_refused(device):
     x, y = (t.to(device) for t in table(50))
     with pytest.raises(RuntimeError, match="takes no loss of ranking, got lambdarank"):
@@ -203,6 +206,8 @@ def test_an_ensemble_follows_x_to_another_device():
     ensemble = GradientBoostingRegressor(**options()).fit(x, y).to_module().to_ensemble(5)
     elsewhere = torch.empty(7, 5, device="meta")
     assert ensemble.predict(elsewhere).shape == (7, 1)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], acc_events=True
+    ) as profile:
         assert ensemble.predict(elsewhere).device.type == "meta"
     assert "aten::_to_copy" not in {event.key for event in profile.key_averages()}
