@@ -33,7 +33,8 @@ import sass  # noqa: E402
 def suites():
     """(name, command, environment, results file) of each suite, and lines on what is left out."""
     found, left_out = [], []
-    for program in ("tests/simt/tilewright_simt_test", "tests/cpp/tilewright_test"):
+    programs = ("simt/tilewright_simt_test", "simt/tilewright_simt_fit_test", "cpp/tilewright_test")
+    for program in (f"tests/{name}" for name in programs):
         name = Path(program).name
         if (BUILD / program).exists():
             results = RESULTS / f"{name}.xml"

@@ -5,8 +5,10 @@
 #include <algorithm>
 
 #include "tilewright/core/check.h"
+#include "tilewright/core/on_device.h"
 #include "tilewright/trees/boosting_rounds.h"
 #include "tilewright/trees/categories.h"
+#include "tilewright/trees/device_grower.h"
 
 namespace tilewright::trees {
 namespace {
@@ -57,6 +59,14 @@ c10::intrusive_ptr<TreeEnsemble> ensemble_of(const EnsembleArrays& a, const Tens
   return c10::make_intrusive<TreeEnsemble>(arrays, link, features);
 }
 
+// On the CPU.
+Tensor first_scores(const Objective& objective, const Targets& targets) {
+  const auto there = [&](const Tensor& t) {
+    return t.defined() && !objective.asks_on_device() ? t.cpu() : t;
+  };
+  return objective.base_score(there(targets.labels), there(targets.weights)).cpu();
+}
+
 }  // namespace
 
 StartingModel start_from(const TreeEnsemble& ensemble) {
@@ -95,6 +105,7 @@ void Booster::fit(const Tensor& x, const Tensor& y, const Tensor& weight, const 
 
 void Booster::fit(const Dataset& data, const FitOptions& how) {
   Measured training = checked("", data, *objective_);
+  if (is_on_device(data.x)) check_device_fit(options_, *objective_, data.x);
   const int64_t features = training.table.features(), outputs = objective_->outputs();
   TILEWRIGHT_CHECK(
       kOp, options_.tree.monotone.empty() || int64_t(options_.tree.monotone.size()) == features,
@@ -112,7 +123,7 @@ void Booster::fit(const Dataset& data, const FitOptions& how) {
   Tensor base_score;
   if (how.start.has_value()) {
     const EnsembleArrays& a = how.start->arrays;
-    base_score = how.start->base_score;
+    base_score = how.start->base_score.cpu();
     TILEWRIGHT_CHECK(kOp, a.num_outputs == outputs && base_score.numel() == outputs,
                      "the model to go on from must have ", outputs, " outputs, got ",
                      base_score.numel());
@@ -120,9 +131,7 @@ void Booster::fit(const Dataset& data, const FitOptions& how) {
     (void)ensemble_of(a, base_score, objective_->link(), features);
   }
   objective_->set_queries(training.targets.queries);
-  if (!base_score.defined()) {
-    base_score = objective_->base_score(training.targets.labels, training.targets.weights);
-  }
+  if (!base_score.defined()) base_score = first_scores(*objective_, training.targets);
   BoostingRounds rounds(options_, *objective_, training, evaluation, how, base_score);
   rounds.run();
   // Nothing of an earlier fit is touched before all has gone well.

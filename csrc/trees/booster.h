@@ -36,7 +36,7 @@ struct BoosterOptions {
   int64_t seed = 0;
 };
 
-// A table to fit on, or to measure on.
+// A table to fit on, or to measure on, on the device of x; y and weight are copied there.
 struct Dataset {
   at::Tensor x;  // (N, F) floating, NaN missing; or torch's sparse CSR, whose absent entries are 0
   at::Tensor y;  // (N,)
@@ -79,6 +79,13 @@ class TILEWRIGHT_API Booster {
   explicit Booster(const BoosterOptions& options, std::shared_ptr<Objective> objective = nullptr);
 
   // Labels that are not finite or that the objective does not take are an error that names the row.
+  //
+  // Where x is on CUDA the fit is there: trees by grow_tree, gradients by ATen. The host asks the
+  // device for something only where there is an evaluation set or DART, every 2^22 places of trees,
+  // and at the end. The model is that of a fit on the CPU, bit for bit with squared errors (other
+  // losses: as far as ATen's functions round alike on both). An error names what it does not take:
+  // sparse tables, lossguide, max_leaves, a max_depth outside [1, 16], colsample_bylevel and
+  // _bynode, categories, quantiles as leaves, ranking. Gradients that are not finite count as 0.
   void fit(const Dataset& data, const FitOptions& how);
   // The same with at most one evaluation set.
   void fit(const at::Tensor& x, const at::Tensor& y, const at::Tensor& weight = {},

@@ -7,6 +7,7 @@
 
 #include "tilewright/core/check.h"
 #include "tilewright/core/math.h"
+#include "tilewright/core/on_device.h"
 #include "tilewright/trees/categories.h"
 #include "tilewright/trees/feature_args.h"
 
@@ -40,7 +41,8 @@ BoostingRounds::BoostingRounds(const BoosterOptions& options, const Objective& o
 // Scores before the first round, added up in the order of trees: rounding is that of one fit.
 void BoostingRounds::start() {
   const auto begin = [&](Measured& set) {
-    set.sums = at::zeros({outputs_, set.table.rows()}, at::kFloat);
+    set.base = base_score_.unsqueeze(1).to(set.table.device());
+    set.sums = at::zeros({outputs_, set.table.rows()}, set.base.options());
     if (how_.start.has_value()) set.table.add_scores_in_turn(how_.start->arrays, set.sums);
     set.scores = at::empty_like(set.sums);
     bring_scores_up_to_date(set);
@@ -67,34 +69,64 @@ Tensor BoostingRounds::find_cuts() {
 }
 
 void BoostingRounds::bring_scores_up_to_date(Measured& set) const {
-  at::add_out(set.scores, set.sums, base_score_.unsqueeze(1));
+  at::add_out(set.scores, set.sums, set.base);
+}
+
+// The CPU's, or null where device_ is set.
+std::unique_ptr<TreeGrower> BoostingRounds::make_grower(const Tensor& cuts) {
+  const Tensor codes = training_.table.codes(cuts, bin_counts_);
+  if (!is_on_device(codes)) {
+    return std::make_unique<TreeGrower>(codes, bin_counts_ + 1, codes_of(options_.max_bin));
+  }
+  device_ = std::make_unique<DeviceGrower>(options_, outputs_, codes, cuts, bin_counts_);
+  bin_counts_ = bin_counts_.cpu();
+  return nullptr;
 }
 
 void BoostingRounds::run() {
   const Tensor cuts = find_cuts();
-  TreeGrower grower(training_.table.codes(cuts, bin_counts_), bin_counts_ + 1,
-                    codes_of(options_.max_bin));
+  const std::unique_ptr<TreeGrower> grower = make_grower(cuts);
   start();
   for (int64_t round = 0; round < options_.n_estimators; ++round) {
-    grow(round, grower, cuts);
+    grow(round, grower.get(), cuts);
     metrics_.measure(evaluation_, objective_.link());
     // DART changes earlier trees later on.
     const bool dart = options_.dart.enabled && options_.early_stopping_rounds > 0;
-    if (dart && metrics_.best_round() == round) best_ = builder_.arrays();
+    if (dart && metrics_.best_round() == round) {
+      collect();
+      best_ = builder_.arrays();
+    }
     const bool stopped = how_.after_round && how_.after_round(round, last_scores(evaluation_));
     if (metrics_.enough() || stopped) break;
   }
   if (best_.feature.defined()) return;
+  collect();
   best_ = builder_.arrays(first_tree_ + (metrics_.best_round() + 1) * outputs_);
 }
 
-void BoostingRounds::grow(int64_t round, TreeGrower& grower, const Tensor& cuts) {
+// `grower`: null on the device.
+void BoostingRounds::grow(int64_t round, TreeGrower* grower, const Tensor& cuts) {
   const int64_t place = first_round_ + round;  // draws of a round do not ask which fit it is of
   const Targets& targets = training_.targets;
   dart_.begin_round(place, outputs_);
   leave_out_dropped();
   auto [gradients, hessians] =
       objective_.gradients(training_.scores, targets.labels, targets.weights);
+  if (device_ != nullptr) {
+    device_->grow(place, gradients, hessians, options_.learning_rate * dart_.new_factor(),
+                  training_.sums);
+  } else {
+    grow_on_cpu(place, gradients, hessians, *grower, cuts);
+  }
+  put_back_dropped();
+  bring_scores_up_to_date(training_);
+  add_last_round();
+  if (device_ != nullptr && device_->is_full()) collect();
+}
+
+void BoostingRounds::grow_on_cpu(int64_t place, Tensor gradients, Tensor hessians,
+                                 TreeGrower& grower, const Tensor& cuts) {
+  const Targets& targets = training_.targets;
   const RowDraw draw = draw_rows_of_round(options_.sampling, options_.learning_rate, place,
                                           uint64_t(options_.seed), gradients, hessians);
   Tensor weights = targets.weights;
@@ -113,20 +145,34 @@ void BoostingRounds::grow(int64_t round, TreeGrower& grower, const Tensor& cuts)
     const auto answers = builder_.add(grown, cuts, options_.learning_rate * dart_.new_factor(), k);
     grower.add_to_scores(grown, answers, training_.sums[k].mutable_data_ptr<float>());
   }
-  put_back_dropped();
-  bring_scores_up_to_date(training_);
-  if (evaluation_.empty()) return;
-  const int64_t trees = builder_.trees();
-  const EnsembleArrays last = builder_.slice(trees - outputs_, trees);
+}
+
+// On evaluation sets.
+void BoostingRounds::add_last_round() {
+  EnsembleArrays on_device, on_host;  // made where a set asks for them
   for (Measured& set : evaluation_) {
-    set.table.add_scores(last, set.sums);
+    if (device_ != nullptr && set.table.device() == training_.table.device()) {
+      if (!on_device.feature.defined()) on_device = device_->last_round();
+      set.table.add_scores(on_device, set.sums);
+    } else {
+      collect();
+      const int64_t trees = builder_.trees();
+      if (!on_host.feature.defined()) on_host = builder_.slice(trees - outputs_, trees);
+      set.table.add_scores(on_host, set.sums);
+    }
     bring_scores_up_to_date(set);
   }
+}
+
+// The builder has all trees afterwards.
+void BoostingRounds::collect() {
+  if (device_ != nullptr) device_->give(builder_);
 }
 
 void BoostingRounds::leave_out_dropped() {
   dropped_scores_ = Tensor();
   if (dart_.dropped().empty()) return;
+  collect();
   dropped_scores_ = at::zeros_like(training_.sums);
   const EnsembleArrays dropped = builder_.pick(dart_.dropped());
   training_.table.add_scores(dropped, dropped_scores_);

@@ -1,9 +1,11 @@
 // The rounds of one fit: gradients, trees, scores, metrics.
 #pragma once
+#include <memory>
 #include <vector>
 
 #include "tilewright/trees/booster.h"
 #include "tilewright/trees/dataset.h"
+#include "tilewright/trees/device_grower.h"
 
 namespace tilewright::trees {
 
@@ -26,7 +28,12 @@ class BoostingRounds {
   void start();
   void bring_scores_up_to_date(Measured& set) const;
   at::Tensor find_cuts();
-  void grow(int64_t round, TreeGrower& grower, const at::Tensor& cuts);
+  std::unique_ptr<TreeGrower> make_grower(const at::Tensor& cuts);
+  void grow(int64_t round, TreeGrower* grower, const at::Tensor& cuts);
+  void grow_on_cpu(int64_t place, at::Tensor gradients, at::Tensor hessians, TreeGrower& grower,
+                   const at::Tensor& cuts);
+  void add_last_round();
+  void collect();
   void leave_out_dropped();
   void put_back_dropped();
 
@@ -41,6 +48,7 @@ class BoostingRounds {
   ArraysBuilder builder_;
   const int64_t first_tree_, first_round_;  // how many there were before this fit
   Dart dart_;
+  std::unique_ptr<DeviceGrower> device_;  // null where the CPU grows the trees
   at::Tensor dropped_scores_;  // (K, N): what the dropped trees answer, undefined for none
   EnsembleArrays best_;
   at::Tensor bin_counts_;

@@ -3,6 +3,7 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include "tilewright/core/check.h"
+#include "tilewright/core/on_device.h"
 #include "tilewright/trees/objectives.h"
 
 namespace tilewright::trees {
@@ -56,8 +57,9 @@ std::pair<at::Tensor, at::Tensor> CustomObjective::derivatives(const at::Tensor&
                      "the loss has no second derivative by the scores; name a bound");
     hessian.select(0, k).copy_(found.select(1, k));
   }
-  TILEWRIGHT_CHECK(kOp, hessian.numel() == 0 || hessian.max().item<double>() > 0,
-                   "no second derivative of the loss by the scores is positive; name a bound");
+  TILEWRIGHT_CHECK(
+      kOp, is_on_device(hessian) || hessian.numel() == 0 || hessian.max().item<double>() > 0,
+      "no second derivative of the loss by the scores is positive; name a bound");
   return {first, hessian.clamp_min_(kLeastHessian)};
 }
 

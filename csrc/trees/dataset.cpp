@@ -29,7 +29,7 @@ Tensor bounds_of(const std::string& owner, const Tensor& group, int64_t rows) {
       kOp, group.dim() == 1 && at::isIntegralType(group.scalar_type(), false) && group.numel() > 0,
       owner, "group must hold the sizes of queries as integers, (Q,), got ", group.scalar_type(),
       " ", shape_of(group));
-  const Tensor sizes = group.to(at::kLong).contiguous();
+  const Tensor sizes = group.to(at::kCPU, at::kLong).contiguous();
   const auto* from = sizes.const_data_ptr<int64_t>();
   Tensor bounds = at::zeros({group.numel() + 1}, at::kLong);
   auto* to = bounds.mutable_data_ptr<int64_t>();
@@ -70,15 +70,12 @@ Measured checked(const std::string& owner, const Dataset& data, const Objective&
   TILEWRIGHT_CHECK(kOp, rows > 0 && set.table.features() > 0, owner, "x must not be empty, got ",
                    shape_of(data.x));
   check_given(kOp, "y", data.y);
-  for (const auto* other : {&data.y, &data.weight, &data.group}) {
-    TILEWRIGHT_CHECK(kOp, !other->defined() || other->is_cpu(), "fits on the CPU, got ", owner,
-                     "y, sample_weight or group on ", other->device());
-  }
-  set.targets.labels = data.y.to(at::kFloat).contiguous();
+  const at::Device device = set.table.device();
+  set.targets.labels = data.y.to(device, at::kFloat).contiguous();
   check_rows(owner + "y", set.targets.labels, rows);
   objective.check_labels(set.targets.labels);
   if (data.weight.defined()) {
-    set.targets.weights = data.weight.to(at::kFloat).contiguous();
+    set.targets.weights = data.weight.to(device, at::kFloat).contiguous();
     check_rows(owner + "sample_weight", set.targets.weights, rows);
     TILEWRIGHT_CHECK(
         kOp,

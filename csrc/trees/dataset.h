@@ -22,6 +22,7 @@ struct Measured {
   // The same without the base score, as prediction adds leaves up: beside a great base score, sums
   // that held it would lose what later trees answer.
   at::Tensor sums;
+  at::Tensor base;  // (K, 1) float32: the base score, on the table's device
 };
 
 // `owner`: what names in errors begin with, such as "the evaluation set's ".

@@ -25,9 +25,11 @@ std::optional<Tensor> given(const Tensor& tensor) {
 }
 
 Tensor raw_scores(const Tensor& x, const EnsembleArrays& a) {
-  return predict_trees(x, a.feature, a.threshold, a.left, a.right, a.default_left, a.value,
-                       a.tree_ptr, a.tree_output, a.num_outputs, given(a.category_ptr),
-                       given(a.categories));
+  const auto there = [&](const Tensor& t) { return t.defined() ? t.to(x.device()) : t; };
+  return predict_trees(x, there(a.feature), there(a.threshold), there(a.left), there(a.right),
+                       there(a.default_left), there(a.value), there(a.tree_ptr),
+                       there(a.tree_output), a.num_outputs, given(there(a.category_ptr)),
+                       given(there(a.categories)));
 }
 
 }  // namespace
@@ -35,7 +37,9 @@ Tensor raw_scores(const Tensor& x, const EnsembleArrays& a) {
 InputTable::InputTable(const char* name, const Tensor& x) {
   check_given(kOp, name, x);
   check_floating(kOp, name, x);
-  TILEWRIGHT_CHECK(kOp, x.is_cpu(), "fits on the CPU, got ", name, " on ", x.device());
+  TILEWRIGHT_CHECK(kOp, x.is_cpu() || (x.is_cuda() && x.layout() == at::kStrided),
+                   "tables must be on the CPU, dense ones may be on CUDA, got ", name,
+                   " of layout ", x.layout(), " on ", x.device());
   TILEWRIGHT_CHECK(kOp, x.layout() == at::kStrided || x.layout() == at::kSparseCsr, name,
                    " must be dense or of layout sparse_csr, got ", x.layout());
   TILEWRIGHT_CHECK(kOp, x.dim() == 2, name, " must have shape (N, F), got ", shape_of(x));
@@ -137,6 +141,8 @@ Tensor InputTable::codes(const Tensor& cuts, const Tensor& count) const {
 }
 
 Tensor InputTable::columns() const {
+  TILEWRIGHT_CHECK(kOp, device().is_cpu(), "linear models fit and predict on the CPU, got x on ",
+                   device(), "; use x.cpu()");
   const Tensor columns = at::empty({features_, rows_}, at::kFloat);
   for_rows(
       [&](int64_t first, const Tensor& x) { columns.narrow(1, first, x.size(0)).copy_(x.t()); });

@@ -15,10 +15,12 @@ class InputTable {
  public:
   static constexpr int64_t kBlockCells = int64_t(1) << 22;
 
-  // x: (N, F), floating, NaN missing: dense, or torch's sparse CSR with indices of int64 or int32,
-  // whose absent entries are 0. An error where it is neither, or where indices are no CSR's.
+  // x: (N, F), floating, NaN missing: dense on any device, or torch's sparse CSR with indices of
+  // int64 or int32, on the CPU, whose absent entries are 0. An error where it is neither, or where
+  // indices are no CSR's.
   InputTable(const char* name, const at::Tensor& x);
 
+  at::Device device() const { return dense_.defined() ? dense_.device() : at::Device(at::kCPU); }
   int64_t rows() const { return rows_; }
   int64_t features() const { return features_; }
   const at::Tensor& dense() const { return dense_; }  // undefined of a sparse table
@@ -27,11 +29,11 @@ class InputTable {
   std::pair<at::Tensor, at::Tensor> cuts(const at::Tensor& weights, int64_t max_bin) const;
   at::Tensor codes(const at::Tensor& cuts, const at::Tensor& count) const;
 
-  // The table as float32 columns, (F, N); missing values are 0.
+  // The table as float32 columns, (F, N), of one on the CPU; missing values are 0.
   at::Tensor columns() const;
 
-  // Adds what the trees answer to scores (K, N): their sum, or one tree after the other, as a fit
-  // adds them.
+  // Adds what the trees answer to scores (K, N), on the table's device: their sum, or one tree
+  // after the other, as a fit adds them.
   void add_scores(const EnsembleArrays& trees, at::Tensor& scores) const;
   void add_scores_in_turn(const EnsembleArrays& trees, at::Tensor& scores) const;
 

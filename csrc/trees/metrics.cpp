@@ -24,6 +24,11 @@ Tensor single(const Tensor& predictions, const char* name) {
   return predictions.select(1, 0);
 }
 
+// For metrics that walk through rows in order.
+Targets on_cpu(const Targets& t) {
+  return {t.labels.cpu(), t.weights.defined() ? t.weights.cpu() : t.weights, t.queries};
+}
+
 // The probability that the model gave to each row's class.
 double log_loss(const Tensor&, const Tensor& predictions, const Targets& targets) {
   const Tensor p = predictions.to(at::kDouble);
@@ -44,8 +49,10 @@ double error_share(const Tensor&, const Tensor& predictions, const Targets& targ
 
 // The share of pairs of a row of class 1 and one of class 0 that the model orders well; pairs of
 // equal predictions count half.
-double area_under_curve(const Tensor& scores, const Tensor& predictions, const Targets& targets) {
+double area_under_curve(const Tensor& raw, const Tensor& predictions, const Targets& given) {
   (void)single(predictions, "auc");
+  const Tensor scores = raw.cpu();
+  const Targets targets = on_cpu(given);
   const Tensor order = std::get<1>(scores[0].sort(std::optional<bool>(true), /*dim=*/0));
   const Tensor ascending = scores[0].index_select(0, order).contiguous();
   const Tensor labels = targets.labels.index_select(0, order).contiguous();
@@ -103,7 +110,7 @@ Metric make_metric(const std::string& name, bool exp_gain) {
   TILEWRIGHT_CHECK(kOp, at >= 0,
                    "a metric must be rmse, mae, logloss, error, auc, ndcg or ndcg@k, got ", name);
   return {name, true, [at, exp_gain](const Tensor& scores, const Tensor&, const Targets& targets) {
-            return ndcg(scores[0], targets, at, exp_gain);
+            return ndcg(scores[0].cpu(), on_cpu(targets), at, exp_gain);
           }};
 }
 

@@ -77,7 +77,7 @@ std::pair<Tensor, Tensor> Objective::gradients(const Tensor& scores, const Tenso
 Tensor Objective::base_score(const Tensor& labels, const Tensor& weights) const {
   const int64_t rows = labels.size(0);
   const auto [gradient, hessian] =
-      gradients(at::zeros({outputs_, rows}, at::kFloat), labels, weights);
+      gradients(at::zeros({outputs_, rows}, labels.options().dtype(at::kFloat)), labels, weights);
   const Tensor step = at::empty({outputs_}, at::kFloat);
   for (int64_t k = 0; k < outputs_; ++k) {
     step[k].fill_(-ordered_sum(gradient[k]) / ordered_sum(hessian[k]));
@@ -86,6 +86,7 @@ Tensor Objective::base_score(const Tensor& labels, const Tensor& weights) const 
   if (outputs_ == 1)
     candidates.push_back(at::full({1}, weighted_quantile(labels, weights, 0.5), at::kFloat));
   candidates.push_back(at::zeros({outputs_}, at::kFloat));
+  for (Tensor& scores : candidates) scores = scores.to(labels.device());
   Tensor best = candidates.back();
   double least = HUGE_VAL;
   for (const Tensor& scores : candidates) {

@@ -36,6 +36,9 @@ class TILEWRIGHT_API Objective {
                                               const at::Tensor& weights) const;
   // What all rows score before the first tree, (K,) float32: XGBoost's rule.
   virtual at::Tensor base_score(const at::Tensor& labels, const at::Tensor& weights) const;
+  // Whether a fit on CUDA asks for it there: of a loss that may hold tensors. Others are asked on
+  // the CPU, whose sums are those of a fit there.
+  virtual bool asks_on_device() const { return false; }
   // From scores to predictions: "identity", "sigmoid", "softmax" or "exp".
   virtual std::string link() const { return "identity"; }
   // What a leaf answers is this quantile of its residuals; negative: -G / (H + lambda).
@@ -69,7 +72,10 @@ class TILEWRIGHT_API CustomObjective : public Objective {
   using Loss = std::function<at::Tensor(const at::Tensor& scores, const at::Tensor& labels)>;
 
   // `hessian_bound`: what all hessians are taken to be; 0: the second derivatives, at least 1e-16.
+  // That none is positive is an error on the CPU; on CUDA, where looking would wait for the device,
+  // such a tree has no split.
   CustomObjective(Loss loss, int64_t outputs, double hessian_bound = 0);
+  bool asks_on_device() const override { return true; }
   double metric(const at::Tensor& scores, const at::Tensor& labels,
                 const at::Tensor& weights) const override;
 

@@ -47,10 +47,11 @@ double ordered_mean(const at::Tensor& values, const at::Tensor& weights) {
 }
 
 double weighted_quantile(const at::Tensor& values, const at::Tensor& weights, double alpha) {
-  const at::Tensor v = values.contiguous();
+  const at::Tensor v = values.cpu().contiguous();
+  const at::Tensor of = weights.defined() ? weights.cpu().contiguous() : weights;
   std::vector<QuantileItem> items(size_t(v.numel()));
   const auto* from = v.const_data_ptr<float>();
-  const auto* w = weights.defined() ? weights.const_data_ptr<float>() : nullptr;
+  const auto* w = of.defined() ? of.const_data_ptr<float>() : nullptr;
   for (size_t i = 0; i < items.size(); ++i) items[i] = {from[i], w == nullptr ? 1.f : w[i]};
   return quantile_of(items, alpha, w != nullptr);
 }

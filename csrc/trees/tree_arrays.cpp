@@ -22,7 +22,7 @@ at::Tensor tensor_of(const std::vector<T>& values, int64_t begin, int64_t end,
 template <class T>
 std::vector<T> vector_of(const at::Tensor& values, at::ScalarType type, size_t count) {
   if (!values.defined()) return std::vector<T>(count, T(0));
-  const at::Tensor from = values.to(type).contiguous();
+  const at::Tensor from = values.to(at::kCPU, type).contiguous();
   const auto* data = static_cast<const T*>(from.const_data_ptr());
   return {data, data + from.numel()};
 }

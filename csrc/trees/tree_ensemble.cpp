@@ -8,6 +8,7 @@
 #include <iterator>
 
 #include "tilewright/core/check.h"
+#include "tilewright/core/on_device.h"
 #include "tilewright/trees/packed_trees.h"
 #include "tilewright/trees/predict_trees.h"
 
@@ -56,14 +57,26 @@ TreeEnsemble::TreeEnsemble(const State& state)
 at::Tensor TreeEnsemble::scores(const at::Tensor& x) const {
   TILEWRIGHT_CHECK(kOp, x.dim() == 2 && x.size(1) == num_features_, "x must have ", num_features_,
                    " features, got ", shape_of(x));
-  if (packed_ != nullptr && x.is_cpu()) {
+  if (packed_ != nullptr && !is_on_device(x)) {
     check_floating(kOp, "x", x);
     return packed_->predict(x, arrays_[8].contiguous());
   }
-  const auto& a = arrays_;
+  const std::vector<at::Tensor> a = arrays_on(x.device());
   return predict_trees(x, a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], num_outputs(),
                        given(a, 9), given(a, 10)) +
          a[8];
+}
+
+std::vector<at::Tensor> TreeEnsemble::arrays_on(at::Device device) const {
+  if (arrays_[0].device() == device) return arrays_;
+  const std::lock_guard<std::mutex> guard(copying_);
+  for (const auto& copy : copies_) {
+    if (copy[0].device() == device) return copy;
+  }
+  std::vector<at::Tensor> copy;
+  for (const at::Tensor& array : arrays_) copy.push_back(array.to(device));
+  copies_.push_back(copy);
+  return copy;
 }
 
 at::Tensor TreeEnsemble::predict(const at::Tensor& x) const {

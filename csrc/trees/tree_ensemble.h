@@ -3,6 +3,7 @@
 #include <torch/custom_class.h>
 
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -28,7 +29,8 @@ class TILEWRIGHT_API TreeEnsemble : public torch::CustomClassHolder {
   TreeEnsemble(std::vector<at::Tensor> arrays, std::string link, int64_t num_features);
   explicit TreeEnsemble(const State& state);
 
-  // x: (N, F) floating, NaN missing; (N, K) float32.
+  // x: (N, F) floating, NaN missing, on any device: the first time on another one than the arrays'
+  // copies them there, to stay (before a CUDA graph is captured, then). (N, K) float32.
   at::Tensor scores(const at::Tensor& x) const;
   at::Tensor predict(const at::Tensor& x) const;
 
@@ -43,8 +45,12 @@ class TILEWRIGHT_API TreeEnsemble : public torch::CustomClassHolder {
   static c10::intrusive_ptr<TreeEnsemble> load(const std::string& path);
 
  private:
+  std::vector<at::Tensor> arrays_on(at::Device device) const;
+
   std::vector<at::Tensor> arrays_;
-  std::shared_ptr<const PackedTrees> packed_;  // of arrays on the CPU: ready to be walked
+  mutable std::mutex copying_;
+  mutable std::vector<std::vector<at::Tensor>> copies_;  // by device
+  std::shared_ptr<const PackedTrees> packed_;            // of arrays on the CPU: ready to be walked
   std::string link_;
   int64_t num_features_;
 };

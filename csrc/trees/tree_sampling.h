@@ -6,11 +6,9 @@
 #include <utility>
 #include <vector>
 
-#include "tilewright/core/philox.h"
+#include "tilewright/trees/tree_row_draw.h"
 
 namespace tilewright {
-
-enum class TreeDraw : uint32_t { kRows, kLevelColumns, kNodeColumns, kTreeColumns };
 
 // A share of the columns `from`, at least one of them, ascending. `place` tells draws of one kind
 // and tree apart.
@@ -34,9 +32,9 @@ inline std::vector<int32_t> draw_columns(const std::vector<int32_t>& from, doubl
 inline void draw_rows(int64_t begin, int64_t end, double share, uint32_t round, uint64_t seed,
                       std::vector<int32_t>& out) {
   for (int64_t row = begin; row < end; row += 4) {
-    const Philox random = philox(uint32_t(row / 4), 0, uint32_t(TreeDraw::kRows), round, seed);
+    const Philox random = tree_row_words(row / 4, round, seed);
     for (int64_t i = row; i < std::min(row + 4, end); ++i) {
-      if (double(random.word[i - row]) * 0x1p-32 < share) out.push_back(int32_t(i));
+      if (is_row_drawn(random.word[i - row], share)) out.push_back(int32_t(i));
     }
   }
 }

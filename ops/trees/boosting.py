@@ -11,7 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from tilewright.trees.base import GradientBoostingBase
 from tilewright.trees.inputs import check_labels, tensor_of
 from tilewright.trees.parameters import with_parameters_of
-from tilewright.trees.tensors import as_array, class_of, like_input
+from tilewright.trees.tensors import as_array, class_of, like_input, on_cpu
 
 CLASSES = "tilewright_classes"  # the attribute of a saved model
 
@@ -33,7 +33,9 @@ class GradientBoostingRegressor(RegressorMixin, GradientBoostingBase):
 
     X is (n_samples, n_features): a torch tensor, used as it is, or anything scikit-learn takes,
     data frames and sparse tables too, whose absent entries are 0; NaN is missing. ``predict``
-    answers with what it was given: a tensor, else an array.
+    answers with what it was given: a tensor, else an array. A tensor on CUDA is fitted, and
+    predicted for, on its device: the same model, bit for bit of squared errors; what is not fitted
+    there (docs/trees.md, Fitting on CUDA) is an error that names the parameter.
 
     Args:
         loss: "squared_error", "absolute_error", "quantile" (``alpha``), "huber" (pseudo-Huber of
@@ -145,6 +147,10 @@ class GradientBoostingRegressor(RegressorMixin, GradientBoostingBase):
         """(n_samples,): a float32 tensor for a tensor, else a float64 array."""
         return like_input(self._predictions(X)[:, 0], X)
 
+    def score(self, X, y, sample_weight=None):
+        """R^2 of the predictions: a float."""
+        return super().score(on_cpu(X), as_array(y), as_array(sample_weight))
+
 
 class GradientBoostingClassifier(ClassifierMixin, GradientBoostingBase):
     """Boosted trees for classes: the logistic loss for two, softmax with a tree a class for more.
@@ -225,6 +231,10 @@ class GradientBoostingClassifier(ClassifierMixin, GradientBoostingBase):
     def predict(self, X):
         """(n_samples,) of ``classes_``; for a tensor of numbers a tensor."""
         return class_of(self.predict_proba(X), self.classes_, X)
+
+    def score(self, X, y, sample_weight=None):
+        """The share of right classes: a float."""
+        return super().score(on_cpu(X), as_array(y), as_array(sample_weight))
 
 
 def _numbers(y):

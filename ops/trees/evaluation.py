@@ -39,8 +39,8 @@ def _name(function):
 
 def _on_arrays(function, integer_labels):
     def measure(labels: torch.Tensor, predictions: torch.Tensor) -> float:
-        y = labels.numpy().astype(np.int64 if integer_labels else np.float64)
-        return float(function(y, predictions.numpy().astype(np.float64)))
+        y = labels.cpu().numpy().astype(np.int64 if integer_labels else np.float64)
+        return float(function(y, predictions.cpu().numpy().astype(np.float64)))
 
     return measure
 

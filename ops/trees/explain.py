@@ -51,8 +51,13 @@ class ExplainMixin:
         check_is_fitted(self, "arrays_")
         if self.arrays_.get("cover") is None:
             raise ValueError("SHAP values need the cover of each node, which this model lacks")
+        features = self._features(x)
+        if features.device.type != "cpu":
+            raise ValueError(
+                f"SHAP values are computed on the CPU, got X on {features.device}; use X.cpu()"
+            )
         return operator(
-            self._features(x),
+            features,
             *(self.arrays_[name] for name in ORDER),
             self.base_score_.numel(),
             self.arrays_.get("category_ptr"),

@@ -131,7 +131,7 @@ class GradientBoostingRanker(GradientBoostingBase):
 
     def score(self, X, y, group=None, qid=None, query_weight=None):
         """The mean over queries of NDCG at ``at``; 1 for a query without a relevant row."""
-        scores = self._predictions(X)[:, 0].contiguous()
+        scores = self._predictions(X)[:, 0].cpu().contiguous()
         labels = _relevances(y)
         if labels.shape != scores.shape:
             raise ValueError(f"y must have shape {tuple(scores.shape)}, got {tuple(labels.shape)}")

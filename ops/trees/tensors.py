@@ -14,6 +14,11 @@ def as_array(value):
     return (value.float() if value.dtype in (torch.bfloat16, torch.float16) else value).numpy()
 
 
+def on_cpu(x):
+    """A tensor on the CPU; else `x`."""
+    return x.cpu() if isinstance(x, torch.Tensor) else x
+
+
 def table_of(estimator, x, reset):
     """A tensor X as it is, without its graph; its features are remembered or checked."""
     if x.dim() != 2:
@@ -38,8 +43,8 @@ def class_of(found, classes, x):
     """The classes of the greatest columns of `found`: for a tensor of numbers a tensor."""
     best = found.argmax(1)
     if isinstance(x, torch.Tensor) and classes.dtype.kind in "biuf":
-        return torch.from_numpy(classes)[best]
-    return classes[np.asarray(best)]
+        return torch.from_numpy(classes).to(best.device)[best]
+    return classes[as_array(best)]
 
 
 def answer_like(x, answer):

@@ -97,8 +97,10 @@ def threads(count, function):
 class NoSynchronisation(torch.profiler.profile):
     """Fails where an operator inside asks the device for data."""
 
-    def __init__(self):
-        super().__init__(activities=[torch.profiler.ProfilerActivity.CPU], acc_events=True)
+    def __init__(self, **options):
+        super().__init__(
+            activities=[torch.profiler.ProfilerActivity.CPU], acc_events=True, **options
+        )
 
     def __exit__(self, *error):
         super().__exit__(*error)

@@ -8,10 +8,12 @@
 
 #include "simt/checker.h"
 #include "tilewright/core/cuda/host.h"
+#include "tilewright/core/on_device.h"
 
 namespace tilewright::runtime {
 namespace {
 int capability = 80;
+[[maybe_unused]] const bool emulated = (emulate_device(), true);
 
 // torch warns when a kernel replaces another; here every one does, and is meant to.
 class Silence : public c10::WarningHandler {
