@@ -27,6 +27,8 @@ class BoostingRounds {
   void bring_scores_up_to_date(Measured& set) const;
   at::Tensor find_cuts();
   void grow(int64_t round, TreeGrower& grower, const at::Tensor& cuts);
+  void add_to_scores(const TreeGrower& grower, const GrownTree& tree,
+                     const std::vector<float>& answers, int64_t output);
   void leave_out_dropped();
   void put_back_dropped();
 
@@ -37,6 +39,8 @@ class BoostingRounds {
   const FitOptions& how_;
   const at::Tensor base_score_;
   const int64_t outputs_;
+  const bool vectors_;            // leaves are vectors: a tree a round
+  const int64_t trees_of_round_;  // else a tree for each output
   Metrics metrics_;
   ArraysBuilder builder_;
   const int64_t first_tree_, first_round_;  // how many there were before this fit

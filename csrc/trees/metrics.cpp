@@ -17,11 +17,17 @@ using at::Tensor;
 
 constexpr const char* kOp = "trees";
 
+// Of (N,), or (K, N).
 double weighted_mean(const Tensor& values, const Tensor& weights) {
   const Tensor v = values.to(at::kDouble);
   if (!weights.defined()) return v.mean().item<double>();
   const Tensor w = weights.to(at::kDouble);
-  return ((v * w).sum() / w.sum()).item<double>();
+  return ((v * w).sum() / w.expand_as(v).sum()).item<double>();
+}
+
+void check_one_column(const Targets& targets, const char* name) {
+  TILEWRIGHT_CHECK(kOp, targets.labels.dim() == 1, "the metric ", name,
+                   " takes labels of one column, got ", targets.labels.size(0), " columns");
 }
 
 Tensor single(const Tensor& predictions, const char* name) {
@@ -32,6 +38,7 @@ Tensor single(const Tensor& predictions, const char* name) {
 
 // The probability that the model gave to each row's class.
 double log_loss(const Tensor&, const Tensor& predictions, const Targets& targets) {
+  check_one_column(targets, "logloss");
   const Tensor p = predictions.to(at::kDouble);
   Tensor chosen;
   if (p.size(1) == 1) {
@@ -43,6 +50,7 @@ double log_loss(const Tensor&, const Tensor& predictions, const Targets& targets
 }
 
 double error_share(const Tensor&, const Tensor& predictions, const Targets& targets) {
+  check_one_column(targets, "error");
   const Tensor found = predictions.size(1) == 1 ? (predictions.select(1, 0) > 0.5).to(at::kLong)
                                                 : predictions.argmax(1);
   return weighted_mean(found.ne(targets.labels.to(at::kLong)), targets.weights);
@@ -51,6 +59,7 @@ double error_share(const Tensor&, const Tensor& predictions, const Targets& targ
 // The share of pairs of a row of class 1 and one of class 0 that the model orders well; pairs of
 // equal predictions count half.
 double area_under_curve(const Tensor& scores, const Tensor& predictions, const Targets& targets) {
+  check_one_column(targets, "auc");
   (void)single(predictions, "auc");
   const Tensor order = std::get<1>(scores[0].sort(std::optional<bool>(true), /*dim=*/0));
   const Tensor ascending = scores[0].index_select(0, order).contiguous();
@@ -79,7 +88,8 @@ double area_under_curve(const Tensor& scores, const Tensor& predictions, const T
 
 Metric::Value of_residuals(const char* name, bool squared) {
   return [=](const Tensor&, const Tensor& predictions, const Targets& targets) {
-    const Tensor rest = single(predictions, name).to(at::kDouble) - targets.labels;
+    const Tensor found = targets.labels.dim() == 2 ? predictions.t() : single(predictions, name);
+    const Tensor rest = found.to(at::kDouble) - targets.labels;
     return squared ? std::sqrt(weighted_mean(rest.square(), targets.weights))
                    : weighted_mean(rest.abs(), targets.weights);
   };
@@ -109,6 +119,7 @@ Metric make_metric(const std::string& name, bool exp_gain) {
   TILEWRIGHT_CHECK(kOp, at >= 0,
                    "a metric must be rmse, mae, logloss, error, auc, ndcg or ndcg@k, got ", name);
   return {name, true, [at, exp_gain](const Tensor& scores, const Tensor&, const Targets& targets) {
+            check_one_column(targets, "ndcg");
             return ndcg(scores[0], targets, at, exp_gain);
           }};
 }

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "tilewright/core/check.h"
+#include "tilewright/trees/label_check.h"
 #include "tilewright/trees/quantile.h"
 #include "tilewright/trees/ranking.h"
 #include "tilewright/trees/tree_grower.h"
@@ -18,13 +19,21 @@ using Pair = std::pair<Tensor, Tensor>;
 constexpr const char* kOp = "trees";
 constexpr double kLeastHessian = 1e-16;
 
+// Of (N,), or (K, N).
 double mean(const Tensor& values, const Tensor& weights) {
   if (!weights.defined()) return values.mean(at::kDouble).item<double>();
   const Tensor w = weights.to(at::kDouble);
-  return ((values.to(at::kDouble) * w).sum() / w.sum()).item<double>();
+  return ((values.to(at::kDouble) * w).sum() / w.expand_as(values).sum()).item<double>();
 }
 
-Tensor constant(double value) { return at::full({1}, value, at::kFloat); }
+// (K,): a number for each column of the labels.
+template <class Body>
+Tensor by_column(const Tensor& labels, const Body& body) {
+  const Tensor columns = labels.dim() == 2 ? labels : labels.unsqueeze(0);
+  const Tensor out = at::empty({columns.size(0)}, at::kFloat);
+  for (int64_t k = 0; k < out.numel(); ++k) out[k].fill_(double(body(columns[k])));
+  return out;
+}
 
 double weighted_quantile(const Tensor& values, const Tensor& weights, double alpha) {
   const Tensor v = values.contiguous();
@@ -35,20 +44,19 @@ double weighted_quantile(const Tensor& values, const Tensor& weights, double alp
   return quantile_of(items, alpha, w != nullptr);
 }
 
-void refuse(const Tensor& labels, const Tensor& wrong, const char* what) {
-  if (!wrong.any().item<bool>()) return;
-  const int64_t row = wrong.nonzero()[0].item<int64_t>();
-  TILEWRIGHT_CHECK(kOp, false, "y ", what, "; that of row ", row, " is ",
-                   labels[row].item<double>());
-}
+// Losses of each column of the labels by itself.
+class ByColumn : public Objective {
+ public:
+  void set_targets(int64_t targets) override { outputs_ = targets_ = targets; }
+};
 
-class SquaredError : public Objective {
+class SquaredError : public ByColumn {
  public:
   double metric(const Tensor& scores, const Tensor& labels, const Tensor& weights) const override {
-    return std::sqrt(mean((scores[0] - labels).square(), weights));
+    return std::sqrt(mean((scores - labels).square(), weights));
   }
   Tensor base_score(const Tensor& labels, const Tensor& weights) const override {
-    return constant(mean(labels, weights));
+    return by_column(labels, [&](const Tensor& y) { return mean(y, weights); });
   }
 
  protected:
@@ -60,18 +68,19 @@ class SquaredError : public Objective {
 
 // max(alpha r, (alpha - 1) r) of residuals r = y - s. Its hessian is 0, so trees are grown with 1
 // in its place and leaves answer with a quantile of their residuals.
-class Quantile : public Objective {
+class Quantile : public ByColumn {
  public:
   Quantile(double alpha, double factor) : alpha_(alpha), factor_(factor) {
     TILEWRIGHT_CHECK(kOp, alpha > 0 && alpha < 1, "the quantile must lie in (0, 1), got ", alpha);
   }
   double leaf_quantile() const override { return alpha_; }
   double metric(const Tensor& scores, const Tensor& labels, const Tensor& weights) const override {
-    const Tensor rest = labels - scores[0];
+    const Tensor rest = labels - scores;
     return factor_ * mean(at::maximum(rest * alpha_, rest * (alpha_ - 1)), weights);
   }
   Tensor base_score(const Tensor& labels, const Tensor& weights) const override {
-    return constant(weighted_quantile(labels, weights, alpha_));
+    return by_column(labels,
+                     [&](const Tensor& y) { return weighted_quantile(y, weights, alpha_); });
   }
 
  protected:
@@ -92,11 +101,14 @@ class PseudoHuber : public SquaredError {
     TILEWRIGHT_CHECK(kOp, slope > 0, "huber's slope must be positive, got ", slope);
   }
   double metric(const Tensor& scores, const Tensor& labels, const Tensor& weights) const override {
-    const Tensor root = ((scores[0] - labels) / slope_).square().add(1).sqrt();
+    const Tensor root = ((scores - labels) / slope_).square().add(1).sqrt();
     return mean((root - 1) * (slope_ * slope_), weights);
   }
   Tensor base_score(const Tensor& labels, const Tensor& weights) const override {
-    return Objective::base_score(labels, weights);
+    if (labels.dim() == 1) return Objective::base_score(labels, weights);
+    return by_column(labels, [&](const Tensor& y) {
+      return PseudoHuber(slope_).base_score(y, weights).item<double>();
+    });
   }
 
  protected:
@@ -114,11 +126,11 @@ class PseudoHuber : public SquaredError {
 class Logistic : public Objective {
  public:
   void check_labels(const Tensor& labels) const override {
-    refuse(labels, at::logical_not((labels == 0).logical_or(labels == 1)), "must be 0 or 1");
+    refuse("y", labels, at::logical_not((labels == 0).logical_or(labels == 1)), "must be 0 or 1");
   }
   Tensor base_score(const Tensor& labels, const Tensor& weights) const override {
     const double p = std::min(std::max(mean(labels, weights), 1e-16), 1 - 1e-7);
-    return constant(std::log(p / (1 - p)));
+    return at::full({1}, std::log(p / (1 - p)), at::kFloat);
   }
   std::string link() const override { return "sigmoid"; }
   double metric(const Tensor& scores, const Tensor& labels, const Tensor& weights) const override {
@@ -140,7 +152,7 @@ class Softmax : public Objective {
     outputs_ = classes;
   }
   void check_labels(const Tensor& labels) const override {
-    refuse(labels,
+    refuse("y", labels,
            (labels < 0).logical_or(labels >= double(outputs_)).logical_or(labels != labels.floor()),
            "must be a class");
   }
@@ -172,20 +184,21 @@ class Softmax : public Objective {
 };
 
 // A log link; the variance of labels is mean^power.
-class Tweedie : public Objective {
+class Tweedie : public ByColumn {
  public:
   explicit Tweedie(double power) : power_(power) {}
   void check_labels(const Tensor& labels) const override {
-    if (power_ >= 2) return refuse(labels, labels <= 0, "must be positive");
-    refuse(labels, labels < 0, "must not be negative");
+    if (power_ >= 2) return refuse("y", labels, labels <= 0, "must be positive");
+    refuse("y", labels, labels < 0, "must not be negative");
   }
   Tensor base_score(const Tensor& labels, const Tensor& weights) const override {
-    return constant(std::log(std::max(mean(labels, weights), 1e-16)));
+    return by_column(labels,
+                     [&](const Tensor& y) { return std::log(std::max(mean(y, weights), 1e-16)); });
   }
   std::string link() const override { return "exp"; }
   // Half the mean deviance, without what does not depend on scores.
   double metric(const Tensor& scores, const Tensor& labels, const Tensor& weights) const override {
-    return mean(term(scores[0], 2 - power_) - labels * term(scores[0], 1 - power_), weights);
+    return mean(term(scores, 2 - power_) - labels * term(scores, 1 - power_), weights);
   }
 
  protected:
@@ -227,6 +240,11 @@ std::shared_ptr<Objective> Objective::make(const std::string& name, int64_t num_
 
 void Objective::check_labels(const Tensor&) const {}
 
+void Objective::set_targets(int64_t targets) {
+  TILEWRIGHT_CHECK(kOp, targets == 1, "classes and relevances are labels of one column, (N,), got ",
+                   targets, " columns");
+}
+
 Metric Objective::default_metric() const {
   return {metric_name(), false, [this](const Tensor& scores, const Tensor&, const Targets& t) {
             return metric(scores, t.labels, t.weights);
@@ -249,12 +267,15 @@ std::pair<Tensor, Tensor> Objective::gradients(const Tensor& scores, const Tenso
 // The best of a Newton step from 0, not regularised, which may leap anywhere where the loss is flat
 // at 0, of the labels' median, and of 0.
 Tensor Objective::base_score(const Tensor& labels, const Tensor& weights) const {
-  const int64_t rows = labels.size(0);
+  const int64_t rows = labels.size(-1);
   const auto [gradient, hessian] =
       gradients(at::zeros({outputs_, rows}, at::kFloat), labels, weights);
   const Tensor step = -gradient.sum(1, false, at::kDouble) / hessian.sum(1, false, at::kDouble);
   std::vector<Tensor> candidates{step.to(at::kFloat)};
-  if (outputs_ == 1) candidates.push_back(constant(weighted_quantile(labels, weights, 0.5)));
+  if (outputs_ == targets_) {
+    candidates.push_back(
+        by_column(labels, [&](const Tensor& y) { return weighted_quantile(y, weights, 0.5); }));
+  }
   candidates.push_back(at::zeros({outputs_}, at::kFloat));
   Tensor best = candidates.back();
   double least = HUGE_VAL;

@@ -88,17 +88,22 @@ void TreeGrowth::build_histograms(const std::vector<int64_t>& nodes) {
   const int64_t block = ceil_div(codes.features, std::min(passes, codes.features));
   // Sums are integers, so the order in which threads add theirs to a node's does not show.
   std::vector<std::mutex> locks(64);
+  const int64_t outputs = work_.histograms_of_node();
   work_.packed.resize(std::max(work_.packed.size(), size_t(at::get_num_threads())));
-  run_tree_tasks(int64_t(chunks.size()), [&](int64_t c, int64_t thread) {
-    const RowChunk& chunk = chunks[size_t(c)];
+  run_tree_tasks(int64_t(chunks.size()) * outputs, [&](int64_t task, int64_t thread) {
+    const RowChunk& chunk = chunks[size_t(task / outputs)];
+    const int64_t output = task % outputs;
     const int side = nodes_[size_t(chunk.node)].side;
     auto& packed = work_.packed[size_t(thread)];
     packed.resize(size_t(codes.features * codes.codes));
-    TreeCount* sums = work_.histograms->at(nodes_[size_t(chunk.node)].histogram);
+    TreeCount* sums = work_.histograms->at(nodes_[size_t(chunk.node)].histogram) +
+                      output * codes.features * codes.codes;
+    int64_t gathered[kPassRows];
     for (int64_t at = chunk.begin; at < chunk.end; at += kPassRows) {
       const int64_t count = std::min(kPassRows, chunk.end - at);
+      const int64_t* words = work_.words_of(output, side, at, count, gathered);
       for (int64_t first = 0; first < codes.features; first += block) {
-        tree_accumulate(codes, work_.words_at(side, at), work_.rows_at(side, at), count, first,
+        tree_accumulate(codes, words, work_.rows_at(side, at), count, first,
                         std::min(first + block, codes.features), packed.data());
       }
     }
@@ -114,12 +119,15 @@ void TreeGrowth::build_histograms(const std::vector<int64_t>& nodes) {
 void TreeGrowth::build_from_pairs(const std::vector<int64_t>& nodes) {
   const TreeCodes& codes = work_.codes;
   const int64_t blocks = ceil_div(codes.features, kPairFeatures);
-  run_tree_tasks(int64_t(nodes.size()) * blocks, [&](int64_t task, int64_t) {
-    const Node& node = nodes_[size_t(nodes[size_t(task / blocks)])];
-    const int64_t first = task % blocks * kPairFeatures;
-    tree_accumulate_pairs(codes, work_.pairs.as<TreeCount>(), work_.rows_at(node.side, node.begin),
-                          node.rows(), first, std::min(first + kPairFeatures, codes.features),
-                          work_.histograms->at(node.histogram));
+  const int64_t outputs = work_.histograms_of_node();
+  run_tree_tasks(int64_t(nodes.size()) * outputs * blocks, [&](int64_t task, int64_t) {
+    const Node& node = nodes_[size_t(nodes[size_t(task / blocks / outputs)])];
+    const int64_t first = task % blocks * kPairFeatures, output = task / blocks % outputs;
+    tree_accumulate_pairs(
+        codes, work_.pairs.as<TreeCount>() + output * codes.count,
+        work_.rows_at(node.side, node.begin), node.rows(), first,
+        std::min(first + kPairFeatures, codes.features),
+        work_.histograms->at(node.histogram) + output * codes.features * codes.codes);
   });
 }
 
