@@ -28,7 +28,8 @@ class TILEWRIGHT_API Objective {
   // outputs; others are an error.
   int64_t targets() const { return targets_; }
   virtual void set_targets(int64_t targets);
-  // labels: (N,) float32, or (K, N) of several columns. An error names the first row whose label the loss does not take.
+  // labels: (N,) float32, or (K, N) of several columns. An error names the first row whose label
+  // the loss does not take.
   virtual void check_labels(const at::Tensor& labels) const;
   // How many rows a training set must have.
   virtual int64_t least_rows() const { return 1; }

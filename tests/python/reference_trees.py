@@ -54,7 +54,8 @@ def gain(g, h, lam=1.0, alpha=0.0):
 
 def sums_of(g, rows):
     """Of each output: g is (N,), or (N, K) of vector leaves."""
-    return g[rows].reshape(int(rows.sum()), -1).sum(0).tolist()
+    columns = g[:, None] if g.dim() == 1 else g
+    return columns[rows].sum(0).tolist()
 
 
 def best_split(codes, bins, missing, g, h, lam, alpha, least):

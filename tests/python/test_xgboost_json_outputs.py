@@ -111,13 +111,17 @@ def test_files_that_are_wrong(tmp_path):
     def outputs(count):
         return lambda learner, _: learner["learner_model_param"].update(num_target=count)
 
+    def second(learner, _):
+        trees = learner["gradient_booster"]["model"]["trees"]
+        trees[1]["tree_param"]["size_leaf_vector"] = "1"
+
     refused(lambda _, tree: tree.pop("leaf_weights"), "no leaf_weights")
     refused(assign("leaf_weights", [1.0] * 11), "leaf_weights must be a list of 12 numbers")
     refused(assign("right_children", [2, 4, 6, 0, 1, 2, 9]), "must be less than their number, 4")
     refused(assign("right_children", [2, 4, 6, 0, 1, 2, -1]), "must not be less than 0")
     refused(assign("split_conditions", [0.0] * 3), "split_conditions must be a list of 7 numbers")
     refused(assign("tree_param", {"size_leaf_vector": "2"}), "size_leaf_vector must be 1 or")
-    refused(assign("tree_param", {"size_leaf_vector": "1"}), "size_leaf_vector must be 1, as in")
+    refused(second, "size_leaf_vector must be 3, as in other trees")
     refused(outputs("2"), "size_leaf_vector must be 1 or the number of outputs, 2")
     refused(outputs("2000000000"), "num_target must be an integer in")
     refused(outputs("0"), "num_target must be an integer in")
