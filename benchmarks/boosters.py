@@ -17,7 +17,8 @@ from sklearn.metrics import roc_auc_score
 from tilewright.trees import GradientBoostingClassifier, GradientBoostingRegressor
 
 TREES, DEPTH, RATE = 100, 6, 0.1
-NAMES = ["xgboost", "lightgbm", "scikit-learn", "tilewright"]
+NAMES = ["xgboost", "lightgbm", "catboost", "scikit-learn", "tilewright"]
+PACKAGES = ["xgboost", "lightgbm", "catboost"]
 
 
 class Contender:
@@ -31,6 +32,7 @@ class Contender:
         fit = {
             "xgboost": self._xgboost,
             "lightgbm": self._lightgbm,
+            "catboost": self._catboost,
             "scikit-learn": self._sklearn,
             "tilewright": self._tilewright,
         }[self.name]
@@ -73,6 +75,26 @@ class Contender:
         data = lightgbm.Dataset(x, y, params=options, **kinds)
         return lightgbm.train(options, data, TREES).predict
 
+    def _catboost(self, x, y):
+        import catboost
+
+        kind = catboost.CatBoostClassifier if self.classify else catboost.CatBoostRegressor
+        model = kind(
+            iterations=TREES,
+            depth=DEPTH,
+            learning_rate=RATE,
+            l2_leaf_reg=1.0,
+            border_count=254,
+            bootstrap_type="No",
+            random_strength=0,
+            thread_count=self.threads,
+            allow_writing_files=False,
+            verbose=False,
+        ).fit(x, y)
+        if not self.classify:
+            return lambda t: model.predict(t, thread_count=self.threads)
+        return lambda t: model.predict_proba(t, thread_count=self.threads)[:, 1]
+
     def _sklearn(self, x, y):
         kind = HistGradientBoostingClassifier if self.classify else HistGradientBoostingRegressor
         model = kind(
@@ -101,5 +123,7 @@ class Contender:
 
 def contenders(classify, threads, categorical=None):
     """Of those that are installed."""
-    names = [n for n in NAMES if n in NAMES[2:] or importlib.util.find_spec(n)]
+    names = [n for n in NAMES if n not in PACKAGES or importlib.util.find_spec(n)]
+    if categorical is not None and "catboost" in names:
+        names.remove("catboost")  # it takes no table of floats with categories
     return [Contender(name, classify, threads, categorical) for name in names]

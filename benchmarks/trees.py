@@ -2,8 +2,9 @@
 same hyperparameters, in turns in one process, with quality beside speed.
 
 100 trees of depth 6, at most 256 bins; times are of binning and boosting together. A peer that is
-not installed is left out (pip install --no-deps xgboost==3.2.0 lightgbm==4.7.0: their other
-requirements are here, or would overwrite torch's). python benchmarks/trees.py [--quick]
+not installed is left out (pip install --no-deps xgboost==3.2.0 lightgbm==4.7.0 catboost==1.2.10
+six: their other requirements are here, or would overwrite torch's). catboost's trees are symmetric:
+it learns less from as many. python benchmarks/trees.py [--quick]
 """
 
 import argparse

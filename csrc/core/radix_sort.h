@@ -62,4 +62,26 @@ void radix_sort(Item* items, Item* scratch, int64_t count) {
   if (from != items) std::copy(from, from + count, items);
 }
 
+// Keys alone, ascending: three digits of 11 bits.
+inline void radix_sort_keys(uint32_t* keys, uint32_t* scratch, int64_t count) {
+  constexpr int64_t kFewKeys = 2000;
+  if (count < kFewKeys) return std::sort(keys, keys + count);
+  constexpr int kDigits = 3, kBits = 11;
+  constexpr uint32_t kMask = (1u << kBits) - 1;
+  const auto places = std::make_unique<int64_t[][kMask + 1]>(kDigits);  // zeros
+  for (int64_t i = 0; i < count; ++i) {
+    for (int d = 0; d < kDigits; ++d) ++places[d][keys[i] >> (kBits * d) & kMask];
+  }
+  uint32_t *from = keys, *to = scratch;
+  for (int d = 0; d < kDigits; ++d) {
+    int64_t* const place = places[d];
+    if (place[from[0] >> (kBits * d) & kMask] == count) continue;
+    int64_t sum = 0;
+    for (uint32_t v = 0; v <= kMask; ++v) sum += std::exchange(place[v], sum);
+    for (int64_t i = 0; i < count; ++i) to[place[from[i] >> (kBits * d) & kMask]++] = from[i];
+    std::swap(from, to);
+  }
+  if (from != keys) std::copy(from, from + count, keys);
+}
+
 }  // namespace tilewright

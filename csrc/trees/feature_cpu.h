@@ -29,9 +29,9 @@ struct QuantizeParams {
   int64_t features, max_bin;
 };
 
-// One feature of the sampled rows, as float32.
-TILEWRIGHT_CPU_KERNEL(feature_sample, void(const FeatureTable&, int64_t feature, int64_t rows,
-                                           int64_t sampled, float* values))
+// The features [first, last) of the sampled rows, as float32: (last - first, sampled).
+TILEWRIGHT_CPU_KERNEL(feature_sample, void(const FeatureTable&, int64_t first, int64_t last,
+                                           int64_t rows, int64_t sampled, float* values))
 TILEWRIGHT_CPU_KERNEL(quantize_rows, void(const QuantizeParams&, int64_t begin, int64_t end))
 
 }  // namespace tilewright

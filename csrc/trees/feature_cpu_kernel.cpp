@@ -102,13 +102,16 @@ void quantize(const QuantizeParams& p, int64_t begin, int64_t end) {
 }  // namespace
 }  // namespace TILEWRIGHT_MACHINE
 
-void TILEWRIGHT_ON_MACHINE(feature_sample)(const FeatureTable& table, int64_t feature, int64_t rows,
-                                           int64_t sampled, float* values) {
+void TILEWRIGHT_ON_MACHINE(feature_sample)(const FeatureTable& table, int64_t first, int64_t last,
+                                           int64_t rows, int64_t sampled, float* values) {
   dispatch_floating("feature_cuts", table.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    const T* column = static_cast<const T*>(table.data) + feature * table.column;
+    const T* data = static_cast<const T*>(table.data) + first * table.column;
     for (int64_t i = 0; i < sampled; ++i) {
-      values[i] = float(column[sampled_row(i, rows, sampled) * table.row]);
+      const T* row = data + sampled_row(i, rows, sampled) * table.row;
+      for (int64_t f = 0; f < last - first; ++f) {
+        values[f * sampled + i] = float(row[f * table.column]);
+      }
     }
   });
 }

@@ -16,6 +16,7 @@ namespace tilewright {
 namespace {
 
 constexpr int64_t kQuantizedRows = 1024;  // that a thread takes at once, at least
+constexpr int64_t kReadFeatures = 4;
 
 FeatureTable table_of(const at::Tensor& x) {
   return {x.const_data_ptr(), x.scalar_type(), x.stride(0), x.stride(1)};
@@ -41,19 +42,44 @@ int32_t place_cuts(const std::vector<Weighed>& values, int64_t max_bin, float* c
   return placer.placed();
 }
 
+// The same of ascending keys, each of which weighs 1.
+int32_t place_cuts(const std::vector<uint32_t>& keys, int64_t max_bin, float* cuts) {
+  const auto count = int64_t(keys.size());
+  int64_t different = count > 0;
+  for (int64_t i = 1; i < count; ++i) different += keys[size_t(i)] != keys[size_t(i - 1)];
+  CutPlacer placer(different, double(count), max_bin, cuts);
+  const auto end_of_run = [&](int64_t begin) {
+    int64_t end = begin + 1;
+    while (end < count && keys[size_t(end)] == keys[size_t(begin)]) ++end;
+    return end;
+  };
+  for (int64_t begin = 0, end = count > 0 ? end_of_run(0) : 0; end < count;) {
+    const int64_t next = end_of_run(end);
+    placer.between(from_ascending_bits(keys[size_t(begin)]), double(end - begin),
+                   from_ascending_bits(keys[size_t(end)]), double(next - end));
+    begin = end;
+    end = next;
+  }
+  return placer.placed();
+}
+
 // The different values of one feature, ascending.
-std::vector<Weighed> weigh(std::vector<Value>& items, const std::vector<double>& weights) {
+std::vector<Weighed> weigh(const float* values, const std::vector<double>& weights) {
+  std::vector<Value> items;
+  for (size_t i = 0; i < weights.size(); ++i) {
+    if (!std::isnan(values[i]) && weights[i] != 0) {
+      items.push_back({ascending_bits(values[i]), uint32_t(i)});
+    }
+  }
   std::vector<Value> scratch(items.size());
   radix_sort(items.data(), scratch.data(), int64_t(items.size()));
   std::vector<Weighed> out;
   for (const Value& item : items) {
     const float value = from_ascending_bits(item.key);
-    const double weight = weights.empty() ? 1 : weights[item.index];
-    if (weight == 0) continue;
     if (!out.empty() && out.back().value == value) {
-      out.back().weight += weight;
+      out.back().weight += weights[item.index];
     } else {
-      out.push_back({value, weight});
+      out.push_back({value, weights[item.index]});
     }
   }
   return out;
@@ -80,21 +106,29 @@ std::tuple<at::Tensor, at::Tensor> feature_cuts_cpu(const at::Tensor& x,
     for (int64_t i = 0; i < sampled; ++i) weights.push_back(w[sampled_row(i, rows, sampled)]);
   }
   const FeatureTable table = table_of(x);
-  at::parallel_for(0, features, 1, [&](int64_t first, int64_t last) {
-    std::vector<Value> items;
-    std::vector<float> values(static_cast<size_t>(sampled));
-    for (int64_t f = first; f < last; ++f) {
-      feature_sample(table, f, rows, sampled, values.data());
-      items.clear();
-      for (int64_t i = 0; i < sampled; ++i) {
-        const float value = values[size_t(i)];
-        if (!std::isnan(value)) {
-          items.push_back({ascending_bits(value), uint32_t(i)});
+  auto* const places = cuts.mutable_data_ptr<float>();
+  auto* const placed = count.mutable_data_ptr<int32_t>();
+  // Rows are long: some features are read together.
+  at::parallel_for(0, ceil_div(features, kReadFeatures), 1, [&](int64_t begin, int64_t end) {
+    std::vector<float> values(static_cast<size_t>(sampled * kReadFeatures));
+    std::vector<uint32_t> keys, scratch(static_cast<size_t>(weights.empty() ? sampled : 0));
+    for (int64_t first = begin * kReadFeatures; first < std::min(end * kReadFeatures, features);
+         first += kReadFeatures) {
+      const int64_t last = std::min(first + kReadFeatures, features);
+      feature_sample(table, first, last, rows, sampled, values.data());
+      for (int64_t f = first; f < last; ++f) {
+        const float* own = values.data() + (f - first) * sampled;
+        if (!weights.empty()) {
+          placed[f] = place_cuts(weigh(own, weights), max_bin, places + f * max_bin);
+          continue;
         }
+        keys.clear();
+        for (int64_t i = 0; i < sampled; ++i) {
+          if (!std::isnan(own[i])) keys.push_back(ascending_bits(own[i]));
+        }
+        radix_sort_keys(keys.data(), scratch.data(), int64_t(keys.size()));
+        placed[f] = place_cuts(keys, max_bin, places + f * max_bin);
       }
-      const auto weighed = weigh(items, weights);
-      count.mutable_data_ptr<int32_t>()[f] =
-          place_cuts(weighed, max_bin, cuts.mutable_data_ptr<float>() + f * max_bin);
     }
   });
   return {cuts, count};

@@ -10,6 +10,7 @@
 #include "tilewright/core/check.h"
 #include "tilewright/core/math.h"
 #include "tilewright/trees/dataset.h"
+#include "tilewright/trees/statistics.h"
 
 namespace tilewright::trees {
 namespace {
@@ -157,9 +158,8 @@ void LinearBooster::fit(const Dataset& data, const FitOptions& how) {
   const Targets& targets = training.targets;
   objective_->set_queries(targets.queries);
   const Tensor base_score = objective_->base_score(targets.labels, targets.weights);
-  const double total_weight = targets.weights.defined()
-                                  ? targets.weights.sum(at::kDouble).item<double>()
-                                  : double(training.table.rows());
+  const double total_weight =
+      targets.weights.defined() ? ordered_sum(targets.weights) : double(training.table.rows());
   const Tensor columns = training.table.columns();
   std::vector<Tensor> evaluation_columns;
   for (const Measured& set : evaluation) evaluation_columns.push_back(set.table.columns());

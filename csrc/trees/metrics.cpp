@@ -9,6 +9,7 @@
 
 #include "tilewright/core/check.h"
 #include "tilewright/trees/ranking.h"
+#include "tilewright/trees/statistics.h"
 
 namespace tilewright::trees {
 namespace {
@@ -16,14 +17,6 @@ namespace {
 using at::Tensor;
 
 constexpr const char* kOp = "trees";
-
-// Of (N,), or (K, N).
-double weighted_mean(const Tensor& values, const Tensor& weights) {
-  const Tensor v = values.to(at::kDouble);
-  if (!weights.defined()) return v.mean().item<double>();
-  const Tensor w = weights.to(at::kDouble);
-  return ((v * w).sum() / w.expand_as(v).sum()).item<double>();
-}
 
 void check_one_column(const Targets& targets, const char* name) {
   TILEWRIGHT_CHECK(kOp, targets.labels.dim() == 1, "the metric ", name,
@@ -46,14 +39,14 @@ double log_loss(const Tensor&, const Tensor& predictions, const Targets& targets
   } else {
     chosen = p.gather(1, targets.labels.to(at::kLong).unsqueeze(1)).select(1, 0);
   }
-  return weighted_mean(-chosen.clamp_min(1e-16).log(), targets.weights);
+  return ordered_mean(-chosen.clamp_min(1e-16).log(), targets.weights);
 }
 
 double error_share(const Tensor&, const Tensor& predictions, const Targets& targets) {
   check_one_column(targets, "error");
   const Tensor found = predictions.size(1) == 1 ? (predictions.select(1, 0) > 0.5).to(at::kLong)
                                                 : predictions.argmax(1);
-  return weighted_mean(found.ne(targets.labels.to(at::kLong)), targets.weights);
+  return ordered_mean(found.ne(targets.labels.to(at::kLong)), targets.weights);
 }
 
 // The share of pairs of a row of class 1 and one of class 0 that the model orders well; pairs of
@@ -90,8 +83,8 @@ Metric::Value of_residuals(const char* name, bool squared) {
   return [=](const Tensor&, const Tensor& predictions, const Targets& targets) {
     const Tensor found = targets.labels.dim() == 2 ? predictions.t() : single(predictions, name);
     const Tensor rest = found.to(at::kDouble) - targets.labels;
-    return squared ? std::sqrt(weighted_mean(rest.square(), targets.weights))
-                   : weighted_mean(rest.abs(), targets.weights);
+    return squared ? std::sqrt(ordered_mean(rest.square(), targets.weights))
+                   : ordered_mean(rest.abs(), targets.weights);
   };
 }
 

@@ -2,13 +2,13 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "tilewright/core/check.h"
 #include "tilewright/trees/label_check.h"
-#include "tilewright/trees/quantile.h"
 #include "tilewright/trees/ranking.h"
-#include "tilewright/trees/tree_grower.h"
+#include "tilewright/trees/statistics.h"
 
 namespace tilewright::trees {
 namespace {
@@ -19,31 +19,6 @@ using Pair = std::pair<Tensor, Tensor>;
 constexpr const char* kOp = "trees";
 constexpr double kLeastHessian = 1e-16;
 
-// Of (N,), or (K, N).
-double mean(const Tensor& values, const Tensor& weights) {
-  if (!weights.defined()) return values.mean(at::kDouble).item<double>();
-  const Tensor w = weights.to(at::kDouble);
-  return ((values.to(at::kDouble) * w).sum() / w.expand_as(values).sum()).item<double>();
-}
-
-// (K,): a number for each column of the labels.
-template <class Body>
-Tensor by_column(const Tensor& labels, const Body& body) {
-  const Tensor columns = labels.dim() == 2 ? labels : labels.unsqueeze(0);
-  const Tensor out = at::empty({columns.size(0)}, at::kFloat);
-  for (int64_t k = 0; k < out.numel(); ++k) out[k].fill_(double(body(columns[k])));
-  return out;
-}
-
-double weighted_quantile(const Tensor& values, const Tensor& weights, double alpha) {
-  const Tensor v = values.contiguous();
-  std::vector<QuantileItem> items(size_t(v.numel()));
-  const auto* from = v.const_data_ptr<float>();
-  const auto* w = weights.defined() ? weights.const_data_ptr<float>() : nullptr;
-  for (size_t i = 0; i < items.size(); ++i) items[i] = {from[i], w == nullptr ? 1.f : w[i]};
-  return quantile_of(items, alpha, w != nullptr);
-}
-
 // Losses of each column of the labels by itself.
 class ByColumn : public Objective {
  public:
@@ -53,10 +28,10 @@ class ByColumn : public Objective {
 class SquaredError : public ByColumn {
  public:
   double metric(const Tensor& scores, const Tensor& labels, const Tensor& weights) const override {
-    return std::sqrt(mean((scores - labels).square(), weights));
+    return std::sqrt(ordered_mean((scores - labels).square(), weights));
   }
   Tensor base_score(const Tensor& labels, const Tensor& weights) const override {
-    return by_column(labels, [&](const Tensor& y) { return mean(y, weights); });
+    return by_column(labels, [&](const Tensor& y) { return ordered_mean(y, weights); });
   }
 
  protected:
@@ -76,7 +51,7 @@ class Quantile : public ByColumn {
   double leaf_quantile() const override { return alpha_; }
   double metric(const Tensor& scores, const Tensor& labels, const Tensor& weights) const override {
     const Tensor rest = labels - scores;
-    return factor_ * mean(at::maximum(rest * alpha_, rest * (alpha_ - 1)), weights);
+    return factor_ * ordered_mean(at::maximum(rest * alpha_, rest * (alpha_ - 1)), weights);
   }
   Tensor base_score(const Tensor& labels, const Tensor& weights) const override {
     return by_column(labels,
@@ -102,7 +77,7 @@ class PseudoHuber : public SquaredError {
   }
   double metric(const Tensor& scores, const Tensor& labels, const Tensor& weights) const override {
     const Tensor root = ((scores - labels) / slope_).square().add(1).sqrt();
-    return mean((root - 1) * (slope_ * slope_), weights);
+    return ordered_mean((root - 1) * (slope_ * slope_), weights);
   }
   Tensor base_score(const Tensor& labels, const Tensor& weights) const override {
     if (labels.dim() == 1) return Objective::base_score(labels, weights);
@@ -129,12 +104,12 @@ class Logistic : public Objective {
     refuse("y", labels, at::logical_not((labels == 0).logical_or(labels == 1)), "must be 0 or 1");
   }
   Tensor base_score(const Tensor& labels, const Tensor& weights) const override {
-    const double p = std::min(std::max(mean(labels, weights), 1e-16), 1 - 1e-7);
+    const double p = std::min(std::max(ordered_mean(labels, weights), 1e-16), 1 - 1e-7);
     return at::full({1}, std::log(p / (1 - p)), at::kFloat);
   }
   std::string link() const override { return "sigmoid"; }
   double metric(const Tensor& scores, const Tensor& labels, const Tensor& weights) const override {
-    return mean(at::softplus(scores[0]) - labels * scores[0], weights);
+    return ordered_mean(at::softplus(scores[0]) - labels * scores[0], weights);
   }
 
  protected:
@@ -168,7 +143,7 @@ class Softmax : public Objective {
   std::string link() const override { return "softmax"; }
   double metric(const Tensor& scores, const Tensor& labels, const Tensor& weights) const override {
     const Tensor chosen = scores.log_softmax(0).gather(0, labels.to(at::kLong).unsqueeze(0))[0];
-    return mean(-chosen, weights);
+    return ordered_mean(-chosen, weights);
   }
 
  protected:
@@ -192,13 +167,14 @@ class Tweedie : public ByColumn {
     refuse("y", labels, labels < 0, "must not be negative");
   }
   Tensor base_score(const Tensor& labels, const Tensor& weights) const override {
-    return by_column(labels,
-                     [&](const Tensor& y) { return std::log(std::max(mean(y, weights), 1e-16)); });
+    return by_column(labels, [&](const Tensor& y) {
+      return std::log(std::max(ordered_mean(y, weights), 1e-16));
+    });
   }
   std::string link() const override { return "exp"; }
   // Half the mean deviance, without what does not depend on scores.
   double metric(const Tensor& scores, const Tensor& labels, const Tensor& weights) const override {
-    return mean(term(scores, 2 - power_) - labels * term(scores, 1 - power_), weights);
+    return ordered_mean(term(scores, 2 - power_) - labels * term(scores, 1 - power_), weights);
   }
 
  protected:
@@ -236,55 +212,6 @@ std::shared_ptr<Objective> Objective::make(const std::string& name, int64_t num_
   if (name == "lambdarank") return std::make_shared<LambdaRank>(RankingOptions{});
   TILEWRIGHT_CHECK(kOp, false, "objective must be squared_error, absolute_error, quantile, ",
                    "huber, logistic, softmax, poisson, gamma, tweedie or lambdarank, got ", name);
-}
-
-void Objective::check_labels(const Tensor&) const {}
-
-void Objective::set_targets(int64_t targets) {
-  TILEWRIGHT_CHECK(kOp, targets == 1, "classes and relevances are labels of one column, (N,), got ",
-                   targets, " columns");
-}
-
-Metric Objective::default_metric() const {
-  return {metric_name(), false, [this](const Tensor& scores, const Tensor&, const Targets& t) {
-            return metric(scores, t.labels, t.weights);
-          }};
-}
-
-std::pair<Tensor, Tensor> Objective::gradients(const Tensor& scores, const Tensor& labels,
-                                               const Tensor& weights) const {
-  // Of few rows as float64: ATen's float32 functions round a value by its place in the tensor,
-  // which the exact histograms of few rows would show.
-  const bool few = scores.size(1) <= kFewTreeRows;
-  auto [gradient, hessian] = derivatives(few ? scores.to(at::kDouble) : scores, labels);
-  if (weights.defined()) {  // as float64: a weight of 2 is the row twice
-    const Tensor w = weights.to(at::kDouble);
-    return {gradient * w, hessian * w};
-  }
-  return {gradient, hessian};
-}
-
-// The best of a Newton step from 0, not regularised, which may leap anywhere where the loss is flat
-// at 0, of the labels' median, and of 0.
-Tensor Objective::base_score(const Tensor& labels, const Tensor& weights) const {
-  const int64_t rows = labels.size(-1);
-  const auto [gradient, hessian] =
-      gradients(at::zeros({outputs_, rows}, at::kFloat), labels, weights);
-  const Tensor step = -gradient.sum(1, false, at::kDouble) / hessian.sum(1, false, at::kDouble);
-  std::vector<Tensor> candidates{step.to(at::kFloat)};
-  if (outputs_ == targets_) {
-    candidates.push_back(
-        by_column(labels, [&](const Tensor& y) { return weighted_quantile(y, weights, 0.5); }));
-  }
-  candidates.push_back(at::zeros({outputs_}, at::kFloat));
-  Tensor best = candidates.back();
-  double least = HUGE_VAL;
-  for (const Tensor& scores : candidates) {
-    if (!at::isfinite(scores).all().item<bool>()) continue;
-    const double loss = metric(scores.unsqueeze(1).repeat({1, rows}), labels, weights);
-    if (loss < least) least = loss, best = scores;
-  }
-  return best;
 }
 
 }  // namespace tilewright::trees

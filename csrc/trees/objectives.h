@@ -57,7 +57,14 @@ class TILEWRIGHT_API Objective {
   virtual const char* metric_name() const { return "loss"; }
   virtual std::pair<at::Tensor, at::Tensor> derivatives(const at::Tensor& scores,
                                                         const at::Tensor& labels) const = 0;
+  // Whether a row's derivatives ask for no other row.
+  virtual bool rows_are_apart() const { return true; }
   int64_t outputs_ = 1, targets_ = 1;
+
+ private:
+  std::pair<at::Tensor, at::Tensor> weighted_derivatives(const at::Tensor& scores,
+                                                         const at::Tensor& labels,
+                                                         const at::Tensor& weights) const;
 };
 
 // A loss of the caller's: gradients by autograd, hessians by one more backward pass an output, or a
@@ -76,6 +83,7 @@ class TILEWRIGHT_API CustomObjective : public Objective {
  protected:
   std::pair<at::Tensor, at::Tensor> derivatives(const at::Tensor& scores,
                                                 const at::Tensor& labels) const override;
+  bool rows_are_apart() const override { return false; }  // for all that is known of the function
 
  private:
   at::Tensor losses(const at::Tensor& scores, const at::Tensor& labels) const;

@@ -35,6 +35,7 @@ class TILEWRIGHT_API LambdaRank : public Objective {
  protected:
   std::pair<at::Tensor, at::Tensor> derivatives(const at::Tensor& scores,
                                                 const at::Tensor& labels) const override;
+  bool rows_are_apart() const override { return false; }
 
  private:
   RankingOptions options_;

@@ -1,6 +1,7 @@
 // The loops that grow trees on the CPU: words, histograms, splits, partitions.
 #include <cmath>
 
+#include "tilewright/trees/tree_accumulate.h"
 #include "tilewright/trees/tree_divide.h"
 #include "tilewright/trees/tree_split_scan.h"
 
@@ -27,41 +28,6 @@ auto with_rows(TreeRows rows, Body body) {
 template <class Body>
 auto with_codes(const TreeCodes& codes, Body body) {
   return codes.wide ? body(uint16_t{}) : body(uint8_t{});
-}
-
-template <class Code, class Row>
-void accumulate(const TreeCodes& codes, const int64_t* words, Row row_at, bool scattered,
-                int64_t count, int64_t first, int64_t last, int64_t* packed) {
-  const Code* table = static_cast<const Code*>(codes.rows) + first;
-  const int64_t stride = codes.row_stride, features = last - first;
-  const int64_t step = sizeof(Code) == 1 ? 256 : codes.codes;
-  int64_t* const begin = packed + first * step;
-  // Two rows side by side: their additions do not wait for each other.
-  int64_t i = 0;
-  for (; i + 2 <= count; i += 2) {
-    if (scattered) {
-      __builtin_prefetch(table + row_at(i + kTreePrefetch) * stride);
-      __builtin_prefetch(table + row_at(i + 1 + kTreePrefetch) * stride);
-    }
-    const Code *one = table + row_at(i) * stride, *two = table + row_at(i + 1) * stride;
-    const int64_t word_one = words[i], word_two = words[i + 1];
-    int64_t* bins = begin;
-    int64_t f = 0;
-    for (; f + 2 <= features; f += 2, bins += 2 * step) {
-      bins[one[f]] += word_one;
-      bins[step + one[f + 1]] += word_one;
-      bins[two[f]] += word_two;
-      bins[step + two[f + 1]] += word_two;
-    }
-    for (; f < features; ++f, bins += step) {
-      bins[one[f]] += word_one;
-      bins[two[f]] += word_two;
-    }
-  }
-  for (; i < count; ++i) {
-    const Code* row = table + row_at(i) * stride;
-    for (int64_t f = 0; f < features; ++f) begin[f * step + row[f]] += words[i];
-  }
 }
 
 template <class Code, class Row>
@@ -156,13 +122,9 @@ void TILEWRIGHT_ON_MACHINE(tree_fine_sums)(const TreeWordsParams& params, TreeRo
 }
 
 void TILEWRIGHT_ON_MACHINE(tree_accumulate)(const TreeCodes& codes, const int64_t* words,
-                                            TreeRows rows, int64_t count, int64_t first,
-                                            int64_t last, int64_t* packed) {
-  with_codes(codes, [&](auto code) {
-    with_rows(rows, [&](auto row_at) {
-      accumulate<decltype(code)>(codes, words, row_at, rows.list != nullptr, count, first, last,
-                                 packed);
-    });
+                                            TreeRows rows, int64_t count, int64_t* packed) {
+  with_rows(rows, [&](auto row_at) {
+    accumulate(codes, words, row_at, rows.list != nullptr, count, packed);
   });
 }
 

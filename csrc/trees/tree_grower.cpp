@@ -54,7 +54,7 @@ TreeGrower::TreeGrower(const at::Tensor& codes, const at::Tensor& bins, int64_t 
   w.codes.row_stride = row_stride_of(features);
   w.codes.wide = codes.scalar_type() != at::kByte;
   const int64_t size = codes.element_size();
-  w.row_codes = HugeBuffer(count * w.codes.row_stride * size);
+  w.row_codes = HugeBuffer(count * w.codes.row_stride * size + kTreeCodesRead);
   w.column_codes = HugeBuffer(count * features * size + 3);  // read four bytes at a time
   at::from_blob(w.row_codes.as<void>(), {count, features}, {w.codes.row_stride, 1}, codes.options())
       .copy_(codes);

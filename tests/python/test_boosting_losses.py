@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from checks import threads
 from reference_trees import table
 
 from tilewright._C import Booster
-from tilewright.trees import GradientBoostingRegressor
+from tilewright.trees import GradientBoostingClassifier, GradientBoostingRegressor
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "huber", "poisson", "gamma", "tweedie"])
@@ -98,3 +99,27 @@ def test_hessians_of_a_function_are_diagonals():
     expected = (share - p) / (p * (1 - p))
     got = booster.arrays()["value"].double()
     torch.testing.assert_close(got, expected, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("loss", ["logistic", "softmax", "poisson", "huber"])
+def test_many_rows_give_the_same_bits_for_any_number_of_threads(loss):
+    """ATen's kernels round by where a thread's share of the rows ends, and sum by threads."""
+    g = torch.Generator().manual_seed(3)
+    x = torch.randn(70001, 4, generator=g)
+    signal = x[:, 0] + x[:, 1] * x[:, 2] + torch.randn(70001, generator=g)
+    if loss in ("logistic", "softmax"):
+        model = GradientBoostingClassifier(n_estimators=5, max_depth=4)
+        y = torch.bucketize(signal, torch.tensor([0.0] if loss == "logistic" else [-1.0, 1.0]))
+    else:
+        model = GradientBoostingRegressor(loss=loss, n_estimators=5, max_depth=4)
+        y = signal.exp().floor() if loss == "poisson" else signal
+    weight = torch.rand(70001, generator=g)
+    for weights in (None, weight):
+
+        def arrays(w=weights):
+            fitted = model.fit(x, y, w)
+            return {**fitted.arrays_, "base_score": fitted.base_score_}
+
+        one, two = threads(1, arrays), threads(2, arrays)
+        for name, array in one.items():
+            assert torch.equal(array, two[name]), name

@@ -231,3 +231,21 @@ def test_a_compiled_call(device):
     arguments = [t.to(device) for t in table(100, 3, max_bin=20)]
     function = torch.compile(lambda *a: grow_tree(*a, max_depth=2), backend="aot_eager")
     assert all(map(torch.equal, function(*arguments), grow_tree(*arguments, max_depth=2)))
+
+
+@pytest.mark.parametrize(
+    ("features", "first"),
+    [(7, 1), (16, 11), (17, 12), (33, 28), (63, 3), (65, 0), (65, 60), (100, 48), (129, 124)],
+)
+def test_a_feature_counts_the_same_wherever_it_stands(features, first):
+    """Of many rows: constant columns around five features change how counters are blocked."""
+    codes, bins, gradients, hessians = table(33001, 5, max_bin=60)
+    alone = grow((codes, bins, gradients, hessians), {})
+    wide = torch.zeros(33001, features, dtype=codes.dtype)
+    wide[:, first : first + 5] = codes
+    wide_bins = torch.ones(features, dtype=bins.dtype)
+    wide_bins[first : first + 5] = bins
+    found = grow((wide, wide_bins, gradients, hessians), {})
+    for output, one, two in zip(OUTPUTS, alone, found, strict=True):
+        expected = torch.where(one >= 0, one + first, one) if output == "feature" else one
+        assert torch.equal(two, expected), output
