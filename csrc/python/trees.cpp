@@ -30,6 +30,7 @@ BoosterOptions options_from(const py::dict& given) {
         (name == "objective_param" && set(o.objective_param)) ||
         (name == "n_estimators" && set(o.n_estimators)) ||
         (name == "learning_rate" && set(o.learning_rate)) ||
+        (name == "multi_strategy" && set(o.multi_strategy)) ||
         (name == "max_bin" && set(o.max_bin)) || (name == "max_depth" && set(o.tree.max_depth)) ||
         (name == "max_leaves" && set(o.tree.max_leaves)) ||
         (name == "loss_guided" && set(o.tree.loss_guided)) ||
@@ -121,20 +122,22 @@ trees::CustomObjective::Loss locked(const py::object& loss) {
   };
 }
 
-// A name, or (name, function of labels and predictions, whether greater is better); predictions of
-// one output are (N,).
+// A name, or (name, function of labels and predictions, whether greater is better); of one column,
+// of one output, they are (N,).
 trees::Metric metric_of(const py::object& given, bool exp_gain) {
   if (py::isinstance<py::str>(given))
     return trees::make_metric(given.cast<std::string>(), exp_gain);
   const auto [name, function, greater] = given.cast<std::tuple<std::string, py::object, bool>>();
   const auto call = held(function);
-  return {
-      name, greater,
-      [call](const at::Tensor&, const at::Tensor& predictions, const trees::Targets& targets) {
-        const py::gil_scoped_acquire gil;
-        const bool one = predictions.size(1) == 1;
-        return (*call)(targets.labels, one ? predictions.squeeze(1) : predictions).cast<double>();
-      }};
+  return {name, greater,
+          [call](const at::Tensor&, const at::Tensor& predictions, const trees::Targets& targets) {
+            const py::gil_scoped_acquire gil;
+            const bool one = predictions.size(1) == 1;
+            const at::Tensor labels = targets.labels;
+            return (*call)(labels.dim() == 2 ? labels.t() : labels,
+                           one ? predictions.squeeze(1) : predictions)
+                .cast<double>();
+          }};
 }
 
 trees::FitOptions fit_options(const std::vector<GivenSet>& evaluation, const py::list& metrics,

@@ -51,6 +51,16 @@ void check_categorical(const TreeOptions& tree, int64_t features) {
   }
 }
 
+void check_vector_leaves(const TreeOptions& tree) {
+  const auto none = [](const auto& values) {
+    return std::all_of(values.begin(), values.end(), [](auto value) { return value == 0; });
+  };
+  TILEWRIGHT_CHECK(kOp, none(tree.categorical),
+                   "multi_output_tree takes no columns of categories: leaves that are vectors give "
+                   "them no order");
+  TILEWRIGHT_CHECK(kOp, none(tree.monotone), "multi_output_tree knows no monotone constraints");
+}
+
 c10::intrusive_ptr<TreeEnsemble> ensemble_of(const EnsembleArrays& a, const Tensor& base_score,
                                              const std::string& link, int64_t features) {
   std::vector<Tensor> arrays{a.feature, a.threshold, a.left,        a.right,   a.default_left,
@@ -85,6 +95,11 @@ Booster::Booster(const BoosterOptions& options, std::shared_ptr<Objective> objec
   if (objective_ == nullptr) objective_ = objective_of(options);
   check_rounds(options);
   check_sampling(options.sampling, options.dart);
+  TILEWRIGHT_CHECK(kOp,
+                   options.multi_strategy == "one_output_per_tree" ||
+                       options.multi_strategy == "multi_output_tree",
+                   "multi_strategy must be one_output_per_tree or multi_output_tree, got ",
+                   options.multi_strategy);
   check_share("colsample_bytree", options.tree.colsample_bytree);
   check_share("colsample_bylevel", options.tree.colsample_bylevel);
   check_share("colsample_bynode", options.tree.colsample_bynode);
@@ -104,6 +119,7 @@ void Booster::fit(const Tensor& x, const Tensor& y, const Tensor& weight, const 
 }
 
 void Booster::fit(const Dataset& data, const FitOptions& how) {
+  objective_->set_targets(targets_of(data.y));
   Measured training = checked("", data, *objective_);
   if (is_on_device(data.x)) check_device_fit(options_, *objective_, data.x);
   const int64_t features = training.table.features(), outputs = objective_->outputs();
@@ -118,6 +134,7 @@ void Booster::fit(const Dataset& data, const FitOptions& how) {
                    "leaves that answer with a quantile of their residuals (absolute_error, ",
                    "quantile) know no monotone constraints");
   check_categorical(options_.tree, features);
+  if (options_.multi_strategy == "multi_output_tree") check_vector_leaves(options_.tree);
   std::vector<Measured> evaluation =
       checked_evaluation(training, how.evaluation, *objective_, options_.early_stopping_rounds);
   Tensor base_score;

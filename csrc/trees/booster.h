@@ -24,9 +24,12 @@ struct BoosterOptions {
   int64_t num_class = 0;                    // of softmax
   double objective_param = 0;               // of tweedie and huber
   RankingOptions ranking;                   // of lambdarank
-  int64_t n_estimators = 100;               // rounds: a tree for each output
+  int64_t n_estimators = 100;               // rounds
   double learning_rate = 0.1;
   int64_t max_bin = 255;
+  // Of several outputs: "one_output_per_tree", a tree for each in a round, or "multi_output_tree",
+  // one tree whose leaves are vectors (no categories, no monotone constraints).
+  std::string multi_strategy = "one_output_per_tree";
   TreeOptions tree;
   RowSampling sampling;
   DartOptions dart;
@@ -39,7 +42,7 @@ struct BoosterOptions {
 // A table to fit on, or to measure on, on the device of x; y and weight are copied there.
 struct Dataset {
   at::Tensor x;  // (N, F) floating, NaN missing; or torch's sparse CSR, whose absent entries are 0
-  at::Tensor y;  // (N,)
+  at::Tensor y;  // (N,), or (N, K) of losses that take several columns: then there are K outputs
   at::Tensor weight;  // (N,), or undefined
   // (Q,) integers: how many rows each query has, which stand together; undefined: all are one
   // query. Ranking only.

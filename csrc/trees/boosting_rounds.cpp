@@ -16,8 +16,17 @@ namespace {
 
 using at::Tensor;
 
-ArraysBuilder builder_of(const FitOptions& how, int64_t outputs) {
-  return how.start.has_value() ? ArraysBuilder(how.start->arrays) : ArraysBuilder(outputs);
+// Of one output vectors and numbers are the same.
+ArraysBuilder builder_of(const FitOptions& how, int64_t outputs, bool vectors) {
+  if (!how.start.has_value()) return ArraysBuilder(outputs, vectors);
+  EnsembleArrays arrays = how.start->arrays;
+  TILEWRIGHT_CHECK("trees", outputs == 1 || (arrays.value.dim() == 2) == vectors,
+                   "the model to go on from must have leaves that are ",
+                   vectors ? "vectors (multi_output_tree)" : "numbers (one_output_per_tree)",
+                   ", got leaves of shape ", shape_of(arrays.value));
+  if (outputs == 1) arrays.value = arrays.value.reshape({-1});
+  if (outputs == 1 && vectors) arrays.value = arrays.value.unsqueeze(1);
+  return ArraysBuilder(arrays);
 }
 
 }  // namespace
@@ -32,10 +41,12 @@ BoostingRounds::BoostingRounds(const BoosterOptions& options, const Objective& o
       how_(how),
       base_score_(base_score),
       outputs_(objective.outputs()),
+      vectors_(options.multi_strategy == "multi_output_tree"),
+      trees_of_round_(vectors_ ? 1 : outputs_),
       metrics_(how, objective, evaluation.size(), options.early_stopping_rounds),
-      builder_(builder_of(how, outputs_)),
+      builder_(builder_of(how, outputs_, vectors_)),
       first_tree_(builder_.trees()),
-      first_round_(ceil_div(first_tree_, outputs_)),
+      first_round_(ceil_div(first_tree_, trees_of_round_)),
       dart_(options.dart, options.learning_rate, first_tree_, uint64_t(options.seed)) {}
 
 // Scores before the first round, added up in the order of trees: rounding is that of one fit.
@@ -76,7 +87,8 @@ void BoostingRounds::bring_scores_up_to_date(Measured& set) const {
 std::unique_ptr<TreeGrower> BoostingRounds::make_grower(const Tensor& cuts) {
   const Tensor codes = training_.table.codes(cuts, bin_counts_);
   if (!is_on_device(codes)) {
-    return std::make_unique<TreeGrower>(codes, bin_counts_ + 1, codes_of(options_.max_bin));
+    return std::make_unique<TreeGrower>(codes, bin_counts_ + 1, codes_of(options_.max_bin),
+                                        vectors_ ? outputs_ : 0);
   }
   device_ = std::make_unique<DeviceGrower>(options_, outputs_, codes, cuts, bin_counts_);
   bin_counts_ = bin_counts_.cpu();
@@ -101,14 +113,14 @@ void BoostingRounds::run() {
   }
   if (best_.feature.defined()) return;
   collect();
-  best_ = builder_.arrays(first_tree_ + (metrics_.best_round() + 1) * outputs_);
+  best_ = builder_.arrays(first_tree_ + (metrics_.best_round() + 1) * trees_of_round_);
 }
 
 // `grower`: null on the device.
 void BoostingRounds::grow(int64_t round, TreeGrower* grower, const Tensor& cuts) {
   const int64_t place = first_round_ + round;  // draws of a round do not ask which fit it is of
   const Targets& targets = training_.targets;
-  dart_.begin_round(place, outputs_);
+  dart_.begin_round(place, trees_of_round_);
   leave_out_dropped();
   auto [gradients, hessians] =
       objective_.gradients(training_.scores, targets.labels, targets.weights);
@@ -133,17 +145,18 @@ void BoostingRounds::grow_on_cpu(int64_t place, Tensor gradients, Tensor hessian
   if (draw.factor.defined()) weights = weights.defined() ? weights * draw.factor : draw.factor;
   TreeOptions tree_options = options_.tree;
   tree_options.seed = uint64_t(options_.seed);
-  for (int64_t k = 0; k < outputs_; ++k) {
-    tree_options.tree = uint32_t(place * outputs_ + k);
-    GrownTree grown = grower.grow(gradients[k], hessians[k], draw.rows, tree_options);
-    if (objective_.leaf_quantile() >= 0) {
-      grower.answer_quantiles(grown, targets.labels.const_data_ptr<float>(),
-                              training_.scores[k].const_data_ptr<float>(),
+  for (int64_t t = 0; t < trees_of_round_; ++t) {
+    tree_options.tree = uint32_t(place * trees_of_round_ + t);
+    GrownTree grown = vectors_ ? grower.grow_vectors(gradients, hessians, draw.rows, tree_options)
+                               : grower.grow(gradients[t], hessians[t], draw.rows, tree_options);
+    for (int64_t k = 0; objective_.leaf_quantile() >= 0 && k < grown.outputs; ++k) {
+      grower.answer_quantiles(grown, targets.of_output(t + k).const_data_ptr<float>(),
+                              training_.scores[t + k].const_data_ptr<float>(),
                               weights.defined() ? weights.const_data_ptr<float>() : nullptr,
-                              objective_.leaf_quantile());
+                              objective_.leaf_quantile(), k);
     }
-    const auto answers = builder_.add(grown, cuts, options_.learning_rate * dart_.new_factor(), k);
-    grower.add_to_scores(grown, answers, training_.sums[k].mutable_data_ptr<float>());
+    const auto answers = builder_.add(grown, cuts, options_.learning_rate * dart_.new_factor(), t);
+    add_to_scores(grower, grown, answers, t);
   }
 }
 
@@ -157,10 +170,22 @@ void BoostingRounds::add_last_round() {
     } else {
       collect();
       const int64_t trees = builder_.trees();
-      if (!on_host.feature.defined()) on_host = builder_.slice(trees - outputs_, trees);
+      if (!on_host.feature.defined()) on_host = builder_.slice(trees - trees_of_round_, trees);
       set.table.add_scores(on_host, set.sums);
     }
     bring_scores_up_to_date(set);
+  }
+}
+
+// `output`: the first of the tree's.
+void BoostingRounds::add_to_scores(const TreeGrower& grower, const GrownTree& tree,
+                                   const std::vector<float>& answers, int64_t output) {
+  for (int64_t k = 0; k < tree.outputs; ++k) {
+    std::vector<float> own;
+    for (size_t n = size_t(k); n < answers.size(); n += size_t(tree.outputs)) {
+      own.push_back(answers[n]);
+    }
+    grower.add_to_scores(tree, own, training_.sums[output + k].mutable_data_ptr<float>());
   }
 }
 

@@ -32,6 +32,8 @@ class BoostingRounds {
   void grow(int64_t round, TreeGrower* grower, const at::Tensor& cuts);
   void grow_on_cpu(int64_t place, at::Tensor gradients, at::Tensor hessians, TreeGrower& grower,
                    const at::Tensor& cuts);
+  void add_to_scores(const TreeGrower& grower, const GrownTree& tree,
+                     const std::vector<float>& answers, int64_t output);
   void add_last_round();
   void collect();
   void leave_out_dropped();
@@ -44,6 +46,8 @@ class BoostingRounds {
   const FitOptions& how_;
   const at::Tensor base_score_;
   const int64_t outputs_;
+  const bool vectors_;            // leaves are vectors: a tree a round
+  const int64_t trees_of_round_;  // else a tree for each output
   Metrics metrics_;
   ArraysBuilder builder_;
   const int64_t first_tree_, first_round_;  // how many there were before this fit

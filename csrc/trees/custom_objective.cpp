@@ -26,10 +26,18 @@ CustomObjective::CustomObjective(Loss loss, int64_t outputs, double hessian_boun
   outputs_ = outputs;
 }
 
+void CustomObjective::set_targets(int64_t targets) {
+  TILEWRIGHT_CHECK(kOp, targets == 1 || targets == outputs_, "a loss of ", outputs_,
+                   " outputs takes labels of 1 column or ", outputs_, ", got ", targets);
+  targets_ = targets;
+}
+
 at::Tensor CustomObjective::losses(const at::Tensor& scores, const at::Tensor& labels) const {
-  const at::Tensor found = loss_(outputs_ == 1 ? scores.squeeze(1) : scores, labels);
-  TILEWRIGHT_CHECK(kOp, found.dim() == 1 && found.size(0) == labels.size(0),
-                   "the loss must return one value for each row, (", labels.size(0), ",), got ",
+  const int64_t rows = scores.size(0);
+  const at::Tensor found =
+      loss_(outputs_ == 1 ? scores.squeeze(1) : scores, labels.dim() == 2 ? labels.t() : labels);
+  TILEWRIGHT_CHECK(kOp, found.dim() == 1 && found.size(0) == rows,
+                   "the loss must return one value for each row, (", rows, ",), got ",
                    shape_of(found));
   return found;
 }

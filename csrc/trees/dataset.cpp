@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 
 #include "tilewright/core/check.h"
+#include "tilewright/trees/label_check.h"
 
 namespace tilewright::trees {
 namespace {
@@ -12,14 +13,21 @@ using at::Tensor;
 
 constexpr const char* kOp = "trees";
 
+// (N,) float32, or of several columns (K, N).
+Tensor labels_of(const std::string& name, const Tensor& y, int64_t rows, int64_t targets) {
+  const Tensor labels = y.to(at::kFloat);
+  if (targets == 1) {
+    return (labels.dim() == 2 && labels.size(1) == 1 ? labels.squeeze(1) : labels).contiguous();
+  }
+  TILEWRIGHT_CHECK(kOp, labels.dim() == 2 && labels.size(0) == rows && labels.size(1) == targets,
+                   name, " must have shape (", rows, ", ", targets, "), got ", shape_of(y));
+  return labels.t().contiguous();
+}
+
 void check_rows(const std::string& name, const Tensor& values, int64_t rows) {
   TILEWRIGHT_CHECK(kOp, values.dim() == 1 && values.size(0) == rows, name, " must have shape (",
                    rows, ",), as many as x has rows, got ", shape_of(values));
-  const Tensor bad = at::isfinite(values).logical_not();
-  if (!bad.any().item<bool>()) return;
-  const int64_t row = bad.nonzero()[0].item<int64_t>();
-  TILEWRIGHT_CHECK(kOp, false, name, " must be finite; that of row ", row, " is ",
-                   values[row].item<double>());
+  refuse(name, values, at::isfinite(values).logical_not(), "must be finite");
 }
 
 // (Q,) sizes to (Q + 1,) bounds.
@@ -64,6 +72,10 @@ void check_rounds(const BoosterOptions& options) {
                    "negative");
 }
 
+int64_t targets_of(const Tensor& y) {
+  return y.defined() && y.dim() == 2 && y.size(1) > 1 ? y.size(1) : 1;
+}
+
 Measured checked(const std::string& owner, const Dataset& data, const Objective& objective) {
   Measured set{InputTable((owner + "x").c_str(), data.x), {}, {}};
   const int64_t rows = set.table.rows();
@@ -71,8 +83,13 @@ Measured checked(const std::string& owner, const Dataset& data, const Objective&
                    shape_of(data.x));
   check_given(kOp, "y", data.y);
   const at::Device device = set.table.device();
-  set.targets.labels = data.y.to(device, at::kFloat).contiguous();
-  check_rows(owner + "y", set.targets.labels, rows);
+  set.targets.labels = labels_of(owner + "y", data.y.to(device), rows, objective.targets());
+  if (objective.targets() == 1) {
+    check_rows(owner + "y", set.targets.labels, rows);
+  } else {
+    refuse(owner + "y", set.targets.labels, at::isfinite(set.targets.labels).logical_not(),
+           "must be finite");
+  }
   objective.check_labels(set.targets.labels);
   if (data.weight.defined()) {
     set.targets.weights = data.weight.to(device, at::kFloat).contiguous();

@@ -25,6 +25,8 @@ struct Measured {
   at::Tensor base;  // (K, 1) float32: the base score, on the table's device
 };
 
+// How many columns y has: 1 where it is (N,).
+int64_t targets_of(const at::Tensor& y);
 // `owner`: what names in errors begin with, such as "the evaluation set's ".
 Measured checked(const std::string& owner, const Dataset& data, const Objective& objective);
 // Also whether they go with the training set, and that it is large enough.

@@ -60,6 +60,8 @@ void check_device_fit(const BoosterOptions& options, const Objective& objective,
                      "; the CPU takes it: fit x.cpu()");
   };
   check(x.layout() == at::kStrided, "dense tables", x.layout());
+  check(options.multi_strategy == "one_output_per_tree", "multi_strategy 'one_output_per_tree'",
+        options.multi_strategy);
   check(!tree.loss_guided, "grow_policy 'depthwise'", "'lossguide'");
   check(tree.max_depth >= 1 && tree.max_depth <= kMostTreeDepth, "a max_depth from 1 to 16",
         tree.max_depth == 0 ? "any (0, None)" : std::to_string(tree.max_depth));

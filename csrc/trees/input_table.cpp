@@ -162,6 +162,10 @@ void InputTable::add_scores_in_turn(const EnsembleArrays& trees, Tensor& scores)
     Tensor part = scores.narrow(1, first, x.size(0));
     for (int64_t t = 0; t < builder.trees(); ++t) {
       const EnsembleArrays tree = builder.slice(t, t + 1);
+      if (builder.vectors()) {
+        part.add_(raw_scores(x, tree).t());
+        continue;
+      }
       const int64_t k = tree.tree_output[0].item<int32_t>();
       part[k].add_(raw_scores(x, tree).select(1, k));
     }

@@ -149,6 +149,7 @@ LinearBooster::LinearBooster(const BoosterOptions& options, std::shared_ptr<Obje
 }
 
 void LinearBooster::fit(const Dataset& data, const FitOptions& how) {
+  objective_->set_targets(targets_of(data.y));
   Measured training = checked("", data, *objective_);
   std::vector<Measured> evaluation =
       checked_evaluation(training, how.evaluation, *objective_, options_.early_stopping_rounds);

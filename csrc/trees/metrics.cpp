@@ -18,6 +18,11 @@ using at::Tensor;
 
 constexpr const char* kOp = "trees";
 
+void check_one_column(const Targets& targets, const char* name) {
+  TILEWRIGHT_CHECK(kOp, targets.labels.dim() == 1, "the metric ", name,
+                   " takes labels of one column, got ", targets.labels.size(0), " columns");
+}
+
 Tensor single(const Tensor& predictions, const char* name) {
   TILEWRIGHT_CHECK(kOp, predictions.size(1) == 1, "the metric ", name,
                    " takes models of one output, got one of ", predictions.size(1));
@@ -31,6 +36,7 @@ Targets on_cpu(const Targets& t) {
 
 // The probability that the model gave to each row's class.
 double log_loss(const Tensor&, const Tensor& predictions, const Targets& targets) {
+  check_one_column(targets, "logloss");
   const Tensor p = predictions.to(at::kDouble);
   Tensor chosen;
   if (p.size(1) == 1) {
@@ -42,6 +48,7 @@ double log_loss(const Tensor&, const Tensor& predictions, const Targets& targets
 }
 
 double error_share(const Tensor&, const Tensor& predictions, const Targets& targets) {
+  check_one_column(targets, "error");
   const Tensor found = predictions.size(1) == 1 ? (predictions.select(1, 0) > 0.5).to(at::kLong)
                                                 : predictions.argmax(1);
   return ordered_mean(found.ne(targets.labels.to(at::kLong)), targets.weights);
@@ -50,6 +57,7 @@ double error_share(const Tensor&, const Tensor& predictions, const Targets& targ
 // The share of pairs of a row of class 1 and one of class 0 that the model orders well; pairs of
 // equal predictions count half.
 double area_under_curve(const Tensor& raw, const Tensor& predictions, const Targets& given) {
+  check_one_column(given, "auc");
   (void)single(predictions, "auc");
   const Tensor scores = raw.cpu();
   const Targets targets = on_cpu(given);
@@ -80,7 +88,8 @@ double area_under_curve(const Tensor& raw, const Tensor& predictions, const Targ
 
 Metric::Value of_residuals(const char* name, bool squared) {
   return [=](const Tensor&, const Tensor& predictions, const Targets& targets) {
-    const Tensor rest = single(predictions, name).to(at::kDouble) - targets.labels;
+    const Tensor found = targets.labels.dim() == 2 ? predictions.t() : single(predictions, name);
+    const Tensor rest = found.to(at::kDouble) - targets.labels;
     return squared ? std::sqrt(ordered_mean(rest.square(), targets.weights))
                    : ordered_mean(rest.abs(), targets.weights);
   };
@@ -110,6 +119,7 @@ Metric make_metric(const std::string& name, bool exp_gain) {
   TILEWRIGHT_CHECK(kOp, at >= 0,
                    "a metric must be rmse, mae, logloss, error, auc, ndcg or ndcg@k, got ", name);
   return {name, true, [at, exp_gain](const Tensor& scores, const Tensor&, const Targets& targets) {
+            check_one_column(targets, "ndcg");
             return ndcg(scores[0].cpu(), on_cpu(targets), at, exp_gain);
           }};
 }

@@ -11,10 +11,13 @@ namespace tilewright::trees {
 
 // What scores are held against.
 struct Targets {
-  at::Tensor labels;   // (N,) float32
+  at::Tensor labels;   // (N,) float32; of several columns (K, N), contiguous
   at::Tensor weights;  // (N,) float32, or undefined
   at::Tensor
       queries;  // (Q + 1,) int64: rows [queries[q], queries[q + 1]) are query q; or undefined
+
+  // (N,): what one output is held against.
+  at::Tensor of_output(int64_t k) const { return labels.dim() == 2 ? labels[k] : labels; }
 };
 
 struct Metric {
@@ -31,7 +34,8 @@ struct Metric {
 
 // One of "rmse", "mae", "logloss" (of two classes or more), "error" (the share of wrong classes),
 // "auc" (two classes), "ndcg" or "ndcg@10" (of queries; cut off after 10 rows; gains are
-// 2^label - 1 with `exp_gain`). All are weighted means, or of weighted pairs.
+// 2^label - 1 with `exp_gain`). All are weighted means, or of weighted pairs; of labels of
+// several columns, which rmse and mae take, over rows and columns.
 TILEWRIGHT_API Metric make_metric(const std::string& name, bool exp_gain = true);
 
 // Scores (K, N) to predictions (N, K) by an objective's link.

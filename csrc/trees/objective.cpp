@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "tilewright/core/check.h"
 #include "tilewright/core/math.h"
 #include "tilewright/trees/objectives.h"
 #include "tilewright/trees/statistics.h"
@@ -21,6 +22,12 @@ constexpr int64_t kChunk = 16384;  // rows whose gradients are found together
 }  // namespace
 
 void Objective::check_labels(const Tensor&) const {}
+
+void Objective::set_targets(int64_t targets) {
+  TILEWRIGHT_CHECK("trees", targets == 1,
+                   "classes and relevances are labels of one column, (N,), got ", targets,
+                   " columns");
+}
 
 Metric Objective::default_metric() const {
   return {metric_name(), false, [this](const Tensor& scores, const Tensor&, const Targets& t) {
@@ -55,7 +62,7 @@ std::pair<Tensor, Tensor> Objective::gradients(const Tensor& scores, const Tenso
     for (int64_t begin = first * kChunk; begin < std::min(last * kChunk, rows); begin += kChunk) {
       const int64_t count = std::min(kChunk, rows - begin);
       const auto found =
-          weighted_derivatives(scores.narrow(1, begin, count), labels.narrow(0, begin, count),
+          weighted_derivatives(scores.narrow(1, begin, count), labels.narrow(-1, begin, count),
                                weights.defined() ? weights.narrow(0, begin, count) : weights);
       const Tensor parts[] = {found.first.to(type).contiguous(),
                               found.second.to(type).contiguous()};
@@ -75,7 +82,7 @@ std::pair<Tensor, Tensor> Objective::gradients(const Tensor& scores, const Tenso
 // The best of a Newton step from 0, not regularised, which may leap anywhere where the loss is flat
 // at 0, of the labels' median, and of 0.
 Tensor Objective::base_score(const Tensor& labels, const Tensor& weights) const {
-  const int64_t rows = labels.size(0);
+  const int64_t rows = labels.size(-1);
   const auto [gradient, hessian] =
       gradients(at::zeros({outputs_, rows}, labels.options().dtype(at::kFloat)), labels, weights);
   const Tensor step = at::empty({outputs_}, at::kFloat);
@@ -83,8 +90,10 @@ Tensor Objective::base_score(const Tensor& labels, const Tensor& weights) const 
     step[k].fill_(-ordered_sum(gradient[k]) / ordered_sum(hessian[k]));
   }
   std::vector<Tensor> candidates{step};
-  if (outputs_ == 1)
-    candidates.push_back(at::full({1}, weighted_quantile(labels, weights, 0.5), at::kFloat));
+  if (outputs_ == targets_) {
+    candidates.push_back(
+        by_column(labels, [&](const Tensor& y) { return weighted_quantile(y, weights, 0.5); }));
+  }
   candidates.push_back(at::zeros({outputs_}, at::kFloat));
   for (Tensor& scores : candidates) scores = scores.to(labels.device());
   Tensor best = candidates.back();

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "tilewright/core/check.h"
+#include "tilewright/trees/label_check.h"
 #include "tilewright/trees/ranking.h"
 #include "tilewright/trees/statistics.h"
 
@@ -18,22 +19,19 @@ using Pair = std::pair<Tensor, Tensor>;
 constexpr const char* kOp = "trees";
 constexpr double kLeastHessian = 1e-16;
 
-Tensor constant(double value) { return at::full({1}, value, at::kFloat); }
+// Losses of each column of the labels by itself.
+class ByColumn : public Objective {
+ public:
+  void set_targets(int64_t targets) override { outputs_ = targets_ = targets; }
+};
 
-void refuse(const Tensor& labels, const Tensor& wrong, const char* what) {
-  if (!wrong.any().item<bool>()) return;
-  const int64_t row = wrong.nonzero()[0].item<int64_t>();
-  TILEWRIGHT_CHECK(kOp, false, "y ", what, "; that of row ", row, " is ",
-                   labels[row].item<double>());
-}
-
-class SquaredError : public Objective {
+class SquaredError : public ByColumn {
  public:
   double metric(const Tensor& scores, const Tensor& labels, const Tensor& weights) const override {
-    return std::sqrt(ordered_mean((scores[0] - labels).square(), weights));
+    return std::sqrt(ordered_mean((scores - labels).square(), weights));
   }
   Tensor base_score(const Tensor& labels, const Tensor& weights) const override {
-    return constant(ordered_mean(labels, weights));
+    return by_column(labels, [&](const Tensor& y) { return ordered_mean(y, weights); });
   }
 
  protected:
@@ -45,18 +43,19 @@ class SquaredError : public Objective {
 
 // max(alpha r, (alpha - 1) r) of residuals r = y - s. Its hessian is 0, so trees are grown with 1
 // in its place and leaves answer with a quantile of their residuals.
-class Quantile : public Objective {
+class Quantile : public ByColumn {
  public:
   Quantile(double alpha, double factor) : alpha_(alpha), factor_(factor) {
     TILEWRIGHT_CHECK(kOp, alpha > 0 && alpha < 1, "the quantile must lie in (0, 1), got ", alpha);
   }
   double leaf_quantile() const override { return alpha_; }
   double metric(const Tensor& scores, const Tensor& labels, const Tensor& weights) const override {
-    const Tensor rest = labels - scores[0];
+    const Tensor rest = labels - scores;
     return factor_ * ordered_mean(at::maximum(rest * alpha_, rest * (alpha_ - 1)), weights);
   }
   Tensor base_score(const Tensor& labels, const Tensor& weights) const override {
-    return constant(weighted_quantile(labels, weights, alpha_));
+    return by_column(labels,
+                     [&](const Tensor& y) { return weighted_quantile(y, weights, alpha_); });
   }
 
  protected:
@@ -77,11 +76,14 @@ class PseudoHuber : public SquaredError {
     TILEWRIGHT_CHECK(kOp, slope > 0, "huber's slope must be positive, got ", slope);
   }
   double metric(const Tensor& scores, const Tensor& labels, const Tensor& weights) const override {
-    const Tensor root = ((scores[0] - labels) / slope_).square().add(1).sqrt();
+    const Tensor root = ((scores - labels) / slope_).square().add(1).sqrt();
     return ordered_mean((root - 1) * (slope_ * slope_), weights);
   }
   Tensor base_score(const Tensor& labels, const Tensor& weights) const override {
-    return Objective::base_score(labels, weights);
+    if (labels.dim() == 1) return Objective::base_score(labels, weights);
+    return by_column(labels, [&](const Tensor& y) {
+      return PseudoHuber(slope_).base_score(y, weights).item<double>();
+    });
   }
 
  protected:
@@ -99,11 +101,11 @@ class PseudoHuber : public SquaredError {
 class Logistic : public Objective {
  public:
   void check_labels(const Tensor& labels) const override {
-    refuse(labels, at::logical_not((labels == 0).logical_or(labels == 1)), "must be 0 or 1");
+    refuse("y", labels, at::logical_not((labels == 0).logical_or(labels == 1)), "must be 0 or 1");
   }
   Tensor base_score(const Tensor& labels, const Tensor& weights) const override {
     const double p = std::min(std::max(ordered_mean(labels, weights), 1e-16), 1 - 1e-7);
-    return constant(std::log(p / (1 - p)));
+    return at::full({1}, std::log(p / (1 - p)), at::kFloat);
   }
   std::string link() const override { return "sigmoid"; }
   double metric(const Tensor& scores, const Tensor& labels, const Tensor& weights) const override {
@@ -125,7 +127,7 @@ class Softmax : public Objective {
     outputs_ = classes;
   }
   void check_labels(const Tensor& labels) const override {
-    refuse(labels,
+    refuse("y", labels,
            (labels < 0).logical_or(labels >= double(outputs_)).logical_or(labels != labels.floor()),
            "must be a class");
   }
@@ -157,21 +159,22 @@ class Softmax : public Objective {
 };
 
 // A log link; the variance of labels is mean^power.
-class Tweedie : public Objective {
+class Tweedie : public ByColumn {
  public:
   explicit Tweedie(double power) : power_(power) {}
   void check_labels(const Tensor& labels) const override {
-    if (power_ >= 2) return refuse(labels, labels <= 0, "must be positive");
-    refuse(labels, labels < 0, "must not be negative");
+    if (power_ >= 2) return refuse("y", labels, labels <= 0, "must be positive");
+    refuse("y", labels, labels < 0, "must not be negative");
   }
   Tensor base_score(const Tensor& labels, const Tensor& weights) const override {
-    return constant(std::log(std::max(ordered_mean(labels, weights), 1e-16)));
+    return by_column(labels, [&](const Tensor& y) {
+      return std::log(std::max(ordered_mean(y, weights), 1e-16));
+    });
   }
   std::string link() const override { return "exp"; }
   // Half the mean deviance, without what does not depend on scores.
   double metric(const Tensor& scores, const Tensor& labels, const Tensor& weights) const override {
-    return ordered_mean(term(scores[0], 2 - power_) - labels * term(scores[0], 1 - power_),
-                        weights);
+    return ordered_mean(term(scores, 2 - power_) - labels * term(scores, 1 - power_), weights);
   }
 
  protected:

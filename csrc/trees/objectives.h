@@ -12,7 +12,8 @@
 
 namespace tilewright::trees {
 
-// Scores are (K, N) float32: K outputs, 1 but for softmax, of N rows.
+// Scores are (K, N) float32: K outputs of N rows. Softmax has one for each class, other losses one
+// for each column of the labels.
 class TILEWRIGHT_API Objective {
  public:
   virtual ~Objective() = default;
@@ -23,7 +24,12 @@ class TILEWRIGHT_API Objective {
   static std::shared_ptr<Objective> make(const std::string& name, int64_t num_class, double param);
 
   int64_t outputs() const { return outputs_; }
-  // labels: (N,) float32. An error names the first row whose label the loss does not take.
+  // How many columns labels have. Losses of each column by itself take any number, and have as many
+  // outputs; others are an error.
+  int64_t targets() const { return targets_; }
+  virtual void set_targets(int64_t targets);
+  // labels: (N,) float32, or (K, N) of several columns. An error names the first row whose label
+  // the loss does not take.
   virtual void check_labels(const at::Tensor& labels) const;
   // How many rows a training set must have.
   virtual int64_t least_rows() const { return 1; }
@@ -56,7 +62,7 @@ class TILEWRIGHT_API Objective {
                                                         const at::Tensor& labels) const = 0;
   // Whether a row's derivatives ask for no other row.
   virtual bool rows_are_apart() const { return true; }
-  int64_t outputs_ = 1;
+  int64_t outputs_ = 1, targets_ = 1;
 
  private:
   std::pair<at::Tensor, at::Tensor> weighted_derivatives(const at::Tensor& scores,
@@ -68,7 +74,7 @@ class TILEWRIGHT_API Objective {
 // bound on them that the caller names.
 class TILEWRIGHT_API CustomObjective : public Objective {
  public:
-  // Scores, (N,) or (N, K) where K > 1, and labels (N,), to losses (N,).
+  // Scores, (N,) or (N, K) where K > 1, and labels, (N,) or (N, K), to losses (N,).
   using Loss = std::function<at::Tensor(const at::Tensor& scores, const at::Tensor& labels)>;
 
   // `hessian_bound`: what all hessians are taken to be; 0: the second derivatives, at least 1e-16.
@@ -78,6 +84,7 @@ class TILEWRIGHT_API CustomObjective : public Objective {
   bool asks_on_device() const override { return true; }
   double metric(const at::Tensor& scores, const at::Tensor& labels,
                 const at::Tensor& weights) const override;
+  void set_targets(int64_t targets) override;
 
  protected:
   std::pair<at::Tensor, at::Tensor> derivatives(const at::Tensor& scores,

@@ -29,7 +29,8 @@ PackedTrees::PackedTrees(const TreeArrays& a, int64_t features)
       value_(a.value.contiguous()),
       tree_ptr_(a.tree_ptr.contiguous()),
       tree_output_(a.tree_output.contiguous()),
-      values_(a.value.dim() == 1 ? 1 : a.num_outputs),
+      vectors_(a.value.dim() == 2),
+      values_(vectors_ ? a.num_outputs : 1),
       outputs_(a.num_outputs) {
   TILEWRIGHT_CHECK(kOp, features <= kMostTreeFeatures, "x may have at most ", kMostTreeFeatures,
                    " features, got ", features);
@@ -102,8 +103,8 @@ void PackedTrees::add(TreeWalk& walk, int64_t tree, int64_t first) {
   }
   PackedTree packed{};
   packed.depth = order_->back().second;
-  packed.output = tree_output_.const_data_ptr<int32_t>()[tree];
-  TILEWRIGHT_CHECK(kOp, values_ > 1 || (packed.output >= 0 && packed.output < outputs_),
+  packed.output = vectors_ ? 0 : tree_output_.const_data_ptr<int32_t>()[tree];
+  TILEWRIGHT_CHECK(kOp, packed.output >= 0 && packed.output < outputs_,
                    "tree_output must lie in [0, ", outputs_, "), that of tree ", tree, " is ",
                    packed.output);
   packed.full = plain && packed.depth <= kMostFullDepth;

@@ -31,6 +31,7 @@ class PackedTrees {
   int64_t features_;
   at::Tensor feature_, threshold_, left_, right_, default_left_, value_, tree_ptr_, tree_output_,
       category_ptr_, categories_;
+  bool vectors_;  // leaves, whatever their length: tree_output then says nothing
   int64_t values_, outputs_, steps_ = 0;
   // What is read for every node: asking the tensors each time takes longer than the walk.
   const int32_t *all_left_, *all_right_, *all_features_;

@@ -17,6 +17,7 @@ struct PredictTreesParams {
   const bool* default_left;
   const float* value;             // (nodes, values)
   int64_t nodes, values;          // 1, or as many as outputs
+  bool vectors;                   // leaves, whatever their length: tree_output then says nothing
   const int64_t* tree_ptr;        // (trees + 1,), any numbers
   const int32_t* tree_output;     // (trees,), any numbers
   const int64_t* category_ptr;    // (nodes + 1,), any numbers; or null
@@ -77,7 +78,7 @@ __global__ void predict_trees_kernel(PredictTreesParams<T> p) {
     bool whole = true;
     for (int64_t t = 0; t < p.trees && whole; ++t) {
       const int64_t first = ldg(p.tree_ptr + t), end = ldg(p.tree_ptr + t + 1);
-      const int64_t output = p.values > 1 ? 0 : ldg(p.tree_output + t);
+      const int64_t output = p.vectors ? 0 : ldg(p.tree_output + t);
       whole = first >= 0 && first < end && end <= p.nodes && output >= 0 && output < p.outputs;
       if (!whole) break;
       const int64_t leaf = walk_tree(p, row, first, end - first);

@@ -45,7 +45,8 @@ at::Tensor predict_trees_cuda(const at::Tensor& x, const at::Tensor& feature,
     params.default_left = const_data<bool>(defaults);
     params.value = const_data<float>(values);
     params.nodes = feature.size(0);
-    params.values = value.dim() == 1 ? 1 : num_outputs;
+    params.vectors = value.dim() == 2;
+    params.values = params.vectors ? num_outputs : 1;
     params.tree_ptr = const_data<int64_t>(pointers);
     params.tree_output = const_data<int32_t>(outputs);
     params.trees = tree_output.size(0);

@@ -43,7 +43,8 @@ double ordered_sum(const at::Tensor& values) {
 
 double ordered_mean(const at::Tensor& values, const at::Tensor& weights) {
   if (!weights.defined()) return ordered_sum(values) / double(values.numel());
-  return ordered_sum(values.to(at::kDouble) * weights) / ordered_sum(weights);
+  const auto columns = double(values.numel() / weights.numel());
+  return ordered_sum(values.to(at::kDouble) * weights) / (ordered_sum(weights) * columns);
 }
 
 double weighted_quantile(const at::Tensor& values, const at::Tensor& weights, double alpha) {

@@ -34,10 +34,8 @@ void append(std::vector<T>& to, const std::vector<T>& from, int64_t begin, int64
 
 }  // namespace
 
-ArraysBuilder::ArraysBuilder(const EnsembleArrays& trees) : num_outputs_(trees.num_outputs) {
-  TILEWRIGHT_CHECK("trees", trees.value.dim() == 1,
-                   "takes trees whose leaves are numbers, got leaves of shape ",
-                   shape_of(trees.value));
+ArraysBuilder::ArraysBuilder(const EnsembleArrays& trees)
+    : num_outputs_(trees.num_outputs), vectors_(trees.value.dim() == 2) {
   feature_ = vector_of<int32_t>(trees.feature, at::kInt, 0);
   const size_t nodes = feature_.size();
   left_ = vector_of<int32_t>(trees.left, at::kInt, 0);
@@ -62,8 +60,10 @@ std::vector<float> ArraysBuilder::add(const GrownTree& tree, const at::Tensor& c
   std::vector<float> answers;
   for (size_t n = 0; n < tree.feature.size(); ++n) {
     const bool leaf = tree.feature[n] < 0;
-    const auto answer = float(tree.weight[n] * learning_rate);
-    answers.push_back(answer);
+    for (size_t k = 0; k < size_t(tree.outputs); ++k) {
+      answers.push_back(float(tree.weight[n * size_t(tree.outputs) + k] * learning_rate));
+      value_.push_back(leaf ? answers.back() : 0);
+    }
     float threshold = 0;
     if (!tree.categories[n].empty()) {
       category_ptr_.resize(feature_.size() + 1, int64_t(categories_.size()));
@@ -79,7 +79,6 @@ std::vector<float> ArraysBuilder::add(const GrownTree& tree, const at::Tensor& c
     left_.push_back(tree.left[n]);
     right_.push_back(tree.right[n]);
     default_left_.push_back(tree.default_left[n]);
-    value_.push_back(leaf ? answer : 0);
     gain_.push_back(float(tree.gain[n]));
     cover_.push_back(float(tree.cover[n]));
   }
@@ -89,13 +88,14 @@ std::vector<float> ArraysBuilder::add(const GrownTree& tree, const at::Tensor& c
 }
 
 void ArraysBuilder::scale(int64_t tree, double factor) {
-  for (int64_t n = tree_ptr_[size_t(tree)]; n < tree_ptr_[size_t(tree) + 1]; ++n) {
+  const int64_t begin = tree_ptr_[size_t(tree)], end = tree_ptr_[size_t(tree) + 1];
+  for (int64_t n = begin * width(); n < end * width(); ++n) {
     value_[size_t(n)] = float(value_[size_t(n)] * factor);
   }
 }
 
 EnsembleArrays ArraysBuilder::pick(const std::vector<int64_t>& trees) const {
-  ArraysBuilder part(num_outputs_);
+  ArraysBuilder part(num_outputs_, vectors_);
   const auto filled = int64_t(category_ptr_.size()) - 1;  // nodes that may have categories
   for (const int64_t t : trees) {
     const int64_t begin = tree_ptr_[size_t(t)], end = tree_ptr_[size_t(t) + 1];
@@ -113,7 +113,7 @@ EnsembleArrays ArraysBuilder::pick(const std::vector<int64_t>& trees) const {
     append(part.right_, right_, begin, end);
     append(part.threshold_, threshold_, begin, end);
     append(part.default_left_, default_left_, begin, end);
-    append(part.value_, value_, begin, end);
+    append(part.value_, value_, begin * width(), end * width());
     append(part.gain_, gain_, begin, end);
     append(part.cover_, cover_, begin, end);
     part.tree_ptr_.push_back(int64_t(part.feature_.size()));
@@ -134,7 +134,8 @@ EnsembleArrays ArraysBuilder::slice(int64_t first, int64_t last) const {
   out.left = tensor_of(left_, begin, end, at::kInt);
   out.right = tensor_of(right_, begin, end, at::kInt);
   out.default_left = tensor_of(default_left_, begin, end, at::kByte).to(at::kBool);
-  out.value = tensor_of(value_, begin, end, at::kFloat);
+  out.value = tensor_of(value_, begin * width(), end * width(), at::kFloat);
+  if (vectors_) out.value = out.value.view({end - begin, num_outputs_});
   out.gain = tensor_of(gain_, begin, end, at::kFloat);
   out.cover = tensor_of(cover_, begin, end, at::kFloat);
   out.tree_ptr = tensor_of(tree_ptr_, first, last + 1, at::kLong).sub_(begin);

@@ -8,7 +8,8 @@
 
 namespace tilewright::trees {
 
-// Trees in the form that predict_trees takes, all tensors on the CPU.
+// Trees in the form that predict_trees takes, all tensors on the CPU. value is (M,), or
+// (M, num_outputs) of leaves that are vectors.
 struct EnsembleArrays {
   at::Tensor feature, threshold, left, right, default_left, value, tree_ptr, tree_output;
   at::Tensor gain, cover;  // (M,) float32: of splits, of nodes; or undefined
@@ -18,11 +19,14 @@ struct EnsembleArrays {
 
 class ArraysBuilder {
  public:
-  explicit ArraysBuilder(int64_t num_outputs) : num_outputs_(num_outputs) {}
-  // Begins with these trees, whose leaves are numbers.
+  // `vectors`: leaves have an entry for each output.
+  explicit ArraysBuilder(int64_t num_outputs, bool vectors = false)
+      : num_outputs_(num_outputs), vectors_(vectors) {}
+  // Begins with these trees; leaves are what theirs are.
   explicit ArraysBuilder(const EnsembleArrays& trees);
 
-  // cuts: (F, max_bin); returns what each node answers, times the learning rate.
+  // cuts: (F, max_bin); returns what each node answers, times the learning rate: (nodes,
+  // tree.outputs). `output` is that of a tree whose leaves are numbers.
   std::vector<float> add(const GrownTree& tree, const at::Tensor& cuts, double learning_rate,
                          int64_t output);
   // Has what a tree's leaves answer count `factor` times.
@@ -33,9 +37,13 @@ class ArraysBuilder {
   EnsembleArrays slice(int64_t first, int64_t last) const;
   EnsembleArrays pick(const std::vector<int64_t>& trees) const;
   int64_t trees() const { return int64_t(tree_output_.size()); }
+  bool vectors() const { return vectors_; }
 
  private:
+  int64_t width() const { return vectors_ ? num_outputs_ : 1; }  // of a leaf
+
   int64_t num_outputs_;
+  bool vectors_;
   std::vector<int32_t> feature_, left_, right_, tree_output_;
   std::vector<float> threshold_, value_, gain_, cover_;
   std::vector<uint8_t> default_left_;

@@ -6,7 +6,7 @@
 
 #include "tilewright/core/check.h"
 #include "tilewright/trees/quantile.h"
-#include "tilewright/trees/tree_growth.h"
+#include "tilewright/trees/tree_vector_growth.h"
 
 namespace tilewright {
 namespace {
@@ -33,9 +33,16 @@ std::vector<GrownTree::Rows> leaf_chunks(const GrownTree& tree) {
   return chunks;
 }
 
+void set_scales(TreeWordsParams& params, const TreeExtremes& most, int gradient_bits,
+                int hessian_bits) {
+  params.gradient_scale = tree_scale(most.gradient, gradient_bits);
+  params.hessian_scale = tree_scale(most.hessian, hessian_bits);
+}
+
 }  // namespace
 
-TreeGrower::TreeGrower(const at::Tensor& codes, const at::Tensor& bins, int64_t num_codes)
+TreeGrower::TreeGrower(const at::Tensor& codes, const at::Tensor& bins, int64_t num_codes,
+                       int64_t outputs)
     : work_(std::make_unique<Workspace>()) {
   Workspace& w = *work_;
   const int64_t count = codes.size(0), features = codes.size(1);
@@ -59,38 +66,45 @@ TreeGrower::TreeGrower(const at::Tensor& codes, const at::Tensor& bins, int64_t 
   w.few_rows = count <= kFewTreeRows;
   for (int side = 0; side < 2; ++side) {
     w.rows[side] = HugeBuffer((count + kTreePrefetch) * int64_t(sizeof(int32_t)));
-    if (!w.few_rows) w.words[side] = HugeBuffer(count * int64_t(sizeof(int64_t)));
+    if (!w.few_rows && outputs == 0) {
+      w.words[side] = HugeBuffer(count * int64_t(sizeof(int64_t)));
+    }
   }
-  if (w.few_rows) w.pairs = HugeBuffer(count * int64_t(sizeof(TreeCount)));
+  w.outputs = outputs;
+  const int64_t all = w.histograms_of_node();
+  if (w.few_rows) w.pairs = HugeBuffer(all * count * int64_t(sizeof(TreeCount)));
+  if (!w.few_rows && outputs > 0) {
+    w.output_words = HugeBuffer(outputs * count * int64_t(sizeof(int64_t)));
+  }
   w.flags = HugeBuffer(count);
-  w.histograms = std::make_unique<HistogramPool>(features * num_codes);
+  w.histograms = std::make_unique<HistogramPool>(all * features * num_codes);
 }
 
 TreeGrower::~TreeGrower() = default;
 
-GrownTree TreeGrower::grow(const at::Tensor& gradients, const at::Tensor& hessians,
-                           const std::vector<int32_t>& rows, const TreeOptions& options) {
-  Workspace& w = *work_;
+// One output's, (N,).
+TreeWordsParams TreeGrower::params_of(const at::Tensor& gradients,
+                                      const at::Tensor& hessians) const {
+  const int64_t count = work_->codes.count;
   TILEWRIGHT_CHECK(kOp,
                    gradients.scalar_type() == hessians.scalar_type() && gradients.is_contiguous() &&
-                       hessians.is_contiguous() && gradients.numel() == w.codes.count &&
-                       hessians.numel() == w.codes.count,
-                   "gradients and hessians must be contiguous, of one dtype and of ", w.codes.count,
+                       hessians.is_contiguous() && gradients.numel() == count &&
+                       hessians.numel() == count,
+                   "gradients and hessians must be contiguous, of one dtype and of ", count,
                    " rows, got ", gradients.scalar_type(), " ", shape_of(gradients), " and ",
                    hessians.scalar_type(), " ", shape_of(hessians));
   TreeWordsParams params{};
   params.gradients = gradients.const_data_ptr();
   params.hessians = hessians.const_data_ptr();
   params.is_double = gradients.scalar_type() == at::kDouble;
-  const int64_t chunks = ceil_div(w.codes.count, kRowChunk);
-  const auto over_rows = [&](const auto& body) {
-    run_tree_tasks(chunks, [&](int64_t c, int64_t) {
-      body(c, c * kRowChunk, std::min((c + 1) * kRowChunk, w.codes.count));
-    });
-  };
-  std::vector<TreeExtremes> extremes(size_t(chunks), {0, 0, -1});
-  over_rows([&](int64_t c, int64_t begin, int64_t end) {
-    extremes[size_t(c)] = tree_extremes(params, begin, end);
+  return params;
+}
+
+TreeExtremes TreeGrower::extremes_of(const TreeWordsParams& params) const {
+  const int64_t rows = work_->codes.count;
+  std::vector<TreeExtremes> extremes(size_t(ceil_div(rows, kRowChunk)), {0, 0, -1});
+  run_tree_tasks(int64_t(extremes.size()), [&](int64_t c, int64_t) {
+    extremes[size_t(c)] = tree_extremes(params, c * kRowChunk, std::min((c + 1) * kRowChunk, rows));
   });
   TreeExtremes most{0, 0, -1};
   for (const TreeExtremes& part : extremes) {
@@ -99,19 +113,28 @@ GrownTree TreeGrower::grow(const at::Tensor& gradients, const at::Tensor& hessia
     most.gradient = std::max(most.gradient, part.gradient);
     most.hessian = std::max(most.hessian, part.hessian);
   }
-  const auto set_scales = [&](int gradient_bits, int hessian_bits) {
-    params.gradient_scale = tree_scale(most.gradient, gradient_bits);
-    params.hessian_scale = tree_scale(most.hessian, hessian_bits);
-  };
-  const int bits = tree_fine_bits(w.codes.count);
+  return most;
+}
+
+void TreeGrower::take_rows(const std::vector<int32_t>& rows) {
+  Workspace& w = *work_;
   w.active = rows.empty() ? w.codes.count : int64_t(rows.size());
+  if (w.active < w.codes.count) std::copy(rows.begin(), rows.end(), w.rows[0].as<int32_t>());
+}
+
+GrownTree TreeGrower::grow(const at::Tensor& gradients, const at::Tensor& hessians,
+                           const std::vector<int32_t>& rows, const TreeOptions& options) {
+  Workspace& w = *work_;
+  TreeWordsParams params = params_of(gradients, hessians);
+  const TreeExtremes most = extremes_of(params);
+  take_rows(rows);
+  const int bits = tree_fine_bits(w.codes.count);
   const int side = w.active == w.codes.count ? -1 : 0;
-  if (side == 0) std::copy(rows.begin(), rows.end(), w.rows[0].as<int32_t>());
   if (w.few_rows) {
-    set_scales(bits, bits);
+    set_scales(params, most, bits, bits);
     tree_pairs(params, w.pairs.as<TreeCount>(), w.codes.count);
   } else {
-    set_scales(kTreeGradientBits - 1, kTreeHessianBits);
+    set_scales(params, most, kTreeGradientBits - 1, kTreeHessianBits);
     run_tree_tasks(ceil_div(w.active, kRowChunk), [&](int64_t c, int64_t) {
       const int64_t begin = c * kRowChunk, count = std::min(kRowChunk, w.active - begin);
       tree_words(params, w.rows_at(side, begin), count, w.words_at(side, begin));
@@ -121,8 +144,53 @@ GrownTree TreeGrower::grow(const at::Tensor& gradients, const at::Tensor& hessia
   w.hessian_unit = 1 / params.hessian_scale;
   GrownTree tree = TreeGrowth(w, options).run();
   if (!w.few_rows) {
-    set_scales(bits, bits);
+    set_scales(params, most, bits, bits);
     refine(params, options.rules, tree);
+  }
+  return tree;
+}
+
+GrownTree TreeGrower::grow_vectors(const at::Tensor& gradients, const at::Tensor& hessians,
+                                   const std::vector<int32_t>& rows, const TreeOptions& options) {
+  Workspace& w = *work_;
+  TILEWRIGHT_CHECK(kOp,
+                   w.outputs > 0 && gradients.dim() == 2 && gradients.size(0) == w.outputs &&
+                       hessians.sizes() == gradients.sizes(),
+                   "gradients and hessians must have shape (", w.outputs, ", N), got ",
+                   shape_of(gradients), " and ", shape_of(hessians));
+  TILEWRIGHT_CHECK(kOp, options.monotone.empty() && options.categorical.empty(),
+                   "vector leaves know no monotone constraints and no categories");
+  std::vector<TreeWordsParams> params;
+  std::vector<TreeExtremes> most;
+  for (int64_t k = 0; k < w.outputs; ++k) {
+    params.push_back(params_of(gradients[k], hessians[k]));
+    most.push_back(extremes_of(params.back()));
+  }
+  take_rows(rows);
+  const int bits = tree_fine_bits(w.codes.count);
+  const int64_t chunks = ceil_div(w.codes.count, kRowChunk);
+  w.units.clear();
+  for (size_t k = 0; k < params.size(); ++k) {
+    w.few_rows ? set_scales(params[k], most[k], bits, bits)
+               : set_scales(params[k], most[k], kTreeGradientBits - 1, kTreeHessianBits);
+    w.units.push_back({1 / params[k].gradient_scale, 1 / params[k].hessian_scale});
+  }
+  run_tree_tasks(chunks * w.outputs, [&](int64_t task, int64_t) {
+    const int64_t k = task / chunks, begin = task % chunks * kRowChunk;
+    const int64_t at = k * w.codes.count;
+    if (w.few_rows) {  // which are one chunk
+      tree_pairs(params[size_t(k)], w.pairs.as<TreeCount>() + at, w.codes.count);
+    } else {
+      tree_words(params[size_t(k)], TreeRows{nullptr, begin},
+                 std::min(kRowChunk, w.codes.count - begin),
+                 w.output_words.as<int64_t>() + at + begin);
+    }
+  });
+  GrownTree tree = VectorGrowth(w, options).run();
+  if (w.few_rows) return tree;
+  for (size_t k = 0; k < params.size(); ++k) {
+    set_scales(params[k], most[k], bits, bits);
+    refine(params[k], options.rules, tree, int64_t(k));
   }
   return tree;
 }
@@ -130,7 +198,7 @@ GrownTree TreeGrower::grow(const at::Tensor& gradients, const at::Tensor& hessia
 // Words are coarse, so leaves are answered anew from finer sums of their rows. A node above answers
 // from the sums of its children.
 void TreeGrower::refine(const TreeWordsParams& params, const TreeRegularisation& rules,
-                        GrownTree& tree) const {
+                        GrownTree& tree, int64_t output) const {
   const std::vector<GrownTree::Rows> chunks = leaf_chunks(tree);
   std::vector<TreeCount> found(2 * chunks.size());
   run_tree_tasks(int64_t(chunks.size()), [&](int64_t c, int64_t) {
@@ -155,13 +223,15 @@ void TreeGrower::refine(const TreeWordsParams& params, const TreeRegularisation&
     }
     const TreeSum sum{double(sums[node].gradient) / params.gradient_scale,
                       double(sums[node].hessian) / params.hessian_scale};
-    tree.weight[node] = leaf_weight(sum, rules, tree.bounds[node]);
-    tree.cover[node] = sum.hessian;
+    tree.weight[node * size_t(tree.outputs) + size_t(output)] =
+        leaf_weight(sum, rules, tree.bounds[node]);
+    // The mean over outputs.
+    tree.cover[node] = (output == 0 ? 0 : tree.cover[node]) + sum.hessian / double(tree.outputs);
   }
 }
 
 void TreeGrower::answer_quantiles(GrownTree& tree, const float* labels, const float* scores,
-                                  const float* weights, double alpha) const {
+                                  const float* weights, double alpha, int64_t output) const {
   run_tree_tasks(int64_t(tree.rows.size()), [&](int64_t task, int64_t) {
     const GrownTree::Rows& part = tree.rows[size_t(task)];
     const TreeRows rows = work_->rows_at(part.side, part.begin);
@@ -177,7 +247,8 @@ void TreeGrower::answer_quantiles(GrownTree& tree, const float* labels, const fl
       if (leaf < 0) continue;
       const double answer = trees::quantile_of(items[which], alpha, weights != nullptr);
       const TreeBounds bounds = tree.bounds[size_t(leaf)];
-      tree.weight[size_t(leaf)] = std::min(std::max(answer, bounds.lower), bounds.upper);
+      tree.weight[size_t(leaf * tree.outputs + output)] =
+          std::min(std::max(answer, bounds.lower), bounds.upper);
     }
   });
 }

@@ -35,7 +35,9 @@ struct GrownTree {
   std::vector<int32_t> feature, code, left, right;
   std::vector<std::vector<int32_t>> categories;  // that go right, ascending; empty: by code
   std::vector<uint8_t> default_left;
-  std::vector<double> weight;  // answers before the learning rate, of inner nodes too
+  int64_t outputs = 1;
+  // (nodes, outputs): answers before the learning rate, of inner nodes too.
+  std::vector<double> weight;
   std::vector<double> gain, cover;
   std::vector<TreeBounds> bounds;  // of answers
   // Where the leaves' rows stand with the grower: those of one leaf, or of two that flags tell
@@ -51,8 +53,10 @@ struct GrownTree {
 class TreeGrower {
  public:
   // codes: (N, F) uint8 or int16, any strides; bins: (F,) int32, the codes in use of each feature.
-  // `num_codes` counts them, the last for missing.
-  TreeGrower(const at::Tensor& codes, const at::Tensor& bins, int64_t num_codes);
+  // `num_codes` counts them, the last for missing. `outputs`: of vector leaves, which grow_vectors
+  // grows; 0: grow is called.
+  TreeGrower(const at::Tensor& codes, const at::Tensor& bins, int64_t num_codes,
+             int64_t outputs = 0);
   ~TreeGrower();
 
   // gradients, hessians: (N,) float32 or float64, contiguous. `rows`: those that take part,
@@ -60,10 +64,16 @@ class TreeGrower {
   GrownTree grow(const at::Tensor& gradients, const at::Tensor& hessians,
                  const std::vector<int32_t>& rows, const TreeOptions& options);
 
-  // Has each leaf of the last tree answer with a quantile of its rows' residuals, labels - scores.
-  // `weights`: null for none.
+  // The same with leaves of an entry for each output: gradients, hessians (outputs, N). A split
+  // gains the sum over outputs; min_child_weight limits the mean of their hessians. No categories,
+  // no monotone constraints.
+  GrownTree grow_vectors(const at::Tensor& gradients, const at::Tensor& hessians,
+                         const std::vector<int32_t>& rows, const TreeOptions& options);
+
+  // Has each leaf of the last tree answer with a quantile of its rows' residuals, labels - scores,
+  // in one output. `weights`: null for none.
   void answer_quantiles(GrownTree& tree, const float* labels, const float* scores,
-                        const float* weights, double alpha) const;
+                        const float* weights, double alpha, int64_t output = 0) const;
 
   // scores[row] += values[leaf] for all rows, of the last tree.
   void add_to_scores(const GrownTree& tree, const std::vector<float>& values, float* scores) const;
@@ -71,8 +81,11 @@ class TreeGrower {
   struct Workspace;
 
  private:
-  void refine(const TreeWordsParams& params, const TreeRegularisation& rules,
-              GrownTree& tree) const;
+  TreeWordsParams params_of(const at::Tensor& gradients, const at::Tensor& hessians) const;
+  TreeExtremes extremes_of(const TreeWordsParams& params) const;
+  void take_rows(const std::vector<int32_t>& rows);
+  void refine(const TreeWordsParams& params, const TreeRegularisation& rules, GrownTree& tree,
+              int64_t output = 0) const;
   void add_by_walking(const GrownTree& tree, const std::vector<float>& values, float* scores) const;
 
   std::unique_ptr<Workspace> work_;

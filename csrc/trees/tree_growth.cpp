@@ -35,21 +35,27 @@ TreeSum TreeGrowth::real(TreeCount sum) const {
 }
 
 int32_t TreeGrowth::add_to_tree(const Node& node) {
-  const TreeSum sum = real(node.total);
   tree_.feature.push_back(-1);
   tree_.code.push_back(0);
   tree_.categories.emplace_back();
   tree_.left.push_back(-1);
   tree_.right.push_back(-1);
   tree_.default_left.push_back(0);
-  tree_.weight.push_back(leaf_weight(sum, options_.rules, node.bounds));
   tree_.bounds.push_back(node.bounds);
   tree_.gain.push_back(0);
-  tree_.cover.push_back(sum.hessian);
+  answer(node);
   return int32_t(tree_.feature.size() - 1);
 }
 
-TreeCount TreeGrowth::sum_of_root() const {
+void TreeGrowth::answer(const Node& node) {
+  const TreeSum sum = real(node.total);
+  tree_.weight.push_back(leaf_weight(sum, options_.rules, node.bounds));
+  tree_.cover.push_back(sum.hessian);
+}
+
+double TreeGrowth::hessian_of(int64_t id) const { return real(nodes_[size_t(id)].total).hessian; }
+
+TreeCount TreeGrowth::sum_of_root() {
   TreeCount total{0, 0};
   std::mutex lock;
   run_tree_tasks(ceil_div(work_.active, kSumRows), [&](int64_t chunk, int64_t) {
@@ -96,7 +102,7 @@ GrownTree TreeGrowth::run() {
 
 bool TreeGrowth::may_split(const Node& node) const {
   return node.rows() >= 2 && (options_.max_depth == 0 || node.depth < options_.max_depth) &&
-         real(node.total).hessian >= 2 * options_.rules.min_child_weight;
+         hessian_of(node.id) >= 2 * options_.rules.min_child_weight;
 }
 
 // Whether its children may not be split again.
@@ -232,7 +238,8 @@ void TreeGrowth::find_splits(const std::vector<Pair>& pairs) {
   const int64_t count = int64_t(features_.size());
   const int64_t wanted = 4 * at::get_num_threads() / std::max<int64_t>(pairs.size(), 1);
   const int64_t blocks = std::clamp<int64_t>(wanted, 1, ceil_div(count, kSearchFeatures));
-  const int64_t width = ceil_div(count, blocks), all_width = ceil_div(codes.features, blocks);
+  const int64_t all = codes.features * work_.histograms_of_node();
+  const int64_t width = ceil_div(count, blocks), all_width = ceil_div(all, blocks);
   std::vector<std::vector<int32_t>> features(pairs.size() * 2);
   for (size_t i = 0; i < pairs.size(); ++i) {
     features[2 * i] = features_of(nodes_[size_t(pairs[i].left)]);
@@ -242,8 +249,8 @@ void TreeGrowth::find_splits(const std::vector<Pair>& pairs) {
   run_tree_tasks(int64_t(pairs.size()) * blocks, [&](int64_t task, int64_t) {
     const Pair& pair = pairs[size_t(task / blocks)];
     if (pair.right < 0) return;
-    const int64_t first = std::min(task % blocks * all_width, codes.features);
-    const int64_t last = std::min(first + all_width, codes.features);
+    const int64_t first = std::min(task % blocks * all_width, all);
+    const int64_t last = std::min(first + all_width, all);
     tree_subtract(work_.histograms->at(nodes_[size_t(pair.right)].histogram) + first * codes.codes,
                   work_.histograms->at(nodes_[size_t(pair.left)].histogram) + first * codes.codes,
                   (last - first) * codes.codes);

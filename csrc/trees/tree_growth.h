@@ -7,9 +7,10 @@ namespace tilewright {
 class TreeGrowth {
  public:
   TreeGrowth(TreeGrower::Workspace& work, const TreeOptions& options);
+  virtual ~TreeGrowth() = default;
   GrownTree run();
 
- private:
+ protected:
   struct Node {
     int32_t id;
     int64_t begin, end, depth;
@@ -32,10 +33,26 @@ class TreeGrowth {
   };
 
   static int other_side(int side) { return side == 1 ? 0 : 1; }
-  TreeSum real(TreeCount sum) const;
   // All rows are a range, others a list.
   int root_side() const { return work_.active == work_.codes.count ? -1 : 0; }
-  TreeCount sum_of_root() const;
+  virtual TreeCount sum_of_root();
+  // The hessian that min_child_weight limits.
+  virtual double hessian_of(int64_t id) const;
+  // Appends what the node, which is the next one, answers, and its cover.
+  virtual void answer(const Node& node);
+  virtual void make_children(const std::vector<int64_t>& batch,
+                             const std::vector<int64_t>& left_counts);
+  virtual TreeSplit best_split(const Node& node, const std::vector<int32_t>& features,
+                               int64_t first, int64_t last) const;
+
+  TreeGrower::Workspace& work_;
+  const TreeOptions& options_;
+  bool bounded_;
+  std::vector<Node> nodes_;  // all of the tree, by id
+  GrownTree tree_;
+
+ private:
+  TreeSum real(TreeCount sum) const;
   int32_t add_to_tree(const Node& node);
   bool may_split(const Node& node) const;
   std::vector<int64_t> next_batch();
@@ -46,23 +63,15 @@ class TreeGrowth {
   void find_categories(const std::vector<int64_t>& batch);
   std::vector<int64_t> flag_rows(const std::vector<int64_t>& batch, std::vector<RowChunk>& chunks);
   void divide_rows(const std::vector<RowChunk>& chunks);
-  void make_children(const std::vector<int64_t>& batch, const std::vector<int64_t>& left_counts);
   void build_histograms(const std::vector<int64_t>& nodes);
   void build_from_pairs(const std::vector<int64_t>& nodes);
   void find_splits(const std::vector<Pair>& pairs);
   std::vector<int32_t> features_of(const Node& node) const;
-  TreeSplit best_split(const Node& node, const std::vector<int32_t>& features, int64_t first,
-                       int64_t last) const;
 
-  TreeGrower::Workspace& work_;
-  const TreeOptions& options_;
   std::vector<int32_t> features_;
-  bool bounded_;
-  std::vector<Node> nodes_;                   // all of the tree, by id
   std::vector<std::vector<uint8_t>> tables_;  // of nodes that are split by categories
   std::vector<int64_t> open_;                 // ids of nodes that may be split
   int64_t leaves_ = 1;
-  GrownTree tree_;
 };
 
 }  // namespace tilewright

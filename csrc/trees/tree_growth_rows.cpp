@@ -83,15 +83,20 @@ void TreeGrowth::build_histograms(const std::vector<int64_t>& nodes) {
   const TreeCodes& codes = work_.codes;
   // Sums are integers, so the order in which threads add theirs to a node's does not show.
   std::vector<std::mutex> locks(64);
+  const int64_t outputs = work_.histograms_of_node();
   work_.packed.resize(std::max(work_.packed.size(), size_t(at::get_num_threads())));
-  run_tree_tasks(int64_t(chunks.size()), [&](int64_t c, int64_t thread) {
-    const RowChunk& chunk = chunks[size_t(c)];
+  run_tree_tasks(int64_t(chunks.size()) * outputs, [&](int64_t task, int64_t thread) {
+    const RowChunk& chunk = chunks[size_t(task / outputs)];
+    const int64_t output = task % outputs;
     const int side = nodes_[size_t(chunk.node)].side;
     auto& packed = work_.packed[size_t(thread)];
     packed.resize(size_t(codes.features * codes.codes));
-    TreeCount* sums = work_.histograms->at(nodes_[size_t(chunk.node)].histogram);
-    tree_accumulate(codes, work_.words_at(side, chunk.begin), work_.rows_at(side, chunk.begin),
-                    chunk.end - chunk.begin, packed.data());
+    TreeCount* sums = work_.histograms->at(nodes_[size_t(chunk.node)].histogram) +
+                      output * codes.features * codes.codes;
+    int64_t gathered[kTreeWordRows];
+    const int64_t count = chunk.end - chunk.begin;
+    const int64_t* words = work_.words_of(output, side, chunk.begin, count, gathered);
+    tree_accumulate(codes, words, work_.rows_at(side, chunk.begin), count, packed.data());
     for (int64_t first = 0; first < codes.features; first += kFlushedFeatures) {
       const int64_t last = std::min(first + kFlushedFeatures, codes.features);
       const std::lock_guard<std::mutex> guard(locks[size_t((chunk.node + first) % 64)]);
@@ -104,12 +109,15 @@ void TreeGrowth::build_histograms(const std::vector<int64_t>& nodes) {
 void TreeGrowth::build_from_pairs(const std::vector<int64_t>& nodes) {
   const TreeCodes& codes = work_.codes;
   const int64_t blocks = ceil_div(codes.features, kPairFeatures);
-  run_tree_tasks(int64_t(nodes.size()) * blocks, [&](int64_t task, int64_t) {
-    const Node& node = nodes_[size_t(nodes[size_t(task / blocks)])];
-    const int64_t first = task % blocks * kPairFeatures;
-    tree_accumulate_pairs(codes, work_.pairs.as<TreeCount>(), work_.rows_at(node.side, node.begin),
-                          node.rows(), first, std::min(first + kPairFeatures, codes.features),
-                          work_.histograms->at(node.histogram));
+  const int64_t outputs = work_.histograms_of_node();
+  run_tree_tasks(int64_t(nodes.size()) * outputs * blocks, [&](int64_t task, int64_t) {
+    const Node& node = nodes_[size_t(nodes[size_t(task / blocks / outputs)])];
+    const int64_t first = task % blocks * kPairFeatures, output = task / blocks % outputs;
+    tree_accumulate_pairs(
+        codes, work_.pairs.as<TreeCount>() + output * codes.count,
+        work_.rows_at(node.side, node.begin), node.rows(), first,
+        std::min(first + kPairFeatures, codes.features),
+        work_.histograms->at(node.histogram) + output * codes.features * codes.codes);
   });
 }
 

@@ -75,10 +75,10 @@ ShapPacker::ShapPacker(const char* op, const TreeArrays& a, const at::Tensor& co
   TreeWalk walk(op_, p, features);
   for (int64_t t = 0; t < p.trees; ++t) {
     const int32_t depth = walk.levels(t).back().second;
-    const int32_t output = tree_output_.const_data_ptr<int32_t>()[t];
-    TILEWRIGHT_CHECK(op_, values_ > 1 || (output >= 0 && output < a.num_outputs),
-                     "tree_output must lie in [0, ", a.num_outputs, "), that of tree ", t, " is ",
-                     output);
+    // Vectors go to all outputs, whatever tree_output says.
+    const int32_t output = a.value.dim() == 2 ? 0 : tree_output_.const_data_ptr<int32_t>()[t];
+    TILEWRIGHT_CHECK(op_, output >= 0 && output < a.num_outputs, "tree_output must lie in [0, ",
+                     a.num_outputs, "), that of tree ", t, " is ", output);
     add(t, p.tree_ptr[t], depth, values_ > 1 ? -1 : output);
   }
 }

@@ -64,7 +64,12 @@ struct TreeGrower::Workspace {
   // Rows by node and, where they are many, their words in the same order: a level divides those of
   // one side into the other.
   HugeBuffer rows[2], words[2];
-  HugeBuffer pairs;  // by row, where rows are few
+  HugeBuffer pairs;  // by row, where rows are few; of vector leaves (outputs, rows)
+  // Of vector leaves, whose rows are divided without their words: how many entries a leaf has (0:
+  // leaves are numbers), words (outputs, rows) where rows are many, what integers count.
+  int64_t outputs = 0;
+  HugeBuffer output_words;
+  std::vector<TreeSum> units;
   HugeBuffer flags;  // of the rows of the nodes that are divided, by place
   TreeCodes codes{};
   int64_t active = 0;  // rows that take part
@@ -82,7 +87,24 @@ struct TreeGrower::Workspace {
     return part.other < 0 ? nullptr : flags.as<uint8_t>() + part.begin;
   }
   int64_t* words_at(int side, int64_t place) {
-    return few_rows ? nullptr : words[std::max(side, 0)].as<int64_t>() + place;
+    if (few_rows || outputs > 0) return nullptr;
+    return words[std::max(side, 0)].as<int64_t>() + place;
+  }
+  int64_t histograms_of_node() const { return std::max<int64_t>(outputs, 1); }
+  // The words of `count` rows in their order, as histograms take them; `gathered` may hold them.
+  const int64_t* words_of(int64_t output, int side, int64_t place, int64_t count,
+                          int64_t* gathered) {
+    if (outputs == 0) return words_at(side, place);
+    const int64_t* from = output_words.as<int64_t>() + output * codes.count;
+    if (side < 0) return from + place;
+    const int32_t* list = rows[side].as<int32_t>() + place;
+    for (int64_t i = 0; i < count; ++i) gathered[i] = from[list[i]];
+    return gathered;
+  }
+  // Of vector leaves: a row's integers.
+  TreeCount count_at(int64_t output, int64_t row) const {
+    const int64_t at = output * codes.count + row;
+    return few_rows ? pairs.as<TreeCount>()[at] : count_of(output_words.as<int64_t>()[at]);
   }
 };
 

@@ -31,6 +31,7 @@ class GradientBoostingBase(
         max_leaf_nodes=None,
         grow_policy="depthwise",
         max_bin=255,
+        multi_strategy="one_output_per_tree",
         min_child_weight=1.0,
         reg_lambda=1.0,
         reg_alpha=0.0,
@@ -66,6 +67,7 @@ class GradientBoostingBase(
         self.max_leaf_nodes = max_leaf_nodes
         self.grow_policy = grow_policy
         self.max_bin = max_bin
+        self.multi_strategy = multi_strategy
         self.min_child_weight = min_child_weight
         self.reg_lambda = reg_lambda
         self.reg_alpha = reg_alpha
@@ -107,6 +109,7 @@ class GradientBoostingBase(
             "max_leaves": self.max_leaf_nodes or 0,
             "loss_guided": self.grow_policy == "lossguide",
             "max_bin": self.max_bin,
+            "multi_strategy": self.multi_strategy,
             "min_child_weight": self.min_child_weight,
             "reg_lambda": self.reg_lambda,
             "reg_alpha": self.reg_alpha,
@@ -192,7 +195,8 @@ class GradientBoostingBase(
         if start is not None and (linear or not hasattr(start, "arrays_")):
             raise ValueError("booster='gblinear' does not go on from a model")
         loss, kind = getattr(self, "loss", None), LinearBooster if linear else Booster
-        own = (loss, 1, self.hessian or 0.0) if callable(loss) else ()
+        outputs = 1 if training[1].dim() == 1 else training[1].shape[1]
+        own = (loss, outputs, self.hessian or 0.0) if callable(loss) else ()
         booster = kind(options, *own)
         try:
             booster.fit(

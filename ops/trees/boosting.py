@@ -35,13 +35,15 @@ class GradientBoostingRegressor(RegressorMixin, GradientBoostingBase):
     data frames and sparse tables too, whose absent entries are 0; NaN is missing. ``predict``
     answers with what it was given: a tensor, else an array. A tensor on CUDA is fitted, and
     predicted for, on its device: the same model, bit for bit of squared errors; what is not fitted
-    there (docs/trees.md, Fitting on CUDA) is an error that names the parameter.
+    there (docs/trees.md, Fitting on CUDA) is an error that names the parameter. y is (n_samples,),
+    or (n_samples, n_outputs).
 
     Args:
         loss: "squared_error", "absolute_error", "quantile" (``alpha``), "huber" (pseudo-Huber of
             slope ``alpha``), "poisson", "gamma" or "tweedie" (variance power ``alpha``); or a
-            differentiable function of torch, ``loss(scores, y)`` -> losses, all (n_samples,):
-            gradients come from autograd.
+            differentiable function of torch, ``loss(scores, y)`` -> losses, all (n_samples,);
+            scores and y of several outputs are (n_samples, n_outputs). Gradients come from
+            autograd. The named losses take each output by itself.
         alpha: as above.
         hessian: of a function, what all second derivatives are taken to be, such as a bound; None:
             they are computed, by one more backward pass.
@@ -49,6 +51,10 @@ class GradientBoostingRegressor(RegressorMixin, GradientBoostingBase):
         max_depth, max_leaf_nodes: limits of a tree; None: none.
         grow_policy: "depthwise", or "lossguide": the leaf of the greatest gain first.
         max_bin: bins of a feature, at most 32767; missing values have one of their own.
+        multi_strategy: of several outputs, or classes: "one_output_per_tree", a tree for each in a
+            round, or "multi_output_tree", one tree whose leaves are vectors, as in XGBoost: a split
+            gains the sum over outputs, ``min_child_weight`` limits the mean of their hessians. It
+            takes no ``monotonic_cst`` and no columns of categories.
         min_child_weight, reg_lambda, reg_alpha, gamma, max_delta_step: as in XGBoost.
         subsample, colsample_bytree, colsample_bylevel, colsample_bynode: shares that are drawn.
         monotonic_cst: +1, 0 or -1 for each feature.
@@ -112,9 +118,9 @@ class GradientBoostingRegressor(RegressorMixin, GradientBoostingBase):
         self._fitted_loss = self.loss, self.alpha
 
     def fit(self, X, y, sample_weight=None, eval_set=None, init_model=None):
-        """X (n_samples, n_features), y (n_samples,); ``eval_set`` is (X, y), (X, y, sample_weight)
-        or a list of such; ``n_estimators`` rounds are added to those of ``init_model``, a fitted
-        estimator or the path of a saved one."""
+        """X (n_samples, n_features), y (n_samples,) or (n_samples, n_outputs); ``eval_set`` is
+        (X, y), (X, y, sample_weight) or a list of such; ``n_estimators`` rounds are added to those
+        of ``init_model``, a fitted estimator or the path of a saved one."""
         if not callable(self.loss) and self.loss not in REGRESSION_LOSSES:
             raise ValueError(
                 f"loss must be a function or one of {sorted(REGRESSION_LOSSES)}, got {self.loss!r}"
@@ -128,7 +134,7 @@ class GradientBoostingRegressor(RegressorMixin, GradientBoostingBase):
                     f"{self.loss!r} (alpha {self.alpha})"
                 )
         features, labels, weight = self._training_set(
-            X, y, sample_weight, numeric=True, reset=start is not self
+            X, y, sample_weight, numeric=True, reset=start is not self, multi_output=True
         )
         options = self._options()
         if not callable(self.loss):
@@ -144,8 +150,15 @@ class GradientBoostingRegressor(RegressorMixin, GradientBoostingBase):
         )
 
     def predict(self, X):
-        """(n_samples,): a float32 tensor for a tensor, else a float64 array."""
-        return like_input(self._predictions(X)[:, 0], X)
+        """(n_samples,) or (n_samples, n_outputs): a float32 tensor for a tensor, else a float64
+        array."""
+        found = self._predictions(X)
+        return like_input(found[:, 0] if found.shape[1] == 1 else found, X)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
 
     def score(self, X, y, sample_weight=None):
         """R^2 of the predictions: a float."""
@@ -153,7 +166,8 @@ class GradientBoostingRegressor(RegressorMixin, GradientBoostingBase):
 
 
 class GradientBoostingClassifier(ClassifierMixin, GradientBoostingBase):
-    """Boosted trees for classes: the logistic loss for two, softmax with a tree a class for more.
+    """Boosted trees for classes: the logistic loss for two, softmax for more, with a tree a class
+    or, with ``multi_strategy="multi_output_tree"``, one tree for all of them.
 
     The parameters are those of :class:`GradientBoostingRegressor` without ``loss``, ``alpha`` and
     ``hessian``, and ``class_weight``: None, "balanced", or a dict from classes to what their rows

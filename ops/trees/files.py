@@ -51,6 +51,10 @@ class FilesMixin:
             self.weight_, self.bias_ = model.linear
             return self
         self.arrays_ = model.arrays
-        self.n_iter_ = model.arrays["tree_output"].numel() // model.base_score.numel()
+        outputs, trees = model.base_score.numel(), model.arrays["tree_output"].numel()
+        vectors = model.arrays["value"].dim() == 2
+        if outputs > 1:
+            self.multi_strategy = "multi_output_tree" if vectors else "one_output_per_tree"
+        self.n_iter_ = trees if vectors else trees // outputs
         self._pack()
         return self

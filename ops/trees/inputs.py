@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import torch
 from scipy import sparse
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import _check_sample_weight, column_or_1d, validate_data
 
 from tilewright.trees.tensors import as_array, table_of
 
@@ -28,14 +28,18 @@ def tensor_of(array):
 
 
 def check_labels(y):
-    """A ValueError names the first row whose label is NaN or infinite; other kinds of y pass."""
+    """A ValueError names the first row, and column where y has several, whose label is NaN or
+    infinite; other kinds of y pass."""
     values = np.asarray(as_array(y))
-    if values.dtype.kind != "f" or values.ndim != 1:
+    if values.dtype.kind != "f" or values.ndim not in (1, 2):
         return
     bad = ~np.isfinite(values)
     if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        raise ValueError(f"y must be finite; that of row {row} is {values[row]}")
+        place = np.argwhere(bad)[0].tolist()
+        column = f", column {place[1]}" if values.ndim == 2 else ""
+        raise ValueError(
+            f"y must be finite; that of row {place[0]}{column} is {values[tuple(place)]}"
+        )
 
 
 def sparse_tensor(matrix):
@@ -102,19 +106,27 @@ class InputMixin:
         with _beta():
             return x.to_sparse_csr()
 
-    def _training_set(self, x, y, sample_weight, numeric, reset=True):
-        """X as a tensor, y as an array, weights as a tensor or None; remembers the features."""
+    def _training_set(self, x, y, sample_weight, numeric, reset=True, multi_output=False):
+        """X as a tensor, y as an array (a column of one, with a warning, without its dimension),
+        weights as a tensor or None; remembers the features."""
         if reset:
             self._forget_inputs()
         if isinstance(x, torch.Tensor):
             features = self._tensor(x, reset=reset)
             labels = np.asarray(as_array(y))
+            if labels.ndim != 1 and not multi_output:
+                raise ValueError(f"y must have shape (n_samples,), got {labels.shape}")
         else:
             if y is not None:
                 check_labels(y)
             x = self._encoded(x, reset)
-            x, labels = validate_data(self, x, y, reset=reset, y_numeric=numeric, **ACCEPTED)
+            if sparse.issparse(y):
+                raise TypeError("y must be dense, got a sparse matrix")
+            kind = {"y_numeric": numeric, "multi_output": multi_output}
+            x, labels = validate_data(self, x, y, reset=reset, **kind, **ACCEPTED)
             features = sparse_tensor(x) if sparse.issparse(x) else tensor_of(x)
+        if labels.ndim == 2 and labels.shape[1] == 1:
+            labels = column_or_1d(labels, warn=True)
         return features, labels, self._weights(sample_weight, features.shape[0])
 
     def _weights(self, sample_weight, rows, sizes=None):

@@ -167,7 +167,8 @@ class Texts:
 
     def title(self, index):
         output = int(self.outputs[index])
-        if self.classes is None or len(self.classes) < 3:
+        vectors = self.arrays["value"].dim() == 2
+        if self.classes is None or len(self.classes) < 3 or vectors:
             return f"tree {index}"
         return f"tree {index}, class {self.classes[output]}"
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tilewright.trees.json_categories import feature_types, read_categories, tree_categories
 from tilewright.trees.json_reader import Reader, read_floats
+from tilewright.trees.json_vectors import leaf_size, most_outputs, read_vectors, vector_fields
 
 # Ours: XGBoost's name, its parameters' place and name where it has one.
 OBJECTIVES = {
@@ -65,32 +66,39 @@ def _tree(arrays, index, begin, end, num_features):
         for child in children:
             if child >= 0:
                 parents[child] = node
-    zeros = torch.zeros(len(left))
+    zeros, value = torch.zeros(len(left)), part["value"]
+    outputs = value[0].numel()
+    if outputs == 1:
+        value = value.flatten()
+        own = {
+            "base_weights": _floats(value),
+            "right_children": right,
+            "split_conditions": _floats(torch.where(leaf, value, part["threshold"])),
+        }
+    else:
+        own = vector_fields(part["left"], part["right"], part["threshold"], value, _floats)
     return {
-        "base_weights": _floats(part["value"]),
+        **own,
         **tree_categories(arrays, begin, end),
         "default_left": part["default_left"].int().tolist(),
         "id": index,
         "left_children": left,
         "loss_changes": _floats(part.get("gain", zeros)),
         "parents": parents,
-        "right_children": right,
-        "split_conditions": _floats(torch.where(leaf, part["value"], part["threshold"])),
         "split_indices": part["feature"].tolist(),
         "sum_hessian": _floats(part.get("cover", zeros)),
         "tree_param": {
             "num_deleted": "0",
             "num_feature": str(num_features),
             "num_nodes": str(len(left)),
-            "size_leaf_vector": "1",
+            "size_leaf_vector": str(outputs),
         },
     }
 
 
 def _trees(ensemble):
     arrays, outputs = ensemble.arrays, ensemble.base_score.numel()
-    if arrays["value"].dim() != 1:
-        raise ValueError("leaves that are vectors cannot be written as XGBoost's JSON")
+    of_round = 1 if arrays["value"].dim() == 2 else outputs
     pointers = arrays["tree_ptr"].tolist()
     trees = [
         _tree(arrays, i, pointers[i], pointers[i + 1], ensemble.num_features)
@@ -100,7 +108,7 @@ def _trees(ensemble):
         "model": {
             "cats": {"enc": [], "feature_segments": [], "sorted_idx": []},
             "gbtree_model_param": {"num_parallel_tree": "1", "num_trees": str(len(trees))},
-            "iteration_indptr": list(range(0, len(trees) + 1, outputs)),
+            "iteration_indptr": list(range(0, len(trees) + 1, of_round)),
             "tree_info": arrays["tree_output"].tolist(),
             "trees": trees,
         },
@@ -118,8 +126,10 @@ def _linear(ensemble):
 
 
 def save(ensemble: Ensemble, path):
-    """Writes a file that xgboost loads; leaves that are vectors are not written."""
-    outputs = ensemble.base_score.numel()
+    """Writes a file that xgboost loads."""
+    outputs, softmax = ensemble.base_score.numel(), ensemble.objective == "softmax"
+    if outputs > 1 and not softmax and ensemble.linear is not None:
+        raise ValueError("linear models of several outputs cannot be written as XGBoost's JSON")
     name, place, parameter = OBJECTIVES[ensemble.objective]
     objective = {"name": name}
     if ensemble.objective == "softmax":
@@ -148,9 +158,9 @@ def save(ensemble: Ensemble, path):
             "learner_model_param": {
                 "base_score": "[" + ",".join(repr(v) for v in _floats(base)) + "]",
                 "boost_from_average": "1",
-                "num_class": str(outputs if ensemble.objective == "softmax" else 0),
+                "num_class": str(outputs if softmax else 0),
                 "num_feature": str(ensemble.num_features),
-                "num_target": "1",
+                "num_target": "1" if softmax else str(outputs),
             },
             "objective": objective,
         },
@@ -159,15 +169,21 @@ def save(ensemble: Ensemble, path):
     Path(path).write_text(json.dumps(model, allow_nan=False))
 
 
-def _read_tree(tree, num_features):
+def _read_tree(tree, num_features, outputs, size):
     nodes = len(tree["left_children"].items())
     if nodes == 0:
         tree["left_children"].fail("must not be empty")
     left = tree["left_children"].numbers(torch.int32, nodes, -1)
-    right = tree["right_children"].numbers(torch.int32, nodes, -1)
-    condition = tree["split_conditions"].numbers(torch.float32, nodes)
-    feature = tree["split_indices"].numbers(torch.int32, nodes, 0)
     leaf = left < 0
+    if leaf_size(tree) != size:
+        tree["tree_param"]["size_leaf_vector"].fail(f"must be {size}, as in other trees")
+    if size > 1:
+        right, condition, value = read_vectors(tree, left, outputs)
+    else:
+        right = tree["right_children"].numbers(torch.int32, nodes, -1)
+        condition = tree["split_conditions"].numbers(torch.float32, nodes)
+        value = torch.where(leaf, condition, 0.0)
+    feature = tree["split_indices"].numbers(torch.int32, nodes, 0)
     if (feature >= num_features)[~leaf].any():
         tree["split_indices"].fail(f"must be less than num_feature, {num_features}")
     return {
@@ -176,7 +192,7 @@ def _read_tree(tree, num_features):
         "left": left,
         "right": right,
         "default_left": tree["default_left"].numbers(torch.int32, nodes) != 0,
-        "value": torch.where(leaf, condition, 0.0),
+        "value": value,
         "gain": tree["loss_changes"].numbers(torch.float32, nodes),
         "cover": tree["sum_hessian"].numbers(torch.float32, nodes),
     }
@@ -187,7 +203,11 @@ def _read_arrays(model, num_features, outputs):
     info = model["tree_info"].numbers(torch.int32, len(trees), 0)
     if (info >= outputs).any():
         model["tree_info"].fail(f"must be less than the number of outputs, {outputs}")
-    read = [_read_tree(tree, num_features) for tree in trees]
+    size = leaf_size(trees[0]) if trees else 1
+    if size not in (1, outputs):
+        size_of = trees[0]["tree_param"]["size_leaf_vector"]
+        size_of.fail(f"must be 1 or the number of outputs, {outputs}")
+    read = [_read_tree(tree, num_features, outputs, size) for tree in trees]
     own = [
         c
         for tree, arrays in zip(trees, read, strict=True)
@@ -198,7 +218,7 @@ def _read_arrays(model, num_features, outputs):
     empty |= {"threshold": torch.float32, "value": torch.float32, "default_left": torch.bool}
     empty |= {"gain": torch.float32, "cover": torch.float32}
     arrays = {
-        key: torch.cat([torch.zeros(0, dtype=dtype)] + [tree[key] for tree in read])
+        key: torch.cat([tree[key] for tree in read]) if read else torch.zeros(0, dtype=dtype)
         for key, dtype in empty.items()
     }
     arrays |= {"tree_ptr": sizes.cumsum(0), "tree_output": info}
@@ -231,14 +251,21 @@ def load(path) -> Ensemble:
     num_features = shape["num_feature"].whole(1)
     model = (booster["gbtree"] if kind == "dart" else booster)["model"]
     parts = model["weights" if kind == "gblinear" else "trees"].items()
-    # As many classes as the file has trees for: a number alone must not make tensors large.
-    outputs = shape["num_class"].whole(2, max(len(parts), 2)) if ours == "softmax" else 1
+    # As many outputs as the file has trees for: a number alone must not make tensors large.
+    most = len(parts) if kind == "gblinear" else most_outputs(parts)
+    if ours == "softmax":
+        outputs = shape["num_class"].whole(2, max(most, 2))
+    else:
+        several = ours not in ("logistic", "lambdarank") and kind != "gblinear"
+        targets = Reader(shape.value.get("num_target", "1"), f"{shape.path}.num_target")
+        outputs = targets.whole(1, max(most, 1) if several else 1)
     arrays, linear, rounds = {}, None, 0
     if kind != "gblinear":
         arrays = _read_arrays(model, num_features, outputs)
         if kind == "dart":  # what each tree counts goes into its leaves
             counts = booster["weight_drop"].numbers(torch.float32, len(parts))
-            arrays["value"] = arrays["value"] * counts.repeat_interleave(arrays["tree_ptr"].diff())
+            of_nodes = counts.repeat_interleave(arrays["tree_ptr"].diff())
+            arrays["value"] = (arrays["value"].t() * of_nodes).t().contiguous()
     else:
         values = model["weights"].numbers(torch.float32, (num_features + 1) * outputs)
         values = values.view(num_features + 1, outputs)

@@ -52,10 +52,23 @@ def gain(g, h, lam=1.0, alpha=0.0):
     return max(abs(g) - alpha, 0.0) ** 2 / (h + lam)
 
 
+def sums_of(g, rows):
+    """Of each output: g is (N,), or (N, K) of vector leaves."""
+    columns = g[:, None] if g.dim() == 1 else g
+    return columns[rows].sum(0).tolist()
+
+
 def best_split(codes, bins, missing, g, h, lam, alpha, least):
-    """(gain, feature, code, default_left) of one node by trying every place."""
+    """(gain, feature, code, default_left) of one node by trying every place. g and h are (N,), or
+    (N, K): gains then add up over outputs, and `least` is of the mean of their hessians."""
     best = (-math.inf, -1, 0, False)
-    whole = gain(g.sum().item(), h.sum().item(), lam, alpha)
+
+    def side(rows):
+        gs, hs = sums_of(g, rows), sums_of(h, rows)
+        heavy = sum(hs) / len(hs)
+        return sum(gain(a, b, lam, alpha) for a, b in zip(gs, hs, strict=True)), heavy
+
+    whole, _ = side(torch.ones(len(g), dtype=torch.bool))
     for f in range(codes.shape[1]):
         gone = codes[:, f] == missing
         for default_left in (False, True) if gone.any() else (False,):
@@ -64,23 +77,27 @@ def best_split(codes, bins, missing, g, h, lam, alpha, least):
                 left = (codes[:, f] <= code) & ~gone
                 if default_left:
                     left = left | gone
-                gl, hl = g[left].sum().item(), h[left].sum().item()
-                gr, hr = g[~left].sum().item(), h[~left].sum().item()
+                (gl, hl), (gr, hr) = side(left), side(~left)
                 if not (hl > 0 and hr > 0 and hl >= least and hr >= least):
                     continue
-                found = gain(gl, hl, lam, alpha) + gain(gr, hr, lam, alpha) - whole
+                found = gl + gr - whole
                 if found > best[0] + 1e-9:
                     best = (found, f, code, default_left)
     return best
 
 
 def grow(codes, bins, missing, g, h, depth, lam=1.0, alpha=0.0, least=1.0):
-    """A tree as nested tuples: (feature, code, default_left, left, right), or a leaf's weight."""
+    """A tree as nested tuples: (feature, code, default_left, left, right), or a leaf's weight, a
+    list of K for g and h of (N, K)."""
     found = (-math.inf,)
-    if depth > 0 and len(g) >= 2 and h.sum() >= 2 * least:
+    everything = torch.ones(len(g), dtype=torch.bool)
+    hs = sums_of(h, everything)
+    if depth > 0 and len(g) >= 2 and sum(hs) / len(hs) >= 2 * least:
         found = best_split(codes, bins, missing, g, h, lam, alpha, least)
     if found[0] <= 1e-6:
-        return leaf_weight(g.sum().item(), h.sum().item(), lam, alpha)
+        pairs = zip(sums_of(g, everything), hs, strict=True)
+        weights = [leaf_weight(a, b, lam, alpha) for a, b in pairs]
+        return weights if g.dim() == 2 else weights[0]
     _, f, code, default_left = found
     left = codes[:, f] <= code
     left = torch.where(codes[:, f] == missing, torch.tensor(default_left), left)

@@ -141,6 +141,6 @@ def test_what_cannot_go_on(tmp_path):
     booster = Booster({"objective": "softmax", "num_class": 3})
     with pytest.raises(RuntimeError, match="must have 3 outputs, got 1"):
         booster.fit(x, y > 0, start=(fitted.arrays_, fitted.base_score_))
-    vectors = fitted.arrays_ | {"value": fitted.arrays_["value"][:, None]}
-    with pytest.raises(RuntimeError, match="trees whose leaves are numbers"):
+    vectors = fitted.arrays_ | {"value": fitted.arrays_["value"][:, None].repeat(1, 2)}
+    with pytest.raises(RuntimeError, match="value must have shape"):
         Booster({}).fit(x, y, start=(vectors, fitted.base_score_))

@@ -91,6 +91,14 @@ def test_several_outputs(device, vector, depth):
 
 
 @kernels
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_vectors_do_not_ask_for_tree_output(device, outputs):
+    arrays = random_trees(5, 4, 4, outputs=outputs, vector=True)
+    arrays["tree_output"] += 7
+    check(torch.randn(33, 4, device=device), arrays, outputs)
+
+
+@kernels
 @pytest.mark.parametrize("depth", [3, 10])
 def test_categories_go_right(device, depth):
     arrays = random_trees(6, depth, 3)

@@ -96,6 +96,16 @@ def test_several_outputs(vector):
     check(torch.randn(9, 3), arrays, 3)
 
 
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_vectors_do_not_ask_for_tree_output(outputs):
+    arrays = random_covered_trees(5, 4, 3, outputs=outputs, vector=True)
+    x = torch.randn(9, 3)
+    expected = shap(x, arrays, outputs)
+    assert torch.equal(
+        shap(x, arrays | {"tree_output": arrays["tree_output"] + 7}, outputs), expected
+    )
+
+
 def test_categories():
     arrays = random_covered_trees(4, 5, 3)
     nodes = arrays["feature"].numel()
