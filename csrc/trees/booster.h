@@ -26,7 +26,9 @@ struct BoosterOptions {
   RankingOptions ranking;                   // of lambdarank
   int64_t n_estimators = 100;               // rounds: a tree for each output
   double learning_rate = 0.1;
-  int64_t max_bin = 255;
+  // "hist": splits lie between bins of each feature; "exact": between any two values.
+  std::string tree_method = "hist";
+  int64_t max_bin = 255;  // of "hist"
   TreeOptions tree;
   RowSampling sampling;
   DartOptions dart;
@@ -71,8 +73,8 @@ struct FitOptions {
 // The value of each metric on each evaluation set after each round: [set][metric][round].
 using History = std::vector<std::vector<std::vector<double>>>;
 
-// Chen and Guestrin's second-order boosting (arXiv:1603.02754) on histograms, with gradients in
-// fixed point: the same model whatever the number of threads.
+// Chen and Guestrin's second-order boosting (arXiv:1603.02754) on histograms or on sorted values,
+// with gradients in fixed point: the same model whatever the number of threads.
 class TILEWRIGHT_API Booster {
  public:
   // `objective`: in place of the one that the options name, such as a CustomObjective.

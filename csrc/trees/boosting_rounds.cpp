@@ -8,6 +8,7 @@
 #include "tilewright/core/check.h"
 #include "tilewright/core/math.h"
 #include "tilewright/trees/categories.h"
+#include "tilewright/trees/exact_grower.h"
 #include "tilewright/trees/feature_args.h"
 
 namespace tilewright::trees {
@@ -70,13 +71,23 @@ void BoostingRounds::bring_scores_up_to_date(Measured& set) const {
   at::add_out(set.scores, set.sums, base_score_.unsqueeze(1));
 }
 
+// Sets the cuts where trees are split by codes.
+std::unique_ptr<Grower> BoostingRounds::make_grower(Tensor& cuts) {
+  if (options_.tree_method == "exact") {
+    bin_counts_ = at::zeros({training_.table.features()}, at::kInt);
+    return std::make_unique<ExactGrower>(training_.table);
+  }
+  cuts = find_cuts();
+  return std::make_unique<TreeGrower>(training_.table.codes(cuts, bin_counts_), bin_counts_ + 1,
+                                      codes_of(options_.max_bin));
+}
+
 void BoostingRounds::run() {
-  const Tensor cuts = find_cuts();
-  TreeGrower grower(training_.table.codes(cuts, bin_counts_), bin_counts_ + 1,
-                    codes_of(options_.max_bin));
+  Tensor cuts;
+  const std::unique_ptr<Grower> grower = make_grower(cuts);
   start();
   for (int64_t round = 0; round < options_.n_estimators; ++round) {
-    grow(round, grower, cuts);
+    grow(round, *grower, cuts);
     metrics_.measure(evaluation_, objective_.link());
     // DART changes earlier trees later on.
     const bool dart = options_.dart.enabled && options_.early_stopping_rounds > 0;
@@ -88,7 +99,7 @@ void BoostingRounds::run() {
   best_ = builder_.arrays(first_tree_ + (metrics_.best_round() + 1) * outputs_);
 }
 
-void BoostingRounds::grow(int64_t round, TreeGrower& grower, const Tensor& cuts) {
+void BoostingRounds::grow(int64_t round, Grower& grower, const Tensor& cuts) {
   const int64_t place = first_round_ + round;  // draws of a round do not ask which fit it is of
   const Targets& targets = training_.targets;
   dart_.begin_round(place, outputs_);

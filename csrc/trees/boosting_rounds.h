@@ -1,5 +1,6 @@
 // The rounds of one fit: gradients, trees, scores, metrics.
 #pragma once
+#include <memory>
 #include <vector>
 
 #include "tilewright/trees/booster.h"
@@ -16,7 +17,7 @@ class BoostingRounds {
   void run();
 
   EnsembleArrays arrays() const { return best_; }
-  // (F,) int32: cuts of each feature.
+  // (F,) int32: cuts of each feature; 0 where splits are exact.
   const at::Tensor& bin_counts() const { return bin_counts_; }
   const History& history() const { return metrics_.history(); }
   std::vector<std::string> metric_names() const { return metrics_.names(); }
@@ -26,7 +27,8 @@ class BoostingRounds {
   void start();
   void bring_scores_up_to_date(Measured& set) const;
   at::Tensor find_cuts();
-  void grow(int64_t round, TreeGrower& grower, const at::Tensor& cuts);
+  std::unique_ptr<Grower> make_grower(at::Tensor& cuts);
+  void grow(int64_t round, Grower& grower, const at::Tensor& cuts);
   void leave_out_dropped();
   void put_back_dropped();
 

@@ -22,7 +22,8 @@ class ArraysBuilder {
   // Begins with these trees, whose leaves are numbers.
   explicit ArraysBuilder(const EnsembleArrays& trees);
 
-  // cuts: (F, max_bin); returns what each node answers, times the learning rate.
+  // cuts: (F, max_bin), of trees that are split by codes; returns what each node answers, times the
+  // learning rate.
   std::vector<float> add(const GrownTree& tree, const at::Tensor& cuts, double learning_rate,
                          int64_t output);
   // Has what a tree's leaves answer count `factor` times.

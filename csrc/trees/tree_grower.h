@@ -34,6 +34,7 @@ struct TreeOptions {
 struct GrownTree {
   std::vector<int32_t> feature, code, left, right;
   std::vector<std::vector<int32_t>> categories;  // that go right, ascending; empty: by code
+  std::vector<float> threshold;  // of splits between values; empty: of bins, by code
   std::vector<uint8_t> default_left;
   std::vector<double> weight;  // answers before the learning rate, of inner nodes too
   std::vector<double> gain, cover;
@@ -48,25 +49,39 @@ struct GrownTree {
   std::vector<Rows> rows;
 };
 
-class TreeGrower {
+// What a round of boosting asks of what grows its trees.
+class Grower {
+ public:
+  virtual ~Grower() = default;
+
+  // gradients, hessians: (N,) float32 or float64, contiguous. `rows`: those that take part,
+  // ascending, or empty for all.
+  virtual GrownTree grow(const at::Tensor& gradients, const at::Tensor& hessians,
+                         const std::vector<int32_t>& rows, const TreeOptions& options) = 0;
+
+  // Has each leaf of the last tree answer with a quantile of its rows' residuals, labels - scores.
+  // `weights`: null for none.
+  virtual void answer_quantiles(GrownTree& tree, const float* labels, const float* scores,
+                                const float* weights, double alpha) const = 0;
+
+  // scores[row] += values[leaf] for all rows, of the last tree.
+  virtual void add_to_scores(const GrownTree& tree, const std::vector<float>& values,
+                             float* scores) const = 0;
+};
+
+class TreeGrower : public Grower {
  public:
   // codes: (N, F) uint8 or int16, any strides; bins: (F,) int32, the codes in use of each feature.
   // `num_codes` counts them, the last for missing.
   TreeGrower(const at::Tensor& codes, const at::Tensor& bins, int64_t num_codes);
-  ~TreeGrower();
+  ~TreeGrower() override;
 
-  // gradients, hessians: (N,) float32 or float64, contiguous. `rows`: those that take part,
-  // ascending, or empty for all.
   GrownTree grow(const at::Tensor& gradients, const at::Tensor& hessians,
-                 const std::vector<int32_t>& rows, const TreeOptions& options);
-
-  // Has each leaf of the last tree answer with a quantile of its rows' residuals, labels - scores.
-  // `weights`: null for none.
+                 const std::vector<int32_t>& rows, const TreeOptions& options) override;
   void answer_quantiles(GrownTree& tree, const float* labels, const float* scores,
-                        const float* weights, double alpha) const;
-
-  // scores[row] += values[leaf] for all rows, of the last tree.
-  void add_to_scores(const GrownTree& tree, const std::vector<float>& values, float* scores) const;
+                        const float* weights, double alpha) const override;
+  void add_to_scores(const GrownTree& tree, const std::vector<float>& values,
+                     float* scores) const override;
 
   struct Workspace;
 

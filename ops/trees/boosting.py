@@ -46,6 +46,8 @@ class GradientBoostingRegressor(RegressorMixin, GradientBoostingBase):
         n_estimators, learning_rate: how many trees, and what each counts.
         max_depth, max_leaf_nodes: limits of a tree; None: none.
         grow_policy: "depthwise", or "lossguide": the leaf of the greatest gain first.
+        tree_method: "hist": splits lie between bins; "exact": between any two different values of
+            a node's rows. The latter takes no categories, and 16 bytes of memory a value.
         max_bin: bins of a feature, at most 32767; missing values have one of their own.
         min_child_weight, reg_lambda, reg_alpha, gamma, max_delta_step: as in XGBoost.
         subsample, colsample_bytree, colsample_bylevel, colsample_bynode: shares that are drawn.
