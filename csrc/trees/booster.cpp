@@ -82,9 +82,10 @@ Booster::Booster(const BoosterOptions& options, std::shared_ptr<Objective> objec
   TILEWRIGHT_CHECK(kOp, exact || options.tree_method == "hist",
                    "tree_method must be hist or exact, got ", options.tree_method);
   const auto& categorical = options.tree.categorical;
-  TILEWRIGHT_CHECK(
-      kOp, !exact || std::count(categorical.begin(), categorical.end(), 0) == int64_t(categorical.size()),
-      "tree_method exact takes no columns of categories; hist does");
+  TILEWRIGHT_CHECK(kOp,
+                   !exact || std::count(categorical.begin(), categorical.end(), 0) ==
+                                 int64_t(categorical.size()),
+                   "tree_method exact takes no columns of categories; hist does");
   TILEWRIGHT_CHECK(kOp, options.tree.max_depth >= 0 && options.tree.max_leaves >= 0,
                    "max_depth and max_leaves must not be negative, got ", options.tree.max_depth,
                    " and ", options.tree.max_leaves);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "tilewright/core/check.h"
@@ -83,8 +84,7 @@ ExactColumns::ExactColumns(const InputTable& table)
   table.for_columns([&](int64_t first, const at::Tensor& x) {
     for (int64_t part = 0; part < x.size(1); part += width) {
       const int64_t count = std::min(width, x.size(1) - part);
-      const at::Tensor columns =
-          x.detach().narrow(1, part, count).t().to(at::kFloat).contiguous();
+      const at::Tensor columns = x.detach().narrow(1, part, count).t().to(at::kFloat).contiguous();
       const auto* from = columns.const_data_ptr<float>();
       run_tree_tasks(count, [&](int64_t c, int64_t thread) {
         const int64_t at = (first + part + c) * rows_;

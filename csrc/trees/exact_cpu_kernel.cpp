@@ -30,8 +30,7 @@ int64_t divide_sixteens(const int32_t* places, const float* values, int64_t coun
     const int64_t rights = i - lefts;
     _mm512_mask_storeu_epi32(left.places + lefts, first, _mm512_maskz_compress_epi32(low, place));
     _mm512_mask_storeu_ps(left.values + lefts, first, _mm512_maskz_compress_ps(low, value));
-    _mm512_mask_storeu_epi32(right.places + rights, rest,
-                             _mm512_maskz_compress_epi32(high, place));
+    _mm512_mask_storeu_epi32(right.places + rights, rest, _mm512_maskz_compress_epi32(high, place));
     _mm512_mask_storeu_ps(right.values + rights, rest, _mm512_maskz_compress_ps(high, value));
     lefts += few;
   }

@@ -109,8 +109,8 @@ std::vector<int64_t> ExactGrowth::move_rows(const std::vector<int64_t>& batch) {
     const SortedColumns columns = columns_of(node);
     const int32_t* places = columns.places + node.split.feature * columns.stride + node.begin;
     const int side = node.side, other = other_side(node.side);
-    const auto *ids = work_.row_ids[side].as<int32_t>();
-    const auto *pairs = work_.pairs[side].as<TreeCount>();
+    const auto* ids = work_.row_ids[side].as<int32_t>();
+    const auto* pairs = work_.pairs[side].as<TreeCount>();
     auto* new_ids = work_.row_ids[other].as<int32_t>();
     auto* new_pairs = work_.pairs[other].as<TreeCount>();
     const int64_t known = node.split.code + 1;  // values that go left
@@ -212,8 +212,8 @@ void ExactGrowth::search(const std::vector<Family>& families) {
     for (const size_t side : {0, 1}) {
       const size_t which = 2 * task.family + side;
       if (child_of(which) < 0) continue;
-      found[size_t(2 * t) + side] = best_split(nodes_[size_t(child_of(which))], features[which],
-                                               task.first, task.last);
+      found[size_t(2 * t) + side] =
+          best_split(nodes_[size_t(child_of(which))], features[which], task.first, task.last);
     }
   });
   for (size_t i = 0; i < found.size(); ++i) {  // features ascend within a node

@@ -5,14 +5,15 @@
 #include <cmath>
 
 #include "tilewright/core/check.h"
-#include "tilewright/trees/quantile.h"
+#include "tilewright/trees/tree_gradients.h"
 #include "tilewright/trees/tree_growth.h"
+#include "tilewright/trees/tree_leaves.h"
 
 namespace tilewright {
 namespace {
 
 constexpr const char* kOp = "grow_tree";
-constexpr int64_t kRowChunk = 65536;
+constexpr int64_t kRowChunk = kGradientRows;
 
 // Rows of codes, each of a length that lies well in cache lines.
 int64_t row_stride_of(int64_t features) {
@@ -20,17 +21,6 @@ int64_t row_stride_of(int64_t features) {
   int64_t stride = 4;
   while (stride < features) stride *= 2;
   return stride;
-}
-
-// The rows of leaves, in pieces.
-std::vector<GrownTree::Rows> leaf_chunks(const GrownTree& tree) {
-  std::vector<GrownTree::Rows> chunks;
-  for (const GrownTree::Rows& rows : tree.rows) {
-    for (int64_t at = rows.begin; at < rows.end; at += kRowChunk) {
-      chunks.push_back({rows.leaf, rows.other, rows.side, at, std::min(at + kRowChunk, rows.end)});
-    }
-  }
-  return chunks;
 }
 
 }  // namespace
@@ -71,47 +61,17 @@ TreeGrower::~TreeGrower() = default;
 GrownTree TreeGrower::grow(const at::Tensor& gradients, const at::Tensor& hessians,
                            const std::vector<int32_t>& rows, const TreeOptions& options) {
   Workspace& w = *work_;
-  TILEWRIGHT_CHECK(kOp,
-                   gradients.scalar_type() == hessians.scalar_type() && gradients.is_contiguous() &&
-                       hessians.is_contiguous() && gradients.numel() == w.codes.count &&
-                       hessians.numel() == w.codes.count,
-                   "gradients and hessians must be contiguous, of one dtype and of ", w.codes.count,
-                   " rows, got ", gradients.scalar_type(), " ", shape_of(gradients), " and ",
-                   hessians.scalar_type(), " ", shape_of(hessians));
-  TreeWordsParams params{};
-  params.gradients = gradients.const_data_ptr();
-  params.hessians = hessians.const_data_ptr();
-  params.is_double = gradients.scalar_type() == at::kDouble;
-  const int64_t chunks = ceil_div(w.codes.count, kRowChunk);
-  const auto over_rows = [&](const auto& body) {
-    run_tree_tasks(chunks, [&](int64_t c, int64_t) {
-      body(c, c * kRowChunk, std::min((c + 1) * kRowChunk, w.codes.count));
-    });
-  };
-  std::vector<TreeExtremes> extremes(size_t(chunks), {0, 0, -1});
-  over_rows([&](int64_t c, int64_t begin, int64_t end) {
-    extremes[size_t(c)] = tree_extremes(params, begin, end);
-  });
-  TreeExtremes most{0, 0, -1};
-  for (const TreeExtremes& part : extremes) {
-    TILEWRIGHT_CHECK(kOp, part.bad < 0, "gradients must be finite and hessians finite and not ",
-                     "negative; those of row ", part.bad, " are not");
-    most.gradient = std::max(most.gradient, part.gradient);
-    most.hessian = std::max(most.hessian, part.hessian);
-  }
-  const auto set_scales = [&](int gradient_bits, int hessian_bits) {
-    params.gradient_scale = tree_scale(most.gradient, gradient_bits);
-    params.hessian_scale = tree_scale(most.hessian, hessian_bits);
-  };
+  TreeWordsParams params;
+  const TreeGradients given(gradients, hessians, w.codes.count);
   const int bits = tree_fine_bits(w.codes.count);
   w.active = rows.empty() ? w.codes.count : int64_t(rows.size());
   const int side = w.active == w.codes.count ? -1 : 0;
   if (side == 0) std::copy(rows.begin(), rows.end(), w.rows[0].as<int32_t>());
   if (w.few_rows) {
-    set_scales(bits, bits);
+    params = given.scaled(bits, bits);
     tree_pairs(params, w.pairs.as<TreeCount>(), w.codes.count);
   } else {
-    set_scales(kTreeGradientBits - 1, kTreeHessianBits);
+    params = given.scaled(kTreeGradientBits - 1, kTreeHessianBits);
     run_tree_tasks(ceil_div(w.active, kRowChunk), [&](int64_t c, int64_t) {
       const int64_t begin = c * kRowChunk, count = std::min(kRowChunk, w.active - begin);
       tree_words(params, w.rows_at(side, begin), count, w.words_at(side, begin));
@@ -120,10 +80,7 @@ GrownTree TreeGrower::grow(const at::Tensor& gradients, const at::Tensor& hessia
   w.gradient_unit = 1 / params.gradient_scale;
   w.hessian_unit = 1 / params.hessian_scale;
   GrownTree tree = TreeGrowth(w, options).run();
-  if (!w.few_rows) {
-    set_scales(bits, bits);
-    refine(params, options.rules, tree);
-  }
+  if (!w.few_rows) refine(given.scaled(bits, bits), options.rules, tree);
   return tree;
 }
 
@@ -135,8 +92,8 @@ void TreeGrower::refine(const TreeWordsParams& params, const TreeRegularisation&
   std::vector<TreeCount> found(2 * chunks.size());
   run_tree_tasks(int64_t(chunks.size()), [&](int64_t c, int64_t) {
     const GrownTree::Rows& chunk = chunks[size_t(c)];
-    tree_fine_sums(params, work_->rows_at(chunk.side, chunk.begin), work_->flags_of(chunk),
-                   chunk.end - chunk.begin, &found[size_t(2 * c)]);
+    const LeafRows leaf = work_->leaf_rows(chunk);
+    tree_fine_sums(params, leaf.rows, leaf.flags, chunk.end - chunk.begin, &found[size_t(2 * c)]);
   });
   std::vector<TreeCount> sums(tree.feature.size(), {0, 0});
   for (size_t c = 0; c < chunks.size(); ++c) {
@@ -162,38 +119,15 @@ void TreeGrower::refine(const TreeWordsParams& params, const TreeRegularisation&
 
 void TreeGrower::answer_quantiles(GrownTree& tree, const float* labels, const float* scores,
                                   const float* weights, double alpha) const {
-  run_tree_tasks(int64_t(tree.rows.size()), [&](int64_t task, int64_t) {
-    const GrownTree::Rows& part = tree.rows[size_t(task)];
-    const TreeRows rows = work_->rows_at(part.side, part.begin);
-    const uint8_t* flags = work_->flags_of(part);
-    std::vector<trees::QuantileItem> items[2];
-    for (int64_t i = 0; i < part.end - part.begin; ++i) {
-      const int64_t row = rows.list == nullptr ? rows.first + i : rows.list[i];
-      items[flags != nullptr && flags[i] == 0].push_back(
-          {labels[row] - scores[row], weights == nullptr ? 1.f : weights[row]});
-    }
-    for (const size_t which : {0, 1}) {
-      const int32_t leaf = which == 0 ? part.leaf : part.other;
-      if (leaf < 0) continue;
-      const double answer = trees::quantile_of(items[which], alpha, weights != nullptr);
-      const TreeBounds bounds = tree.bounds[size_t(leaf)];
-      tree.weight[size_t(leaf)] = std::min(std::max(answer, bounds.lower), bounds.upper);
-    }
-  });
+  answer_leaf_quantiles(tree, labels, scores, weights, alpha,
+                        [&](const GrownTree::Rows& part) { return work_->leaf_rows(part); });
 }
 
 void TreeGrower::add_to_scores(const GrownTree& tree, const std::vector<float>& values,
                                float* scores) const {
-  const Workspace& w = *work_;
-  if (w.active < w.codes.count) return add_by_walking(tree, values, scores);
-  const std::vector<GrownTree::Rows> chunks = leaf_chunks(tree);
-  run_tree_tasks(int64_t(chunks.size()), [&](int64_t c, int64_t) {
-    const GrownTree::Rows& chunk = chunks[size_t(c)];
-    const float of_leaves[2] = {values[size_t(chunk.leaf)],
-                                chunk.other < 0 ? 0.f : values[size_t(chunk.other)]};
-    tree_add_values(w.rows_at(chunk.side, chunk.begin), w.flags_of(chunk), chunk.end - chunk.begin,
-                    of_leaves, scores);
-  });
+  if (work_->active < work_->codes.count) return add_by_walking(tree, values, scores);
+  add_leaf_values(tree, values, scores,
+                  [&](const GrownTree::Rows& part) { return work_->leaf_rows(part); });
 }
 
 // Rows that did not take part find their leaf by their codes.

@@ -9,12 +9,6 @@
 
 namespace tilewright {
 
-// The rows of one leaf, or of two that flags tell apart.
-struct LeafRows {
-  TreeRows rows;
-  const uint8_t* flags;  // null where they are of one
-};
-
 // The rows of leaves, in pieces.
 inline std::vector<GrownTree::Rows> leaf_chunks(const GrownTree& tree) {
   std::vector<GrownTree::Rows> chunks;

@@ -1,6 +1,7 @@
 // What growing trees have in common however their splits are found: which nodes there are, which of
 // them are split next, what they answer.
 #pragma once
+#include <cmath>
 #include <vector>
 
 #include "tilewright/trees/tree_cpu.h"
