@@ -31,7 +31,8 @@ BoosterOptions options_from(const py::dict& given) {
         (name == "n_estimators" && set(o.n_estimators)) ||
         (name == "learning_rate" && set(o.learning_rate)) ||
         (name == "multi_strategy" && set(o.multi_strategy)) ||
-        (name == "max_bin" && set(o.max_bin)) || (name == "max_depth" && set(o.tree.max_depth)) ||
+        (name == "tree_method" && set(o.tree_method)) || (name == "max_bin" && set(o.max_bin)) ||
+        (name == "max_depth" && set(o.tree.max_depth)) ||
         (name == "max_leaves" && set(o.tree.max_leaves)) ||
         (name == "loss_guided" && set(o.tree.loss_guided)) ||
         (name == "monotone" && set(o.tree.monotone)) ||

@@ -103,6 +103,14 @@ Booster::Booster(const BoosterOptions& options, std::shared_ptr<Objective> objec
   check_share("colsample_bytree", options.tree.colsample_bytree);
   check_share("colsample_bylevel", options.tree.colsample_bylevel);
   check_share("colsample_bynode", options.tree.colsample_bynode);
+  const bool exact = options.tree_method == "exact";
+  TILEWRIGHT_CHECK(kOp, exact || options.tree_method == "hist",
+                   "tree_method must be hist or exact, got ", options.tree_method);
+  const auto& categorical = options.tree.categorical;
+  TILEWRIGHT_CHECK(kOp,
+                   !exact || std::count(categorical.begin(), categorical.end(), 0) ==
+                                 int64_t(categorical.size()),
+                   "tree_method exact takes no columns of categories; hist does");
   TILEWRIGHT_CHECK(kOp, options.tree.max_depth >= 0 && options.tree.max_leaves >= 0,
                    "max_depth and max_leaves must not be negative, got ", options.tree.max_depth,
                    " and ", options.tree.max_leaves);
@@ -134,7 +142,12 @@ void Booster::fit(const Dataset& data, const FitOptions& how) {
                    "leaves that answer with a quantile of their residuals (absolute_error, ",
                    "quantile) know no monotone constraints");
   check_categorical(options_.tree, features);
-  if (options_.multi_strategy == "multi_output_tree") check_vector_leaves(options_.tree);
+  if (options_.multi_strategy == "multi_output_tree") {
+    check_vector_leaves(options_.tree);
+    TILEWRIGHT_CHECK(
+        kOp, options_.tree_method != "exact",
+        "multi_output_tree grows from histograms: tree_method must be hist, got exact");
+  }
   std::vector<Measured> evaluation =
       checked_evaluation(training, how.evaluation, *objective_, options_.early_stopping_rounds);
   Tensor base_score;

@@ -26,9 +26,11 @@ struct BoosterOptions {
   RankingOptions ranking;                   // of lambdarank
   int64_t n_estimators = 100;               // rounds
   double learning_rate = 0.1;
-  int64_t max_bin = 255;
+  // "hist": splits lie between bins of each feature; "exact": between any two values.
+  std::string tree_method = "hist";
+  int64_t max_bin = 255;  // of "hist"
   // Of several outputs: "one_output_per_tree", a tree for each in a round, or "multi_output_tree",
-  // one tree whose leaves are vectors (no categories, no monotone constraints).
+  // one tree whose leaves are vectors (no categories, no monotone constraints, no "exact").
   std::string multi_strategy = "one_output_per_tree";
   TreeOptions tree;
   RowSampling sampling;
@@ -74,8 +76,8 @@ struct FitOptions {
 // The value of each metric on each evaluation set after each round: [set][metric][round].
 using History = std::vector<std::vector<std::vector<double>>>;
 
-// Chen and Guestrin's second-order boosting (arXiv:1603.02754) on histograms, with gradients in
-// fixed point: the same model whatever the number of threads.
+// Chen and Guestrin's second-order boosting (arXiv:1603.02754) on histograms or on sorted values,
+// with gradients in fixed point: the same model whatever the number of threads.
 class TILEWRIGHT_API Booster {
  public:
   // `objective`: in place of the one that the options name, such as a CustomObjective.

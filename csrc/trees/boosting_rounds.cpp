@@ -9,6 +9,7 @@
 #include "tilewright/core/math.h"
 #include "tilewright/core/on_device.h"
 #include "tilewright/trees/categories.h"
+#include "tilewright/trees/exact_grower.h"
 #include "tilewright/trees/feature_args.h"
 
 namespace tilewright::trees {
@@ -83,8 +84,13 @@ void BoostingRounds::bring_scores_up_to_date(Measured& set) const {
   at::add_out(set.scores, set.sums, set.base);
 }
 
-// The CPU's, or null where device_ is set.
-std::unique_ptr<TreeGrower> BoostingRounds::make_grower(const Tensor& cuts) {
+// The CPU's, or null where device_ is set. Sets the cuts where trees are split by codes.
+std::unique_ptr<Grower> BoostingRounds::make_grower(Tensor& cuts) {
+  if (options_.tree_method == "exact") {
+    bin_counts_ = at::zeros({training_.table.features()}, at::kInt);
+    return std::make_unique<ExactGrower>(training_.table);
+  }
+  cuts = find_cuts();
   const Tensor codes = training_.table.codes(cuts, bin_counts_);
   if (!is_on_device(codes)) {
     return std::make_unique<TreeGrower>(codes, bin_counts_ + 1, codes_of(options_.max_bin),
@@ -96,8 +102,8 @@ std::unique_ptr<TreeGrower> BoostingRounds::make_grower(const Tensor& cuts) {
 }
 
 void BoostingRounds::run() {
-  const Tensor cuts = find_cuts();
-  const std::unique_ptr<TreeGrower> grower = make_grower(cuts);
+  Tensor cuts;
+  const std::unique_ptr<Grower> grower = make_grower(cuts);
   start();
   for (int64_t round = 0; round < options_.n_estimators; ++round) {
     grow(round, grower.get(), cuts);
@@ -117,7 +123,7 @@ void BoostingRounds::run() {
 }
 
 // `grower`: null on the device.
-void BoostingRounds::grow(int64_t round, TreeGrower* grower, const Tensor& cuts) {
+void BoostingRounds::grow(int64_t round, Grower* grower, const Tensor& cuts) {
   const int64_t place = first_round_ + round;  // draws of a round do not ask which fit it is of
   const Targets& targets = training_.targets;
   dart_.begin_round(place, trees_of_round_);
@@ -136,8 +142,8 @@ void BoostingRounds::grow(int64_t round, TreeGrower* grower, const Tensor& cuts)
   if (device_ != nullptr && device_->is_full()) collect();
 }
 
-void BoostingRounds::grow_on_cpu(int64_t place, Tensor gradients, Tensor hessians,
-                                 TreeGrower& grower, const Tensor& cuts) {
+void BoostingRounds::grow_on_cpu(int64_t place, Tensor gradients, Tensor hessians, Grower& grower,
+                                 const Tensor& cuts) {
   const Targets& targets = training_.targets;
   const RowDraw draw = draw_rows_of_round(options_.sampling, options_.learning_rate, place,
                                           uint64_t(options_.seed), gradients, hessians);
@@ -178,7 +184,7 @@ void BoostingRounds::add_last_round() {
 }
 
 // `output`: the first of the tree's.
-void BoostingRounds::add_to_scores(const TreeGrower& grower, const GrownTree& tree,
+void BoostingRounds::add_to_scores(const Grower& grower, const GrownTree& tree,
                                    const std::vector<float>& answers, int64_t output) {
   for (int64_t k = 0; k < tree.outputs; ++k) {
     std::vector<float> own;

@@ -18,7 +18,7 @@ class BoostingRounds {
   void run();
 
   EnsembleArrays arrays() const { return best_; }
-  // (F,) int32: cuts of each feature.
+  // (F,) int32: cuts of each feature; 0 where splits are exact.
   const at::Tensor& bin_counts() const { return bin_counts_; }
   const History& history() const { return metrics_.history(); }
   std::vector<std::string> metric_names() const { return metrics_.names(); }
@@ -28,12 +28,12 @@ class BoostingRounds {
   void start();
   void bring_scores_up_to_date(Measured& set) const;
   at::Tensor find_cuts();
-  std::unique_ptr<TreeGrower> make_grower(const at::Tensor& cuts);
-  void grow(int64_t round, TreeGrower* grower, const at::Tensor& cuts);
-  void grow_on_cpu(int64_t place, at::Tensor gradients, at::Tensor hessians, TreeGrower& grower,
+  std::unique_ptr<Grower> make_grower(at::Tensor& cuts);
+  void grow(int64_t round, Grower* grower, const at::Tensor& cuts);
+  void grow_on_cpu(int64_t place, at::Tensor gradients, at::Tensor hessians, Grower& grower,
                    const at::Tensor& cuts);
-  void add_to_scores(const TreeGrower& grower, const GrownTree& tree,
-                     const std::vector<float>& answers, int64_t output);
+  void add_to_scores(const Grower& grower, const GrownTree& tree, const std::vector<float>& answers,
+                     int64_t output);
   void add_last_round();
   void collect();
   void leave_out_dropped();

@@ -4,6 +4,12 @@
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
 
+// A cut between two values, of which `low` is to lie below it and `high` not.
+TILEWRIGHT_HD float cut_between(float low, float high) {
+  const float middle = float((double(low) + double(high)) / 2);
+  return middle > low ? middle : high;  // rounding must not put `low` to the right
+}
+
 // Is shown neighbours, ascending, and places cuts so that each bin weighs about the same.
 class CutPlacer {
  public:
@@ -21,8 +27,7 @@ class CutPlacer {
       rest_ -= held_;
       held_ = 0;
     }
-    const float middle = float((double(low) + double(high)) / 2);
-    cuts_[placed_++] = middle > low ? middle : high;  // rounding must not put `low` to the right
+    cuts_[placed_++] = cut_between(low, high);
   }
   TILEWRIGHT_HD int32_t placed() const { return placed_; }
 

@@ -60,6 +60,7 @@ void check_device_fit(const BoosterOptions& options, const Objective& objective,
                      "; the CPU takes it: fit x.cpu()");
   };
   check(x.layout() == at::kStrided, "dense tables", x.layout());
+  check(options.tree_method == "hist", "tree_method 'hist'", options.tree_method);
   check(options.multi_strategy == "one_output_per_tree", "multi_strategy 'one_output_per_tree'",
         options.multi_strategy);
   check(!tree.loss_guided, "grow_policy 'depthwise'", "'lossguide'");

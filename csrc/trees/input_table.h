@@ -32,15 +32,17 @@ class InputTable {
   // The table as float32 columns, (F, N), of one on the CPU; missing values are 0.
   at::Tensor columns() const;
 
+  // The columns, (N, some) at a time: of a sparse table dense float32, of a dense one all as given.
+  using Block = std::function<void(int64_t first, const at::Tensor& x)>;
+  void for_columns(const Block& body) const;
+
   // Adds what the trees answer to scores (K, N), on the table's device: their sum, or one tree
   // after the other, as a fit adds them.
   void add_scores(const EnsembleArrays& trees, at::Tensor& scores) const;
   void add_scores_in_turn(const EnsembleArrays& trees, at::Tensor& scores) const;
 
  private:
-  using Block = std::function<void(int64_t first, const at::Tensor& x)>;
   void for_rows(const Block& body) const;
-  void for_columns(const Block& body) const;
 
   int64_t rows_, features_;
   at::Tensor dense_;

@@ -55,8 +55,9 @@ ArraysBuilder::ArraysBuilder(const EnsembleArrays& trees)
 
 std::vector<float> ArraysBuilder::add(const GrownTree& tree, const at::Tensor& cuts,
                                       double learning_rate, int64_t output) {
-  const auto* from = cuts.const_data_ptr<float>();
-  const int64_t width = cuts.size(1);
+  const bool by_code = tree.threshold.empty();
+  const auto* from = by_code ? cuts.const_data_ptr<float>() : nullptr;
+  const int64_t width = by_code ? cuts.size(1) : 0;
   std::vector<float> answers;
   for (size_t n = 0; n < tree.feature.size(); ++n) {
     const bool leaf = tree.feature[n] < 0;
@@ -69,6 +70,8 @@ std::vector<float> ArraysBuilder::add(const GrownTree& tree, const at::Tensor& c
       category_ptr_.resize(feature_.size() + 1, int64_t(categories_.size()));
       append(categories_, tree.categories[n], 0, int64_t(tree.categories[n].size()));
       category_ptr_.push_back(int64_t(categories_.size()));
+    } else if (!leaf && !by_code) {
+      threshold = tree.threshold[n];
     } else if (!leaf) {
       threshold = from[tree.feature[n] * width + tree.code[n]];
       // Behind the last cut: all that is there goes left, what is missing right.

@@ -25,8 +25,8 @@ class ArraysBuilder {
   // Begins with these trees; leaves are what theirs are.
   explicit ArraysBuilder(const EnsembleArrays& trees);
 
-  // cuts: (F, max_bin); returns what each node answers, times the learning rate: (nodes,
-  // tree.outputs). `output` is that of a tree whose leaves are numbers.
+  // cuts: (F, max_bin), of trees that are split by codes; returns what each node answers, times the
+  // learning rate: (nodes, tree.outputs). `output` is that of a tree whose leaves are numbers.
   std::vector<float> add(const GrownTree& tree, const at::Tensor& cuts, double learning_rate,
                          int64_t output);
   // Has what a tree's leaves answer count `factor` times.

@@ -147,12 +147,7 @@ void TILEWRIGHT_ON_MACHINE(tree_subtract)(TreeCount* from, const TreeCount* what
 TreeSplit TILEWRIGHT_ON_MACHINE(tree_best_split)(const TreeSplitParams& params,
                                                  const TreeCodes& codes, int64_t first,
                                                  int64_t last) {
-  const TreeSum total{double(params.total.gradient) * params.gradient_unit,
-                      double(params.total.hessian) * params.hessian_unit};
-  const double parent =
-      params.bounded ? gain_at(total, leaf_weight(total, params.rules, params.bounds), params.rules)
-                     : free_gain(total, params.rules);
-  SplitScan scan(params, parent);
+  SplitScan scan(params, node_gain(params));
   for (int64_t i = first; i < last; ++i) {
     const int32_t feature = params.features[i];
     const int64_t bins = codes.bins[feature];

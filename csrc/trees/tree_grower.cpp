@@ -5,14 +5,15 @@
 #include <cmath>
 
 #include "tilewright/core/check.h"
-#include "tilewright/trees/quantile.h"
+#include "tilewright/trees/tree_gradients.h"
+#include "tilewright/trees/tree_leaves.h"
 #include "tilewright/trees/tree_vector_growth.h"
 
 namespace tilewright {
 namespace {
 
 constexpr const char* kOp = "grow_tree";
-constexpr int64_t kRowChunk = 65536;
+constexpr int64_t kRowChunk = kGradientRows;
 
 // Rows of codes, each of a length that lies well in cache lines.
 int64_t row_stride_of(int64_t features) {
@@ -20,23 +21,6 @@ int64_t row_stride_of(int64_t features) {
   int64_t stride = 4;
   while (stride < features) stride *= 2;
   return stride;
-}
-
-// The rows of leaves, in pieces.
-std::vector<GrownTree::Rows> leaf_chunks(const GrownTree& tree) {
-  std::vector<GrownTree::Rows> chunks;
-  for (const GrownTree::Rows& rows : tree.rows) {
-    for (int64_t at = rows.begin; at < rows.end; at += kRowChunk) {
-      chunks.push_back({rows.leaf, rows.other, rows.side, at, std::min(at + kRowChunk, rows.end)});
-    }
-  }
-  return chunks;
-}
-
-void set_scales(TreeWordsParams& params, const TreeExtremes& most, int gradient_bits,
-                int hessian_bits) {
-  params.gradient_scale = tree_scale(most.gradient, gradient_bits);
-  params.hessian_scale = tree_scale(most.hessian, hessian_bits);
 }
 
 }  // namespace
@@ -82,40 +66,6 @@ TreeGrower::TreeGrower(const at::Tensor& codes, const at::Tensor& bins, int64_t 
 
 TreeGrower::~TreeGrower() = default;
 
-// One output's, (N,).
-TreeWordsParams TreeGrower::params_of(const at::Tensor& gradients,
-                                      const at::Tensor& hessians) const {
-  const int64_t count = work_->codes.count;
-  TILEWRIGHT_CHECK(kOp,
-                   gradients.scalar_type() == hessians.scalar_type() && gradients.is_contiguous() &&
-                       hessians.is_contiguous() && gradients.numel() == count &&
-                       hessians.numel() == count,
-                   "gradients and hessians must be contiguous, of one dtype and of ", count,
-                   " rows, got ", gradients.scalar_type(), " ", shape_of(gradients), " and ",
-                   hessians.scalar_type(), " ", shape_of(hessians));
-  TreeWordsParams params{};
-  params.gradients = gradients.const_data_ptr();
-  params.hessians = hessians.const_data_ptr();
-  params.is_double = gradients.scalar_type() == at::kDouble;
-  return params;
-}
-
-TreeExtremes TreeGrower::extremes_of(const TreeWordsParams& params) const {
-  const int64_t rows = work_->codes.count;
-  std::vector<TreeExtremes> extremes(size_t(ceil_div(rows, kRowChunk)), {0, 0, -1});
-  run_tree_tasks(int64_t(extremes.size()), [&](int64_t c, int64_t) {
-    extremes[size_t(c)] = tree_extremes(params, c * kRowChunk, std::min((c + 1) * kRowChunk, rows));
-  });
-  TreeExtremes most{0, 0, -1};
-  for (const TreeExtremes& part : extremes) {
-    TILEWRIGHT_CHECK(kOp, part.bad < 0, "gradients must be finite and hessians finite and not ",
-                     "negative; those of row ", part.bad, " are not");
-    most.gradient = std::max(most.gradient, part.gradient);
-    most.hessian = std::max(most.hessian, part.hessian);
-  }
-  return most;
-}
-
 void TreeGrower::take_rows(const std::vector<int32_t>& rows) {
   Workspace& w = *work_;
   w.active = rows.empty() ? w.codes.count : int64_t(rows.size());
@@ -125,16 +75,16 @@ void TreeGrower::take_rows(const std::vector<int32_t>& rows) {
 GrownTree TreeGrower::grow(const at::Tensor& gradients, const at::Tensor& hessians,
                            const std::vector<int32_t>& rows, const TreeOptions& options) {
   Workspace& w = *work_;
-  TreeWordsParams params = params_of(gradients, hessians);
-  const TreeExtremes most = extremes_of(params);
+  TreeWordsParams params;
+  const TreeGradients given(gradients, hessians, w.codes.count);
   take_rows(rows);
   const int bits = tree_fine_bits(w.codes.count);
   const int side = w.active == w.codes.count ? -1 : 0;
   if (w.few_rows) {
-    set_scales(params, most, bits, bits);
+    params = given.scaled(bits, bits);
     tree_pairs(params, w.pairs.as<TreeCount>(), w.codes.count);
   } else {
-    set_scales(params, most, kTreeGradientBits - 1, kTreeHessianBits);
+    params = given.scaled(kTreeGradientBits - 1, kTreeHessianBits);
     run_tree_tasks(ceil_div(w.active, kRowChunk), [&](int64_t c, int64_t) {
       const int64_t begin = c * kRowChunk, count = std::min(kRowChunk, w.active - begin);
       tree_words(params, w.rows_at(side, begin), count, w.words_at(side, begin));
@@ -143,10 +93,7 @@ GrownTree TreeGrower::grow(const at::Tensor& gradients, const at::Tensor& hessia
   w.gradient_unit = 1 / params.gradient_scale;
   w.hessian_unit = 1 / params.hessian_scale;
   GrownTree tree = TreeGrowth(w, options).run();
-  if (!w.few_rows) {
-    set_scales(params, most, bits, bits);
-    refine(params, options.rules, tree);
-  }
+  if (!w.few_rows) refine(given.scaled(bits, bits), options.rules, tree);
   return tree;
 }
 
@@ -160,20 +107,19 @@ GrownTree TreeGrower::grow_vectors(const at::Tensor& gradients, const at::Tensor
                    shape_of(gradients), " and ", shape_of(hessians));
   TILEWRIGHT_CHECK(kOp, options.monotone.empty() && options.categorical.empty(),
                    "vector leaves know no monotone constraints and no categories");
-  std::vector<TreeWordsParams> params;
-  std::vector<TreeExtremes> most;
+  std::vector<TreeGradients> given;
   for (int64_t k = 0; k < w.outputs; ++k) {
-    params.push_back(params_of(gradients[k], hessians[k]));
-    most.push_back(extremes_of(params.back()));
+    given.emplace_back(gradients[k], hessians[k], w.codes.count);
   }
   take_rows(rows);
   const int bits = tree_fine_bits(w.codes.count);
   const int64_t chunks = ceil_div(w.codes.count, kRowChunk);
+  std::vector<TreeWordsParams> params;
   w.units.clear();
-  for (size_t k = 0; k < params.size(); ++k) {
-    w.few_rows ? set_scales(params[k], most[k], bits, bits)
-               : set_scales(params[k], most[k], kTreeGradientBits - 1, kTreeHessianBits);
-    w.units.push_back({1 / params[k].gradient_scale, 1 / params[k].hessian_scale});
+  for (const TreeGradients& output : given) {
+    params.push_back(w.few_rows ? output.scaled(bits, bits)
+                                : output.scaled(kTreeGradientBits - 1, kTreeHessianBits));
+    w.units.push_back({1 / params.back().gradient_scale, 1 / params.back().hessian_scale});
   }
   run_tree_tasks(chunks * w.outputs, [&](int64_t task, int64_t) {
     const int64_t k = task / chunks, begin = task % chunks * kRowChunk;
@@ -188,9 +134,8 @@ GrownTree TreeGrower::grow_vectors(const at::Tensor& gradients, const at::Tensor
   });
   GrownTree tree = VectorGrowth(w, options).run();
   if (w.few_rows) return tree;
-  for (size_t k = 0; k < params.size(); ++k) {
-    set_scales(params[k], most[k], bits, bits);
-    refine(params[k], options.rules, tree, int64_t(k));
+  for (int64_t k = 0; k < w.outputs; ++k) {
+    refine(given[size_t(k)].scaled(bits, bits), options.rules, tree, k);
   }
   return tree;
 }
@@ -203,8 +148,8 @@ void TreeGrower::refine(const TreeWordsParams& params, const TreeRegularisation&
   std::vector<TreeCount> found(2 * chunks.size());
   run_tree_tasks(int64_t(chunks.size()), [&](int64_t c, int64_t) {
     const GrownTree::Rows& chunk = chunks[size_t(c)];
-    tree_fine_sums(params, work_->rows_at(chunk.side, chunk.begin), work_->flags_of(chunk),
-                   chunk.end - chunk.begin, &found[size_t(2 * c)]);
+    const LeafRows leaf = work_->leaf_rows(chunk);
+    tree_fine_sums(params, leaf.rows, leaf.flags, chunk.end - chunk.begin, &found[size_t(2 * c)]);
   });
   std::vector<TreeCount> sums(tree.feature.size(), {0, 0});
   for (size_t c = 0; c < chunks.size(); ++c) {
@@ -232,39 +177,15 @@ void TreeGrower::refine(const TreeWordsParams& params, const TreeRegularisation&
 
 void TreeGrower::answer_quantiles(GrownTree& tree, const float* labels, const float* scores,
                                   const float* weights, double alpha, int64_t output) const {
-  run_tree_tasks(int64_t(tree.rows.size()), [&](int64_t task, int64_t) {
-    const GrownTree::Rows& part = tree.rows[size_t(task)];
-    const TreeRows rows = work_->rows_at(part.side, part.begin);
-    const uint8_t* flags = work_->flags_of(part);
-    std::vector<trees::QuantileItem> items[2];
-    for (int64_t i = 0; i < part.end - part.begin; ++i) {
-      const int64_t row = rows.list == nullptr ? rows.first + i : rows.list[i];
-      items[flags != nullptr && flags[i] == 0].push_back(
-          {labels[row] - scores[row], weights == nullptr ? 1.f : weights[row]});
-    }
-    for (const size_t which : {0, 1}) {
-      const int32_t leaf = which == 0 ? part.leaf : part.other;
-      if (leaf < 0) continue;
-      const double answer = trees::quantile_of(items[which], alpha, weights != nullptr);
-      const TreeBounds bounds = tree.bounds[size_t(leaf)];
-      tree.weight[size_t(leaf * tree.outputs + output)] =
-          std::min(std::max(answer, bounds.lower), bounds.upper);
-    }
-  });
+  answer_leaf_quantiles(tree, labels, scores, weights, alpha, output,
+                        [&](const GrownTree::Rows& part) { return work_->leaf_rows(part); });
 }
 
 void TreeGrower::add_to_scores(const GrownTree& tree, const std::vector<float>& values,
                                float* scores) const {
-  const Workspace& w = *work_;
-  if (w.active < w.codes.count) return add_by_walking(tree, values, scores);
-  const std::vector<GrownTree::Rows> chunks = leaf_chunks(tree);
-  run_tree_tasks(int64_t(chunks.size()), [&](int64_t c, int64_t) {
-    const GrownTree::Rows& chunk = chunks[size_t(c)];
-    const float of_leaves[2] = {values[size_t(chunk.leaf)],
-                                chunk.other < 0 ? 0.f : values[size_t(chunk.other)]};
-    tree_add_values(w.rows_at(chunk.side, chunk.begin), w.flags_of(chunk), chunk.end - chunk.begin,
-                    of_leaves, scores);
-  });
+  if (work_->active < work_->codes.count) return add_by_walking(tree, values, scores);
+  add_leaf_values(tree, values, scores,
+                  [&](const GrownTree::Rows& part) { return work_->leaf_rows(part); });
 }
 
 // Rows that did not take part find their leaf by their codes.

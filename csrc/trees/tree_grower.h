@@ -34,6 +34,7 @@ struct TreeOptions {
 struct GrownTree {
   std::vector<int32_t> feature, code, left, right;
   std::vector<std::vector<int32_t>> categories;  // that go right, ascending; empty: by code
+  std::vector<float> threshold;  // of splits between values; empty: of bins, by code
   std::vector<uint8_t> default_left;
   int64_t outputs = 1;
   // (nodes, outputs): answers before the learning rate, of inner nodes too.
@@ -50,39 +51,53 @@ struct GrownTree {
   std::vector<Rows> rows;
 };
 
-class TreeGrower {
+// What a round of boosting asks of what grows its trees.
+class Grower {
+ public:
+  virtual ~Grower() = default;
+
+  // gradients, hessians: (N,) float32 or float64, contiguous. `rows`: those that take part,
+  // ascending, or empty for all.
+  virtual GrownTree grow(const at::Tensor& gradients, const at::Tensor& hessians,
+                         const std::vector<int32_t>& rows, const TreeOptions& options) = 0;
+
+  // The same with leaves of an entry for each output: gradients, hessians (outputs, N). A split
+  // gains the sum over outputs; min_child_weight limits the mean of their hessians. No categories,
+  // no monotone constraints.
+  virtual GrownTree grow_vectors(const at::Tensor& gradients, const at::Tensor& hessians,
+                                 const std::vector<int32_t>& rows, const TreeOptions& options) = 0;
+
+  // Has each leaf of the last tree answer with a quantile of its rows' residuals, labels - scores,
+  // in one output. `weights`: null for none.
+  virtual void answer_quantiles(GrownTree& tree, const float* labels, const float* scores,
+                                const float* weights, double alpha, int64_t output) const = 0;
+
+  // scores[row] += values[leaf] for all rows, of the last tree.
+  virtual void add_to_scores(const GrownTree& tree, const std::vector<float>& values,
+                             float* scores) const = 0;
+};
+
+class TreeGrower : public Grower {
  public:
   // codes: (N, F) uint8 or int16, any strides; bins: (F,) int32, the codes in use of each feature.
   // `num_codes` counts them, the last for missing. `outputs`: of vector leaves, which grow_vectors
   // grows; 0: grow is called.
   TreeGrower(const at::Tensor& codes, const at::Tensor& bins, int64_t num_codes,
              int64_t outputs = 0);
-  ~TreeGrower();
+  ~TreeGrower() override;
 
-  // gradients, hessians: (N,) float32 or float64, contiguous. `rows`: those that take part,
-  // ascending, or empty for all.
   GrownTree grow(const at::Tensor& gradients, const at::Tensor& hessians,
-                 const std::vector<int32_t>& rows, const TreeOptions& options);
-
-  // The same with leaves of an entry for each output: gradients, hessians (outputs, N). A split
-  // gains the sum over outputs; min_child_weight limits the mean of their hessians. No categories,
-  // no monotone constraints.
+                 const std::vector<int32_t>& rows, const TreeOptions& options) override;
   GrownTree grow_vectors(const at::Tensor& gradients, const at::Tensor& hessians,
-                         const std::vector<int32_t>& rows, const TreeOptions& options);
-
-  // Has each leaf of the last tree answer with a quantile of its rows' residuals, labels - scores,
-  // in one output. `weights`: null for none.
+                         const std::vector<int32_t>& rows, const TreeOptions& options) override;
   void answer_quantiles(GrownTree& tree, const float* labels, const float* scores,
-                        const float* weights, double alpha, int64_t output = 0) const;
-
-  // scores[row] += values[leaf] for all rows, of the last tree.
-  void add_to_scores(const GrownTree& tree, const std::vector<float>& values, float* scores) const;
+                        const float* weights, double alpha, int64_t output) const override;
+  void add_to_scores(const GrownTree& tree, const std::vector<float>& values,
+                     float* scores) const override;
 
   struct Workspace;
 
  private:
-  TreeWordsParams params_of(const at::Tensor& gradients, const at::Tensor& hessians) const;
-  TreeExtremes extremes_of(const TreeWordsParams& params) const;
   void take_rows(const std::vector<int32_t>& rows);
   void refine(const TreeWordsParams& params, const TreeRegularisation& rules, GrownTree& tree,
               int64_t output = 0) const;

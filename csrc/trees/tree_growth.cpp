@@ -4,9 +4,6 @@
 #include <algorithm>
 #include <cmath>
 #include <mutex>
-#include <numeric>
-
-#include "tilewright/trees/tree_sampling.h"
 
 namespace tilewright {
 namespace {
@@ -15,45 +12,12 @@ namespace {
 constexpr int64_t kSumRows = 16384;
 // Features whose splits are searched together, at least.
 constexpr int64_t kSearchFeatures = 8;
-constexpr TreeSplit kNoSplit{-HUGE_VAL, -1, 0, 0, false, {0, 0}, {0, 0}};
 
 }  // namespace
 
 TreeGrowth::TreeGrowth(TreeGrower::Workspace& work, const TreeOptions& options)
-    : work_(work), options_(options) {
-  std::vector<int32_t> all(size_t(work.codes.features));
-  std::iota(all.begin(), all.end(), 0);
-  features_ = draw_columns(all, options.colsample_bytree, TreeDraw::kTreeColumns, 0, options.tree,
-                           options.seed);
-  bounded_ = options.rules.max_delta_step > 0 ||
-             std::any_of(options.monotone.begin(), options.monotone.end(),
-                         [](int8_t sign) { return sign != 0; });
-}
-
-TreeSum TreeGrowth::real(TreeCount sum) const {
-  return {double(sum.gradient) * work_.gradient_unit, double(sum.hessian) * work_.hessian_unit};
-}
-
-int32_t TreeGrowth::add_to_tree(const Node& node) {
-  tree_.feature.push_back(-1);
-  tree_.code.push_back(0);
-  tree_.categories.emplace_back();
-  tree_.left.push_back(-1);
-  tree_.right.push_back(-1);
-  tree_.default_left.push_back(0);
-  tree_.bounds.push_back(node.bounds);
-  tree_.gain.push_back(0);
-  answer(node);
-  return int32_t(tree_.feature.size() - 1);
-}
-
-void TreeGrowth::answer(const Node& node) {
-  const TreeSum sum = real(node.total);
-  tree_.weight.push_back(leaf_weight(sum, options_.rules, node.bounds));
-  tree_.cover.push_back(sum.hessian);
-}
-
-double TreeGrowth::hessian_of(int64_t id) const { return real(nodes_[size_t(id)].total).hessian; }
+    : TreeOutline(options, work.codes.features, work.gradient_unit, work.hessian_unit),
+      work_(work) {}
 
 TreeCount TreeGrowth::sum_of_root() {
   TreeCount total{0, 0};
@@ -86,7 +50,7 @@ GrownTree TreeGrowth::run() {
     find_splits({{0, -1}});
   }
   for (auto batch = next_batch(); !batch.empty(); batch = next_batch()) expand(batch);
-  for (const int64_t id : open_) work_.histograms->give_back(nodes_[size_t(id)].histogram);
+  for (const int64_t id : open_) let_go(id);
   for (const Node& node : nodes_) {
     const auto id = size_t(node.id);
     const bool leaf = tree_.feature[id] < 0;
@@ -100,40 +64,7 @@ GrownTree TreeGrowth::run() {
   return std::move(tree_);
 }
 
-bool TreeGrowth::may_split(const Node& node) const {
-  return node.rows() >= 2 && (options_.max_depth == 0 || node.depth < options_.max_depth) &&
-         hessian_of(node.id) >= 2 * options_.rules.min_child_weight;
-}
-
-// Whether its children may not be split again.
-bool TreeGrowth::is_last_level(const Node& node) const {
-  return options_.max_depth > 0 && node.depth + 1 == options_.max_depth;
-}
-
-// Level by level, or the one of the greatest gain; as long as leaves are left to make.
-std::vector<int64_t> TreeGrowth::next_batch() {
-  if (open_.empty()) return {};
-  std::vector<int64_t> batch;
-  if (options_.loss_guided) {
-    const auto best = std::max_element(open_.begin(), open_.end(), [&](int64_t a, int64_t b) {
-      const double first = nodes_[size_t(a)].split.gain, second = nodes_[size_t(b)].split.gain;
-      return first < second || (first == second && a > b);
-    });
-    batch = {*best};
-    open_.erase(best);
-  } else {
-    batch.swap(open_);
-  }
-  if (options_.max_leaves > 0) {
-    const auto left = size_t(std::max<int64_t>(options_.max_leaves - leaves_, 0));
-    for (size_t i = left; i < batch.size(); ++i) {
-      work_.histograms->give_back(nodes_[size_t(batch[i])].histogram);
-    }
-    if (batch.size() > left) batch.resize(left);
-  }
-  leaves_ += int64_t(batch.size());
-  return batch;
-}
+void TreeGrowth::let_go(int64_t id) { work_.histograms->give_back(nodes_[size_t(id)].histogram); }
 
 void TreeGrowth::expand(const std::vector<int64_t>& batch) {
   find_categories(batch);
@@ -158,38 +89,6 @@ void TreeGrowth::expand(const std::vector<int64_t>& batch) {
   }
   build_histograms(to_build);
   find_splits(pairs);
-}
-
-void TreeGrowth::make_children(const std::vector<int64_t>& batch,
-                               const std::vector<int64_t>& left_counts) {
-  for (size_t i = 0; i < batch.size(); ++i) {
-    const Node node = nodes_[size_t(batch[i])];
-    const TreeSplit& split = node.split;
-    TreeBounds low = node.bounds, high = node.bounds;
-    const int sign = options_.monotone.empty() ? 0 : options_.monotone[size_t(split.feature)];
-    if (sign != 0) {
-      const double middle = (leaf_weight(real(split.left), options_.rules, node.bounds) +
-                             leaf_weight(real(split.right), options_.rules, node.bounds)) /
-                            2;
-      (sign > 0 ? low.upper : low.lower) = middle;
-      (sign > 0 ? high.lower : high.upper) = middle;
-    }
-    const int64_t middle = node.begin + left_counts[i];
-    const int side = other_side(node.side);
-    Node left{0, node.begin, middle, node.depth + 1, split.left, low, -1, kNoSplit, side};
-    Node right{0, middle, node.end, node.depth + 1, split.right, high, -1, kNoSplit, side};
-    for (Node* child : {&left, &right}) {
-      child->id = add_to_tree(*child);
-      nodes_.push_back(*child);
-    }
-    const auto id = size_t(node.id);
-    tree_.feature[id] = split.feature;
-    tree_.code[id] = split.code;
-    tree_.default_left[id] = split.default_left;
-    tree_.left[id] = left.id;
-    tree_.right[id] = right.id;
-    tree_.gain[id] = split.gain;
-  }
 }
 
 // Of nodes that are split by categories: which codes go left. To be asked while their histograms
@@ -217,8 +116,8 @@ TreeSplitParams TreeGrowth::split_params(const Node& node) const {
   params.monotone = options_.monotone.empty() ? nullptr : options_.monotone.data();
   params.sums = work_.histograms->at(node.histogram);
   params.total = node.total;
-  params.gradient_unit = work_.gradient_unit;
-  params.hessian_unit = work_.hessian_unit;
+  params.gradient_unit = gradient_unit_;
+  params.hessian_unit = hessian_unit_;
   params.categorical = options_.categorical.empty() ? nullptr : options_.categorical.data();
   params.max_cat_to_onehot = options_.max_cat_to_onehot;
   params.max_cat_threshold = options_.max_cat_threshold;
@@ -275,7 +174,7 @@ void TreeGrowth::find_splits(const std::vector<Pair>& pairs) {
       const TreeSplit& split = found[which * size_t(blocks) + size_t(b)];
       if (split.gain > node.split.gain) node.split = split;
     }
-    if (node.split.gain > kLeastGain && node.split.gain >= options_.rules.gamma) {
+    if (is_worth_it(node.split)) {
       ids.push_back(id);
     } else {
       work_.histograms->give_back(node.histogram);
@@ -283,15 +182,6 @@ void TreeGrowth::find_splits(const std::vector<Pair>& pairs) {
   }
   std::sort(ids.begin(), ids.end());
   open_.insert(open_.end(), ids.begin(), ids.end());
-}
-
-// The columns that a node may split: of the tree's a share of the level, of these one of the node.
-std::vector<int32_t> TreeGrowth::features_of(const Node& node) const {
-  const TreeOptions& o = options_;
-  const auto level = draw_columns(features_, o.colsample_bylevel, TreeDraw::kLevelColumns,
-                                  uint32_t(node.depth), o.tree, o.seed);
-  return draw_columns(level, o.colsample_bynode, TreeDraw::kNodeColumns, uint32_t(node.id), o.tree,
-                      o.seed);
 }
 
 }  // namespace tilewright

@@ -14,6 +14,14 @@ TreeSum real_sum(const TreeSplitParams& params, TreeCount sum) {
   return {double(sum.gradient) * params.gradient_unit, double(sum.hessian) * params.hessian_unit};
 }
 
+// What the node gains unsplit.
+double node_gain(const TreeSplitParams& params) {
+  const TreeSum total = real_sum(params, params.total);
+  return params.bounded
+             ? gain_at(total, leaf_weight(total, params.rules, params.bounds), params.rules)
+             : free_gain(total, params.rules);
+}
+
 // A node's categories in the order of the answers they would give alone: the best division of them
 // in two is one of this order (Fisher, "On grouping for maximum homogeneity", 1958).
 class CategoryOrder {
@@ -76,11 +84,29 @@ class SplitScan {
     }
   }
   const TreeSplit& best() const { return best_; }
+  TreeCount total() const { return p_.total; }
+  // Only what gains more than this split is taken.
+  void begin_from(const TreeSplit& split) { best_ = split; }
 
- private:
   // Places that are tried at once.
   static constexpr int64_t kPlaces = 128;
 
+  // At most kPlaces places of a feature, by the sums to the left of each; code_at(i) names them.
+  template <class CodeAt>
+  void try_places(int32_t feature, const CodeAt& code_at, const int64_t* gradients,
+                  const int64_t* hessians, int64_t places, bool default_left) {
+    const auto try_one = [&](int64_t i) {
+      offer({0, feature, code_at(i), 0, default_left, {gradients[i], hessians[i]}, {}});
+    };
+    if (p_.bounded) {
+      for (int64_t i = 0; i < places; ++i) try_one(i);
+      return;
+    }
+    const int64_t best = best_place(gradients, hessians, places);
+    if (best >= 0) try_one(best);
+  }
+
+ private:
   // Behind each of the first `count` bins, with the sum `left` of missing values before them.
   void scan_places(int32_t feature, const TreeCount* sums, int64_t count, TreeCount left,
                    bool default_left) {
@@ -91,21 +117,8 @@ class SplitScan {
         gradients[i] = left.gradient += sums[first + i].gradient;
         hessians[i] = left.hessian += sums[first + i].hessian;
       }
-      if (p_.bounded) {
-        for (int64_t i = 0; i < places; ++i) {
-          offer({0, feature, int32_t(first + i), 0, default_left, {gradients[i], hessians[i]}, {}});
-        }
-        continue;
-      }
-      const int64_t best = best_place(gradients, hessians, places);
-      if (best < 0) continue;
-      offer({0,
-             feature,
-             int32_t(first + best),
-             0,
-             default_left,
-             {gradients[best], hessians[best]},
-             {}});
+      const auto code_at = [first](int64_t i) { return int32_t(first + i); };
+      try_places(feature, code_at, gradients, hessians, places, default_left);
     }
   }
 

@@ -29,6 +29,12 @@ void run_tree_tasks(int64_t count, const Body& body) {
   });
 }
 
+// The rows of one leaf, or of two that flags tell apart.
+struct LeafRows {
+  TreeRows rows;
+  const uint8_t* flags;  // null where they are of one
+};
+
 // Histograms of (F, codes), handed out and taken back.
 class HistogramPool {
  public:
@@ -82,9 +88,9 @@ struct TreeGrower::Workspace {
   TreeRows rows_at(int side, int64_t place) const {
     return {side < 0 ? nullptr : rows[side].as<int32_t>() + place, place};
   }
-  // Which of two leaves its rows belong to; null where they are of one.
-  const uint8_t* flags_of(const GrownTree::Rows& part) const {
-    return part.other < 0 ? nullptr : flags.as<uint8_t>() + part.begin;
+  LeafRows leaf_rows(const GrownTree::Rows& part) const {
+    return {rows_at(part.side, part.begin),
+            part.other < 0 ? nullptr : flags.as<uint8_t>() + part.begin};
   }
   int64_t* words_at(int side, int64_t place) {
     if (few_rows || outputs > 0) return nullptr;

@@ -16,7 +16,7 @@ from tilewright.trees.inputs import InputMixin, dense_blocks
 from tilewright.trees.inspection import importance
 from tilewright.trees.linear import LinearModule
 from tilewright.trees.onnx_export import OnnxMixin
-from tilewright.trees.parameters import drawing_options, seed_of
+from tilewright.trees.parameters import drawing_options, one_of, seed_of
 
 
 class GradientBoostingBase(
@@ -30,6 +30,7 @@ class GradientBoostingBase(
         max_depth=6,
         max_leaf_nodes=None,
         grow_policy="depthwise",
+        tree_method="hist",
         max_bin=255,
         multi_strategy="one_output_per_tree",
         min_child_weight=1.0,
@@ -66,6 +67,7 @@ class GradientBoostingBase(
         self.max_depth = max_depth
         self.max_leaf_nodes = max_leaf_nodes
         self.grow_policy = grow_policy
+        self.tree_method = tree_method
         self.max_bin = max_bin
         self.multi_strategy = multi_strategy
         self.min_child_weight = min_child_weight
@@ -108,6 +110,7 @@ class GradientBoostingBase(
             "max_depth": self.max_depth or 0,
             "max_leaves": self.max_leaf_nodes or 0,
             "loss_guided": self.grow_policy == "lossguide",
+            "tree_method": one_of("tree_method", self.tree_method, ("hist", "exact")),
             "max_bin": self.max_bin,
             "multi_strategy": self.multi_strategy,
             "min_child_weight": self.min_child_weight,
@@ -128,6 +131,8 @@ class GradientBoostingBase(
             options["monotone"] = [int(sign) for sign in self.monotonic_cst]
         categorical = self._mark_categorical()
         if categorical is not None:
+            if self.tree_method == "exact":
+                raise ValueError("tree_method='exact' takes no columns of categories; 'hist' does")
             options["categorical"] = categorical.astype(int).tolist()
             options["max_cat_to_onehot"] = self.max_cat_to_onehot
             options["max_cat_threshold"] = self.max_cat_threshold

@@ -50,6 +50,8 @@ class GradientBoostingRegressor(RegressorMixin, GradientBoostingBase):
         n_estimators, learning_rate: how many trees, and what each counts.
         max_depth, max_leaf_nodes: limits of a tree; None: none.
         grow_policy: "depthwise", or "lossguide": the leaf of the greatest gain first.
+        tree_method: "hist": splits lie between bins; "exact": between any two different values of
+            a node's rows. The latter takes no categories, and 16 bytes of memory a value.
         max_bin: bins of a feature, at most 32767; missing values have one of their own.
         multi_strategy: of several outputs, or classes: "one_output_per_tree", a tree for each in a
             round, or "multi_output_tree", one tree whose leaves are vectors, as in XGBoost: a split

@@ -66,6 +66,27 @@ TEST(Booster, LearnsClassesAndStopsEarly) {
   EXPECT_GT(hits.to(torch::kDouble).mean().item<double>(), 0.7);
 }
 
+TEST(Booster, SplitsBetweenAnyTwoValues) {
+  // 400 values in 2 bins, of which one alone is different.
+  const auto x = torch::arange(400, torch::kFloat).unsqueeze(1);
+  const auto y = x.select(1, 0).eq(123).to(torch::kFloat);
+  BoosterOptions options;
+  options.n_estimators = 1;
+  options.learning_rate = 1;
+  options.max_bin = 2;
+  options.tree.max_depth = 2;
+  options.tree.rules.lambda = 0;
+  options.tree_method = "exact";
+  Booster booster(options);
+  booster.fit(x, y);
+  EXPECT_TRUE(torch::allclose(booster.predict(x).select(1, 0), y, 0, 1e-6));
+  const auto split = booster.arrays().left.ge(0);
+  const auto thresholds = std::get<0>(booster.arrays().threshold.index({split}).sort());
+  EXPECT_TRUE(torch::equal(thresholds, torch::tensor({122.5f, 123.5f})));
+  options.tree_method = "sketch";
+  EXPECT_MESSAGE(Booster{options}, "tree_method must be hist or exact, got sketch");
+}
+
 TEST(Booster, SavesAndLoads) {
   const Table t = table(500);
   Booster booster{BoosterOptions()};
