@@ -21,8 +21,8 @@ inline std::vector<GrownTree::Rows> leaf_chunks(const GrownTree& tree) {
   return chunks;
 }
 
-// Each leaf answers in one output with a quantile of its rows' labels - scores; `rows_of` a GrownTree::Rows says
-// where they are.
+// Each leaf answers in one output with a quantile of its rows' labels - scores; `rows_of` a
+// GrownTree::Rows says where they are.
 template <class RowsOf>
 void answer_leaf_quantiles(GrownTree& tree, const float* labels, const float* scores,
                            const float* weights, double alpha, int64_t output,
