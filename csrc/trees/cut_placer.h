@@ -1,5 +1,8 @@
 // Where cuts go between the different values of a feature, on every machine.
 #pragma once
+#include <cfloat>
+#include <cmath>
+
 #include "tilewright/core/math.h"
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
@@ -22,7 +25,13 @@ class CutPlacer {
       held_ = 0;
     }
     const float middle = float((double(low) + double(high)) / 2);
-    cuts_[placed_++] = middle > low ? middle : high;  // rounding must not put `low` to the right
+    const float cut = middle > low ? middle : high;  // rounding must not put `low` to the right
+    // A cut is finite: what is less than infinity would be all there is, as behind the last cut.
+    if (cut < HUGE_VALF) {
+      cuts_[placed_++] = cut;
+    } else if (low < FLT_MAX) {
+      cuts_[placed_++] = FLT_MAX;
+    }
   }
   TILEWRIGHT_HD int32_t placed() const { return placed_; }
 

@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 
 #include "tilewright/core/check.h"
+#include "tilewright/trees/refuse_rows.h"
 
 namespace tilewright::trees {
 namespace {
@@ -15,11 +16,7 @@ constexpr const char* kOp = "trees";
 void check_rows(const std::string& name, const Tensor& values, int64_t rows) {
   TILEWRIGHT_CHECK(kOp, values.dim() == 1 && values.size(0) == rows, name, " must have shape (",
                    rows, ",), as many as x has rows, got ", shape_of(values));
-  const Tensor bad = at::isfinite(values).logical_not();
-  if (!bad.any().item<bool>()) return;
-  const int64_t row = bad.nonzero()[0].item<int64_t>();
-  TILEWRIGHT_CHECK(kOp, false, name, " must be finite; that of row ", row, " is ",
-                   values[row].item<double>());
+  refuse_rows(kOp, name + " must be finite", at::isfinite(values).logical_not(), values);
 }
 
 // (Q,) sizes to (Q + 1,) bounds.

@@ -1,4 +1,4 @@
-// The features that boosting reads, dense or sparse.
+// The features that fits read, dense or sparse.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -27,6 +27,11 @@ class InputTable {
   std::pair<at::Tensor, at::Tensor> cuts(const at::Tensor& weights, int64_t max_bin) const;
   at::Tensor codes(const at::Tensor& cuts, const at::Tensor& count) const;
 
+  // Blocks of rows or of columns, one after the other: a dense table is one block as it is.
+  using Block = std::function<void(int64_t first, const at::Tensor& x)>;
+  void for_rows(const Block& body) const;
+  void for_columns(const Block& body) const;
+
   // The table as float32 columns, (F, N); missing values are 0.
   at::Tensor columns() const;
 
@@ -36,10 +41,6 @@ class InputTable {
   void add_scores_in_turn(const EnsembleArrays& trees, at::Tensor& scores) const;
 
  private:
-  using Block = std::function<void(int64_t first, const at::Tensor& x)>;
-  void for_rows(const Block& body) const;
-  void for_columns(const Block& body) const;
-
   int64_t rows_, features_;
   at::Tensor dense_;
   at::Tensor row_ptr_, columns_, values_;  // of a sparse table: int64, int64, float32

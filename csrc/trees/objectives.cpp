@@ -7,6 +7,7 @@
 #include "tilewright/core/check.h"
 #include "tilewright/trees/quantile.h"
 #include "tilewright/trees/ranking.h"
+#include "tilewright/trees/refuse_rows.h"
 #include "tilewright/trees/tree_grower.h"
 
 namespace tilewright::trees {
@@ -33,13 +34,6 @@ double weighted_quantile(const Tensor& values, const Tensor& weights, double alp
   const auto* w = weights.defined() ? weights.const_data_ptr<float>() : nullptr;
   for (size_t i = 0; i < items.size(); ++i) items[i] = {from[i], w == nullptr ? 1.f : w[i]};
   return quantile_of(items, alpha, w != nullptr);
-}
-
-void refuse(const Tensor& labels, const Tensor& wrong, const char* what) {
-  if (!wrong.any().item<bool>()) return;
-  const int64_t row = wrong.nonzero()[0].item<int64_t>();
-  TILEWRIGHT_CHECK(kOp, false, "y ", what, "; that of row ", row, " is ",
-                   labels[row].item<double>());
 }
 
 class SquaredError : public Objective {
@@ -114,7 +108,8 @@ class PseudoHuber : public SquaredError {
 class Logistic : public Objective {
  public:
   void check_labels(const Tensor& labels) const override {
-    refuse(labels, at::logical_not((labels == 0).logical_or(labels == 1)), "must be 0 or 1");
+    const Tensor wrong = at::logical_not((labels == 0).logical_or(labels == 1));
+    refuse_rows(kOp, "y must be 0 or 1", wrong, labels);
   }
   Tensor base_score(const Tensor& labels, const Tensor& weights) const override {
     const double p = std::min(std::max(mean(labels, weights), 1e-16), 1 - 1e-7);
@@ -140,9 +135,8 @@ class Softmax : public Objective {
     outputs_ = classes;
   }
   void check_labels(const Tensor& labels) const override {
-    refuse(labels,
-           (labels < 0).logical_or(labels >= double(outputs_)).logical_or(labels != labels.floor()),
-           "must be a class");
+    const Tensor outside = (labels < 0).logical_or(labels >= double(outputs_));
+    refuse_rows(kOp, "y must be a class", outside.logical_or(labels != labels.floor()), labels);
   }
   int64_t least_rows() const override { return outputs_; }
   Tensor base_score(const Tensor& labels, const Tensor& weights) const override {
@@ -176,8 +170,8 @@ class Tweedie : public Objective {
  public:
   explicit Tweedie(double power) : power_(power) {}
   void check_labels(const Tensor& labels) const override {
-    if (power_ >= 2) return refuse(labels, labels <= 0, "must be positive");
-    refuse(labels, labels < 0, "must not be negative");
+    if (power_ >= 2) return refuse_rows(kOp, "y must be positive", labels <= 0, labels);
+    refuse_rows(kOp, "y must not be negative", labels < 0, labels);
   }
   Tensor base_score(const Tensor& labels, const Tensor& weights) const override {
     return constant(std::log(std::max(mean(labels, weights), 1e-16)));

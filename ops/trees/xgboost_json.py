@@ -31,6 +31,7 @@ OBJECTIVES = {
 READ = {names[0]: ours for ours, names in OBJECTIVES.items()} | {"multi:softmax": "softmax"}
 LOGARITHMIC = ("poisson", "gamma", "tweedie")
 ROOT_PARENT = 2147483647
+LEAST = torch.finfo(torch.float32).min  # no value of xgboost's lies below: it takes no infinity
 
 
 @dataclass
@@ -75,7 +76,10 @@ def _tree(arrays, index, begin, end, num_features):
         "loss_changes": _floats(part.get("gain", zeros)),
         "parents": parents,
         "right_children": right,
-        "split_conditions": _floats(torch.where(leaf, part["value"], part["threshold"])),
+        # JSON has no infinity, and no other number is below the least.
+        "split_conditions": _floats(
+            torch.where(leaf, part["value"], part["threshold"].clamp(LEAST, -LEAST))
+        ),
         "split_indices": part["feature"].tolist(),
         "sum_hessian": _floats(part.get("cover", zeros)),
         "tree_param": {
@@ -172,7 +176,7 @@ def _read_tree(tree, num_features):
         tree["split_indices"].fail(f"must be less than num_feature, {num_features}")
     return {
         "feature": torch.where(leaf, 0, feature),
-        "threshold": torch.where(leaf, 0.0, condition),
+        "threshold": torch.where(leaf, 0.0, torch.where(condition > LEAST, condition, -torch.inf)),
         "left": left,
         "right": right,
         "default_left": tree["default_left"].numbers(torch.int32, nodes) != 0,
