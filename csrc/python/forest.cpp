@@ -2,8 +2,8 @@
 #include <torch/extension.h>
 
 #include "tilewright/python/bind.h"
-#include "tilewright/trees/adaboost.h"
-#include "tilewright/trees/forest.h"
+#include "tilewright/python/options.h"
+#include "tilewright/trees/forest_options.h"
 
 namespace tilewright {
 
@@ -14,59 +14,6 @@ using trees::AdaBoostOptions;
 using trees::EnsembleArrays;
 using trees::Forest;
 using trees::ForestOptions;
-using trees::ForestTreeOptions;
-
-template <class Field>
-bool set_option(Field& field, const py::handle& value) {
-  field = value.cast<Field>();
-  return true;
-}
-
-bool set_tree_option(ForestTreeOptions& o, const std::string& name, const py::handle& value) {
-  return (name == "criterion" && set_option(o.criterion, value)) ||
-         (name == "max_features" && set_option(o.max_features, value)) ||
-         (name == "max_depth" && set_option(o.max_depth, value)) ||
-         (name == "max_leaves" && set_option(o.max_leaves, value)) ||
-         (name == "min_samples_split" && set_option(o.min_samples_split, value)) ||
-         (name == "min_samples_leaf" && set_option(o.min_samples_leaf, value)) ||
-         (name == "min_weight_fraction_leaf" && set_option(o.min_weight_fraction_leaf, value)) ||
-         (name == "min_impurity_decrease" && set_option(o.min_impurity_decrease, value)) ||
-         (name == "random_thresholds" && set_option(o.random_thresholds, value)) ||
-         (name == "max_bin" && set_option(o.max_bin, value));
-}
-
-// Dicts of options; what is unknown is an error.
-ForestOptions forest_options(const py::dict& given) {
-  ForestOptions o;
-  for (const auto& [key, value] : given) {
-    const auto name = key.cast<std::string>();
-    const bool known = set_tree_option(o.tree, name, value) ||
-                       (name == "num_class" && set_option(o.num_class, value)) ||
-                       (name == "n_estimators" && set_option(o.n_estimators, value)) ||
-                       (name == "bootstrap" && set_option(o.bootstrap, value)) ||
-                       (name == "max_samples" && set_option(o.max_samples, value)) ||
-                       (name == "balanced_subsample" && set_option(o.balanced_subsample, value)) ||
-                       (name == "seed" && set_option(o.seed, value));
-    TORCH_CHECK(known, "Forest has no option ", name);
-  }
-  return o;
-}
-
-AdaBoostOptions adaboost_options(const py::dict& given) {
-  AdaBoostOptions o;
-  for (const auto& [key, value] : given) {
-    const auto name = key.cast<std::string>();
-    const bool known = set_tree_option(o.tree, name, value) ||
-                       (name == "num_class" && set_option(o.num_class, value)) ||
-                       (name == "n_estimators" && set_option(o.n_estimators, value)) ||
-                       (name == "learning_rate" && set_option(o.learning_rate, value)) ||
-                       (name == "loss" && set_option(o.loss, value)) ||
-                       (name == "resample" && set_option(o.resample, value)) ||
-                       (name == "seed" && set_option(o.seed, value));
-    TORCH_CHECK(known, "AdaBoost has no option ", name);
-  }
-  return o;
-}
 
 py::dict dict_of_arrays(const EnsembleArrays& a) {
   py::dict out;
@@ -117,7 +64,9 @@ trees::TreeCallback locked(const py::object& function) {
 void bind_forest(py::module_& m) {
   py::class_<Forest, std::shared_ptr<Forest>>(m, "Forest",
                                               "Random forests in C++ (tilewright/trees/forest.h).")
-      .def(py::init([](const py::dict& o) { return std::make_shared<Forest>(forest_options(o)); }),
+      .def(py::init([](const py::dict& o) {
+             return std::make_shared<Forest>(options_from<ForestOptions>(o, "Forest"));
+           }),
            py::arg("options"))
       .def(
           "fit",
@@ -138,12 +87,12 @@ void bind_forest(py::module_& m) {
             return self.out_of_bag(x, given_or_none(weight));
           },
           py::arg("x"), py::arg("weight") = py::none(), py::call_guard<py::gil_scoped_release>())
-      .def("predict", &Forest::predict, py::call_guard<py::gil_scoped_release>())
       .def("arrays", [](const Forest& self) { return dict_of_arrays(self.arrays()); });
   py::class_<AdaBoost, std::shared_ptr<AdaBoost>>(
       m, "AdaBoost", "AdaBoost over trees in C++ (tilewright/trees/adaboost.h).")
-      .def(py::init(
-               [](const py::dict& o) { return std::make_shared<AdaBoost>(adaboost_options(o)); }),
+      .def(py::init([](const py::dict& o) {
+             return std::make_shared<AdaBoost>(options_from<AdaBoostOptions>(o, "AdaBoost"));
+           }),
            py::arg("options"))
       .def(
           "fit",
@@ -155,9 +104,7 @@ void bind_forest(py::module_& m) {
           },
           py::arg("x"), py::arg("y"), py::arg("weight") = py::none(),
           py::arg("after_tree") = py::none())
-      .def("predict", &AdaBoost::predict, py::call_guard<py::gil_scoped_release>())
       .def("arrays", [](const AdaBoost& self) { return dict_of_arrays(self.arrays()); })
-      .def("save", &AdaBoost::save)
       .def_property_readonly("base_score", &AdaBoost::base_score)
       .def_property_readonly("overflowed", &AdaBoost::overflowed)
       .def_property_readonly("estimator_weights", &AdaBoost::estimator_weights)

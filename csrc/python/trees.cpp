@@ -4,7 +4,8 @@
 #include <pybind11/functional.h>
 
 #include "tilewright/python/bind.h"
-#include "tilewright/trees/booster.h"
+#include "tilewright/python/options.h"
+#include "tilewright/trees/booster_options.h"
 #include "tilewright/trees/linear_booster.h"
 
 namespace tilewright {
@@ -13,56 +14,6 @@ namespace {
 
 using trees::Booster;
 using trees::BoosterOptions;
-
-// A dict of options; what is unknown is an error.
-BoosterOptions options_from(const py::dict& given) {
-  BoosterOptions o;
-  for (const auto& [key, value] : given) {
-    const auto name = key.cast<std::string>();
-    const auto set = [&](auto& field) {
-      field = value.template cast<std::decay_t<decltype(field)>>();
-      return true;
-    };
-    TreeRegularisation& rules = o.tree.rules;
-    trees::RowSampling& rows = o.sampling;
-    const bool known =
-        (name == "objective" && set(o.objective)) || (name == "num_class" && set(o.num_class)) ||
-        (name == "objective_param" && set(o.objective_param)) ||
-        (name == "n_estimators" && set(o.n_estimators)) ||
-        (name == "learning_rate" && set(o.learning_rate)) ||
-        (name == "multi_strategy" && set(o.multi_strategy)) ||
-        (name == "tree_method" && set(o.tree_method)) || (name == "max_bin" && set(o.max_bin)) ||
-        (name == "max_depth" && set(o.tree.max_depth)) ||
-        (name == "max_leaves" && set(o.tree.max_leaves)) ||
-        (name == "loss_guided" && set(o.tree.loss_guided)) ||
-        (name == "monotone" && set(o.tree.monotone)) ||
-        (name == "categorical" && set(o.tree.categorical)) ||
-        (name == "max_cat_to_onehot" && set(o.tree.max_cat_to_onehot)) ||
-        (name == "max_cat_threshold" && set(o.tree.max_cat_threshold)) ||
-        (name == "reg_lambda" && set(rules.lambda)) || (name == "reg_alpha" && set(rules.alpha)) ||
-        (name == "gamma" && set(rules.gamma)) ||
-        (name == "min_child_weight" && set(rules.min_child_weight)) ||
-        (name == "max_delta_step" && set(rules.max_delta_step)) ||
-        (name == "subsample" && set(rows.subsample)) || (name == "goss" && set(rows.goss)) ||
-        (name == "top_rate" && set(rows.top_rate)) ||
-        (name == "other_rate" && set(rows.other_rate)) ||
-        (name == "colsample_bytree" && set(o.tree.colsample_bytree)) ||
-        (name == "colsample_bylevel" && set(o.tree.colsample_bylevel)) ||
-        (name == "colsample_bynode" && set(o.tree.colsample_bynode)) ||
-        (name == "early_stopping_rounds" && set(o.early_stopping_rounds)) ||
-        (name == "seed" && set(o.seed)) || (name == "dart" && set(o.dart.enabled)) ||
-        (name == "rate_drop" && set(o.dart.rate_drop)) ||
-        (name == "skip_drop" && set(o.dart.skip_drop)) ||
-        (name == "one_drop" && set(o.dart.one_drop)) ||
-        (name == "drop_weighted" && set(o.dart.weighted)) ||
-        (name == "drop_forest" && set(o.dart.forest)) ||
-        (name == "truncation" && set(o.ranking.truncation)) ||
-        (name == "exp_gain" && set(o.ranking.exp_gain)) ||
-        (name == "normalize" && set(o.ranking.normalize));
-    TORCH_CHECK(known, "Booster has no option ", name);
-  }
-  return o;
-}
 
 py::dict arrays_of(const Booster& booster) {
   const trees::EnsembleArrays& a = booster.arrays();
@@ -172,7 +123,7 @@ py::class_<Model, std::shared_ptr<Model>> bind_model(py::module_& m, const char*
              if (!loss.is_none()) {
                objective = std::make_shared<trees::CustomObjective>(locked(loss), outputs, bound);
              }
-             return std::make_shared<Model>(options_from(o), objective);
+             return std::make_shared<Model>(options_from<BoosterOptions>(o, "Booster"), objective);
            }),
            py::arg("options"), py::arg("loss") = py::none(), py::arg("outputs") = 1,
            py::arg("hessian_bound") = 0.0)

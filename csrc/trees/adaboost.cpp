@@ -2,16 +2,14 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <torch/csrc/jit/serialization/pickle.h>
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
-#include <iterator>
 #include <limits>
 
 #include "tilewright/core/check.h"
 #include "tilewright/trees/adaboost_rounds.h"
+#include "tilewright/trees/ensemble_of.h"
 #include "tilewright/trees/forest_args.h"
 
 namespace tilewright::trees {
@@ -20,10 +18,6 @@ namespace {
 using at::Tensor;
 
 constexpr const char* kOp = "AdaBoost";
-constexpr int64_t kVersion = 1;
-
-// Version, number of classes, the weights of trees, the ensemble.
-using FileState = std::tuple<int64_t, int64_t, Tensor, TreeEnsemble::State>;
 
 }  // namespace
 
@@ -45,12 +39,13 @@ AdaBoost::AdaBoost(const AdaBoostOptions& options) : options_(options) {
 
 void AdaBoost::fit(const Tensor& x, const Tensor& y, const Tensor& weight,
                    const TreeCallback& after_tree) {
-  check_training_set(kOp, x, y, options_.num_class);
+  const InputTable features("x", x);
+  check_training_set(kOp, features, y, options_.num_class);
   TILEWRIGHT_CHECK(kOp, y.dim() == 1, "y must have shape (N,), got ", shape_of(y));
   const bool classes = options_.num_class > 0;
-  const Tensor weights = weights_of(kOp, weight, x.size(0));
+  const Tensor weights = weights_of(kOp, weight, features.rows());
   const Tensor target = classes ? labels_of(kOp, y, options_.num_class) : values_of(kOp, y);
-  ForestData data(x, weights, options_.tree.max_bin);
+  ForestData data(features, weights, options_.tree.max_bin);
   classes ? data.set_labels(target, options_.num_class) : data.set_values(target);
 
   AdaBoostRounds rounds(data, target, options_);
@@ -81,16 +76,13 @@ void AdaBoost::fit(const Tensor& x, const Tensor& y, const Tensor& weight,
   weights_ = rounds.weights();
   errors_ = rounds.errors();
   overflowed_ = rounds.overflowed();
-  num_features_ = x.size(1);
+  num_features_ = features.features();
 }
 
 c10::intrusive_ptr<TreeEnsemble> AdaBoost::ensemble() const {
   TILEWRIGHT_CHECK(kOp, arrays_.feature.defined(), "the model has not been fitted");
-  const EnsembleArrays& a = arrays_;
-  return c10::make_intrusive<TreeEnsemble>(
-      std::vector<Tensor>{a.feature, a.threshold, a.left, a.right, a.default_left, a.value,
-                          a.tree_ptr, a.tree_output, base_score_},
-      options_.num_class > 0 ? "softmax" : "identity", num_features_);
+  return ensemble_of(arrays_, base_score_, options_.num_class > 0 ? "softmax" : "identity",
+                     num_features_);
 }
 
 Tensor AdaBoost::predict(const Tensor& x) const {
@@ -108,57 +100,6 @@ Tensor weighted_median(const Tensor& answers, const Tensor& weights) {
   const Tensor below = weights.index({order}).cumsum(1);
   const Tensor enough = below.ge(0.5 * below.slice(1, -1));
   return sorted.gather(1, enough.to(at::kByte).argmax(1, true)).squeeze(1);
-}
-
-void AdaBoost::save(const std::string& path) const {
-  const FileState state{kVersion, options_.num_class, at::tensor(weights_, at::kDouble),
-                        ensemble()->state()};
-  const std::vector<char> bytes = torch::jit::pickle_save(c10::IValue(state));
-  std::ofstream file(path, std::ios::binary);
-  file.write(bytes.data(), std::streamsize(bytes.size()));
-  file.close();
-  TILEWRIGHT_CHECK(kOp, bool(file), "cannot write ", path);
-}
-
-AdaBoost AdaBoost::load(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  TILEWRIGHT_CHECK(kOp, bool(file), "cannot read ", path);
-  const std::vector<char> bytes{std::istreambuf_iterator<char>(file), {}};
-  try {
-    const auto state = torch::jit::pickle_load(bytes).to<FileState>();
-    TILEWRIGHT_CHECK(kOp, std::get<0>(state) == kVersion, "reads version ", kVersion,
-                     " of its files, got ", std::get<0>(state));
-    AdaBoostOptions options;
-    options.num_class = std::get<1>(state);
-    AdaBoost out(options);
-    const TreeEnsemble checked(std::get<3>(state));
-    const std::vector<Tensor> a = checked.arrays();
-    const Tensor weights = std::get<2>(state).to(at::kDouble).contiguous();
-    const int64_t trees = a[7].numel();
-    TILEWRIGHT_CHECK(kOp, a.size() == 9 && weights.dim() == 1 && weights.numel() == trees,
-                     "a weight for each tree is expected, got ", shape_of(weights), " for ", trees);
-    TILEWRIGHT_CHECK(kOp,
-                     checked.num_outputs() == (options.num_class > 0 ? options.num_class : trees),
-                     "the trees must answer ", options.num_class > 0 ? options.num_class : trees,
-                     " numbers, got ", checked.num_outputs());
-    EnsembleArrays& arrays = out.arrays_;
-    arrays.feature = a[0];
-    arrays.threshold = a[1];
-    arrays.left = a[2];
-    arrays.right = a[3];
-    arrays.default_left = a[4];
-    arrays.value = a[5];
-    arrays.tree_ptr = a[6];
-    arrays.tree_output = a[7];
-    arrays.num_outputs = checked.num_outputs();
-    out.base_score_ = a[8];
-    out.num_features_ = checked.num_features();
-    const auto* w = weights.const_data_ptr<double>();
-    out.weights_.assign(w, w + trees);
-    return out;
-  } catch (const std::exception& error) {
-    TILEWRIGHT_CHECK(kOp, false, path, " holds no model of AdaBoost: ", error.what());
-  }
 }
 
 }  // namespace tilewright::trees

@@ -54,8 +54,9 @@ class TILEWRIGHT_API AdaBoost {
   // Whether sample weights grew beyond what numbers hold, which ends fitting.
   bool overflowed() const { return overflowed_; }
 
+  // The fitted model in a file: it predicts the same bits. What is no such file is an error that
+  // names the field.
   void save(const std::string& path) const;
-  // Only predicts; a file that is no such model is an error that names it.
   static AdaBoost load(const std::string& path);
 
  private:

@@ -6,9 +6,12 @@
 
 #include "tilewright/core/check.h"
 #include "tilewright/core/on_device.h"
+#include "tilewright/trees/booster_file.h"
 #include "tilewright/trees/boosting_rounds.h"
 #include "tilewright/trees/categories.h"
 #include "tilewright/trees/device_grower.h"
+#include "tilewright/trees/ensemble_of.h"
+#include "tilewright/trees/predict_cpu.h"
 
 namespace tilewright::trees {
 namespace {
@@ -16,6 +19,8 @@ namespace {
 using at::Tensor;
 
 constexpr const char* kOp = "trees";
+constexpr const char* kKind = "Booster";  // of files
+constexpr int64_t kVersion = 1;
 
 void check_share(const char* name, double value) {
   TILEWRIGHT_CHECK(kOp, value > 0 && value <= 1, name, " must lie in (0, 1], got ", value);
@@ -61,14 +66,6 @@ void check_vector_leaves(const TreeOptions& tree) {
   TILEWRIGHT_CHECK(kOp, none(tree.monotone), "multi_output_tree knows no monotone constraints");
 }
 
-c10::intrusive_ptr<TreeEnsemble> ensemble_of(const EnsembleArrays& a, const Tensor& base_score,
-                                             const std::string& link, int64_t features) {
-  std::vector<Tensor> arrays{a.feature, a.threshold, a.left,        a.right,   a.default_left,
-                             a.value,   a.tree_ptr,  a.tree_output, base_score};
-  if (a.category_ptr.defined()) arrays.insert(arrays.end(), {a.category_ptr, a.categories});
-  return c10::make_intrusive<TreeEnsemble>(arrays, link, features);
-}
-
 // On the CPU.
 Tensor first_scores(const Objective& objective, const Targets& targets) {
   const auto there = [&](const Tensor& t) {
@@ -80,18 +77,11 @@ Tensor first_scores(const Objective& objective, const Targets& targets) {
 }  // namespace
 
 StartingModel start_from(const TreeEnsemble& ensemble) {
-  const std::vector<Tensor> a = ensemble.arrays();
-  StartingModel model{{a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]}, a[8]};
-  model.arrays.num_outputs = ensemble.num_outputs();
-  if (a.size() > 9) {
-    model.arrays.category_ptr = a[9];
-    model.arrays.categories = a[10];
-  }
-  return model;
+  return {arrays_of(ensemble), ensemble.arrays()[8]};
 }
 
 Booster::Booster(const BoosterOptions& options, std::shared_ptr<Objective> objective)
-    : options_(options), objective_(std::move(objective)) {
+    : options_(options), objective_(std::move(objective)), own_objective_(objective_ != nullptr) {
   if (objective_ == nullptr) objective_ = objective_of(options);
   check_rounds(options);
   check_sampling(options.sampling, options.dart);
@@ -188,6 +178,46 @@ Tensor Booster::predict(const Tensor& x) const {
 c10::intrusive_ptr<TreeEnsemble> Booster::ensemble() const {
   TILEWRIGHT_CHECK(kOp, ensemble_.defined(), "the model has not been fitted");
   return ensemble_;
+}
+
+void Booster::save(const std::string& path) const {
+  const TreeEnsemble& fitted = *ensemble();
+  ModelFile file(kKind, kVersion);
+  put_booster(file, options_, own_objective_);
+  put_arrays(file, arrays_);
+  file.put("base_score", base_score());
+  file.put("link", fitted.link());
+  file.put("num_features", fitted.num_features());
+  file.put("bin_counts", bin_counts_);
+  file.put("best_round", best_round_);
+  file.write(path);
+}
+
+Booster Booster::load(const std::string& path, std::shared_ptr<Objective> objective) {
+  const ModelFile file = ModelFile::read(kKind, kVersion, path);
+  Booster out = unfitted_booster<Booster>(file, std::move(objective));
+  const Tensor base_score = file.tensor("base_score", at::kFloat, 1);
+  const int64_t outputs = out.objective_->outputs(),
+                features = file.whole("num_features", 1, kMostTreeFeatures);
+  if (base_score.numel() != outputs) {
+    file.fail("base_score", c10::str("must hold ", outputs, " numbers, got ", base_score.numel()));
+  }
+  std::string link;
+  file.get("link", link);
+  if (link != out.objective_->link()) {
+    file.fail("link", "must be " + out.objective_->link() + " as of the objective, got " + link);
+  }
+  out.arrays_ = get_arrays(file, outputs);
+  out.bin_counts_ = file.tensor("bin_counts", at::kInt, 1);
+  if (out.bin_counts_.numel() != features) {
+    file.fail("bin_counts", c10::str("must hold ", features, " numbers, one for each feature"));
+  }
+  out.best_round_ = file.whole("best_round", -1, out.arrays_.tree_output.numel());
+  out.ensemble_ = file.made([&] {
+    check_categorical(out.options_.tree, features);
+    return ensemble_of(out.arrays_, base_score, link, features);
+  });
+  return out;
 }
 
 }  // namespace tilewright::trees

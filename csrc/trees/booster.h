@@ -102,6 +102,12 @@ class TILEWRIGHT_API Booster {
   at::Tensor scores(const at::Tensor& x) const;
   at::Tensor predict(const at::Tensor& x) const;
 
+  // The fitted model in a file: it predicts the same bits, and fits go on from it as from this one;
+  // of the last fit's metrics nothing is kept. What is no such file is an error that names the
+  // field. `objective`: of a booster that was given its own.
+  void save(const std::string& path) const;
+  static Booster load(const std::string& path, std::shared_ptr<Objective> objective = nullptr);
+
   // The fitted model by itself, to save, script or serve; to go on from.
   c10::intrusive_ptr<TreeEnsemble> ensemble() const;
   StartingModel model() const { return {arrays_, base_score()}; }
@@ -121,6 +127,7 @@ class TILEWRIGHT_API Booster {
  private:
   BoosterOptions options_;
   std::shared_ptr<Objective> objective_;
+  bool own_objective_;                         // given by the caller
   c10::intrusive_ptr<TreeEnsemble> ensemble_;  // null before fit
   EnsembleArrays arrays_;
   at::Tensor bin_counts_;  // (F,): cuts of each feature

@@ -4,7 +4,7 @@
 
 #include <limits>
 
-#include "tilewright/core/check.h"
+#include "tilewright/trees/refuse_rows.h"
 
 namespace tilewright::trees {
 namespace {
@@ -17,12 +17,10 @@ int64_t check_column(const at::Tensor& x, int64_t f, int64_t limit, const char* 
   const at::Tensor whole =
       column.ge(0).logical_and(column.lt(double(limit))).logical_and(column.eq(column.floor()));
   const at::Tensor bad = whole.logical_or(column.isnan()).logical_not();
-  if (bad.any().item<bool>()) {
-    const int64_t row = bad.nonzero()[0].item<int64_t>();
-    TILEWRIGHT_CHECK(kOp, false, "column ", f, " holds categories, ", what, ": whole numbers from ",
-                     "0 to ", limit - 1, ", or NaN; that of row ", row, " is ",
-                     column[row].item<double>());
-  }
+  refuse_rows(kOp,
+              c10::str("column ", f, " holds categories, ", what, ": whole numbers from 0 to ",
+                       limit - 1, ", or NaN"),
+              bad, column);
   const at::Tensor known = column.nan_to_num(0.0);
   return known.numel() == 0 ? 0 : known.max().item<int64_t>();
 }

@@ -1,5 +1,8 @@
 // Where cuts go between the different values of a feature, on every machine.
 #pragma once
+#include <cfloat>
+#include <cmath>
+
 #include "tilewright/core/math.h"
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
@@ -27,7 +30,13 @@ class CutPlacer {
       rest_ -= held_;
       held_ = 0;
     }
-    cuts_[placed_++] = cut_between(low, high);
+    const float cut = cut_between(low, high);
+    // A cut is finite: what is less than infinity would be all there is, as behind the last cut.
+    if (cut < HUGE_VALF) {
+      cuts_[placed_++] = cut;
+    } else if (low < FLT_MAX) {
+      cuts_[placed_++] = FLT_MAX;
+    }
   }
   TILEWRIGHT_HD int32_t placed() const { return placed_; }
 

@@ -4,7 +4,7 @@
 #include <ATen/ATen.h>
 
 #include "tilewright/core/check.h"
-#include "tilewright/trees/label_check.h"
+#include "tilewright/trees/refuse_rows.h"
 
 namespace tilewright::trees {
 namespace {
@@ -27,7 +27,7 @@ Tensor labels_of(const std::string& name, const Tensor& y, int64_t rows, int64_t
 void check_rows(const std::string& name, const Tensor& values, int64_t rows) {
   TILEWRIGHT_CHECK(kOp, values.dim() == 1 && values.size(0) == rows, name, " must have shape (",
                    rows, ",), as many as x has rows, got ", shape_of(values));
-  refuse(name, values, at::isfinite(values).logical_not(), "must be finite");
+  refuse_rows(kOp, name + " must be finite", at::isfinite(values).logical_not(), values);
 }
 
 // (Q,) sizes to (Q + 1,) bounds.
@@ -87,8 +87,9 @@ Measured checked(const std::string& owner, const Dataset& data, const Objective&
   if (objective.targets() == 1) {
     check_rows(owner + "y", set.targets.labels, rows);
   } else {
-    refuse(owner + "y", set.targets.labels, at::isfinite(set.targets.labels).logical_not(),
-           "must be finite");
+    const Tensor rows_first = set.targets.labels.t();
+    refuse_rows(kOp, owner + "y must be finite", at::isfinite(rows_first).logical_not(),
+                rows_first);
   }
   objective.check_labels(set.targets.labels);
   if (data.weight.defined()) {

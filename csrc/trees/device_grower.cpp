@@ -118,13 +118,14 @@ EnsembleArrays DeviceGrower::last_round() {
   const Tensor feature = all(&Tree::feature), split = feature >= 0, leaf = split.logical_not();
   EnsembleArrays out;
   out.feature = feature.clamp_min(0);
-  // Behind the last cut all that is there goes left.
-  out.threshold = cuts_.view({-1})
-                      .index_select(0, out.feature.to(at::kLong) * cuts_.size(1) + all(&Tree::code))
-                      .clamp_max_(std::numeric_limits<float>::max());
-  out.left = children_.masked_fill(leaf, -1);
-  out.right = (children_ + 1).masked_fill_(leaf, -1);
-  out.default_left = all(&Tree::default_left);
+  const Tensor threshold = cuts_.view({-1}).index_select(
+      0, out.feature.to(at::kLong) * cuts_.size(1) + all(&Tree::code));
+  // asks_what_is_missing, of all nodes at once.
+  const Tensor swapped = (threshold < HUGE_VALF).logical_not_();
+  out.threshold = threshold.masked_fill(swapped, -HUGE_VALF);
+  out.left = (children_ + swapped).masked_fill_(leaf, -1).to(at::kInt);
+  out.right = (children_ + swapped.logical_not()).masked_fill_(leaf, -1).to(at::kInt);
+  out.default_left = all(&Tree::default_left).logical_or(swapped);
   out.value = all(&Tree::answer).masked_fill_(split, 0);
   out.tree_ptr = at::arange(outputs_ + 1, longs) * places_;
   out.tree_output = at::arange(outputs_, ints);

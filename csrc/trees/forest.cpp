@@ -10,6 +10,7 @@
 #include <mutex>
 
 #include "tilewright/core/check.h"
+#include "tilewright/trees/ensemble_of.h"
 #include "tilewright/trees/forest_args.h"
 #include "tilewright/trees/forest_workspace.h"
 #include "tilewright/trees/tree_workspace.h"
@@ -73,26 +74,27 @@ Forest::Forest(const ForestOptions& options) : options_(options) {
 
 void Forest::fit(const Tensor& x, const Tensor& y, const Tensor& weight,
                  const TreeCallback& after_tree, const EnsembleArrays* earlier) {
-  check_training_set(kOp, x, y, options_.num_class);
+  const InputTable features("x", x);
+  check_training_set(kOp, features, y, options_.num_class);
   const bool classes = options_.num_class > 0;
-  const Tensor weights = weights_of(kOp, weight, x.size(0));
+  const Tensor weights = weights_of(kOp, weight, features.rows());
   const Tensor target = classes ? labels_of(kOp, y, options_.num_class) : values_of(kOp, y);
   const int64_t first = earlier == nullptr ? 0 : earlier->tree_output.size(0);
   TILEWRIGHT_CHECK(kOp, first < options_.n_estimators,
                    "n_estimators must be more than the earlier ", first, " trees, got ",
                    options_.n_estimators);
-  ForestData data(x, weights, options_.tree.max_bin);
+  ForestData data(features, weights, options_.tree.max_bin);
   classes ? data.set_labels(target, options_.num_class) : data.set_values(target);
 
   // What rows count in each tree: how often they are drawn, or their weight.
-  const int64_t rows = x.size(0);
+  const int64_t rows = features.rows();
   const int64_t draws = options_.max_samples > 0 ? options_.max_samples : rows;
   const bool counted =
       options_.bootstrap ? !options_.balanced_subsample : !weights.defined() || whole(weights);
   const double most = options_.bootstrap  ? double(draws)
                       : weights.defined() ? weights.sum().item<double>()
                                           : double(rows);
-  ForestRules rules = rules_of(options_.tree, x.size(1), options_.seed);
+  ForestRules rules = rules_of(options_.tree, features.features(), options_.seed);
   const bool small = counted && most < double(int64_t(1) << kForestFieldBits);
   rules.stats = !classes                           ? ForestStats::kValues
                 : small && options_.num_class == 2 ? ForestStats::kPacked
@@ -144,16 +146,13 @@ void Forest::fit(const Tensor& x, const Tensor& y, const Tensor& weight,
       forest_arrays(trees, data.cuts(), data.table().outputs, 1.0 / double(options_.n_estimators));
   // Nothing of an earlier fit is touched before all has gone well.
   arrays_ = first == 0 ? grown : joined(*earlier, grown);
-  num_features_ = x.size(1);
+  num_features_ = features.features();
 }
 
 c10::intrusive_ptr<TreeEnsemble> Forest::ensemble() const {
   TILEWRIGHT_CHECK(kOp, arrays_.feature.defined(), "the model has not been fitted");
-  const EnsembleArrays& a = arrays_;
-  return c10::make_intrusive<TreeEnsemble>(
-      std::vector<Tensor>{a.feature, a.threshold, a.left, a.right, a.default_left, a.value,
-                          a.tree_ptr, a.tree_output, at::zeros({a.num_outputs}, at::kFloat)},
-      "identity", num_features_);
+  return ensemble_of(arrays_, at::zeros({arrays_.num_outputs}, at::kFloat), "identity",
+                     num_features_);
 }
 
 Tensor Forest::predict(const Tensor& x) const { return ensemble()->predict(x); }
@@ -161,10 +160,11 @@ Tensor Forest::predict(const Tensor& x) const { return ensemble()->predict(x); }
 Tensor Forest::out_of_bag(const Tensor& x, const Tensor& weight) const {
   TILEWRIGHT_CHECK(kOp, arrays_.feature.defined(), "the model has not been fitted");
   TILEWRIGHT_CHECK(kOp, options_.bootstrap, "rows are out of a bag only with bootstrap");
-  TILEWRIGHT_CHECK(kOp, x.dim() == 2 && x.size(1) == num_features_, "x must have ", num_features_,
-                   " features, got ", shape_of(x));
+  const InputTable features("x", x);
+  TILEWRIGHT_CHECK(kOp, features.features() == num_features_, "x must have ", num_features_,
+                   " features, got ", features.features());
   const EnsembleArrays& a = arrays_;
-  const int64_t rows = x.size(0), outputs = a.num_outputs, trees = a.tree_output.size(0);
+  const int64_t rows = features.rows(), outputs = a.num_outputs, trees = a.tree_output.size(0);
   const Tensor weights = weights_of(kOp, weight, rows);
   const RowSampler sampler(weights.defined() ? weights.const_data_ptr<double>() : nullptr, rows);
   const int64_t draws = options_.max_samples > 0 ? options_.max_samples : rows;
@@ -182,46 +182,47 @@ Tensor Forest::out_of_bag(const Tensor& x, const Tensor& weight) const {
       }
     }
   });
-  const Tensor features = x.to(at::kFloat).contiguous();
   Tensor out = at::zeros({rows, outputs}, at::kDouble);
-  const auto* value = features.const_data_ptr<float>();
   const auto *feature = a.feature.const_data_ptr<int32_t>(),
              *left = a.left.const_data_ptr<int32_t>(), *right = a.right.const_data_ptr<int32_t>();
   const auto *threshold = a.threshold.const_data_ptr<float>(),
              *leaf = a.value.const_data_ptr<float>();
   const auto* default_left = a.default_left.const_data_ptr<bool>();
   const auto* begin_of = a.tree_ptr.const_data_ptr<int64_t>();
-  auto* sums = out.mutable_data_ptr<double>();
-  constexpr int64_t kRows = 64;
-  at::parallel_for(0, words, 16, [&](int64_t first, int64_t last) {
-    for (int64_t word = first; word < last; ++word) {
-      const int64_t end = std::min((word + 1) * kRows, rows);
-      std::vector<int64_t> asked(kRows, 0);
+  auto* all_sums = out.mutable_data_ptr<double>();
+  constexpr int64_t kRows = 64;  // by a thread at once, at least
+  features.for_rows([&](int64_t first_row, const Tensor& block) {
+    const Tensor values = block.to(at::kFloat).contiguous();
+    const auto* value = values.const_data_ptr<float>();
+    at::parallel_for(0, block.size(0), kRows, [&](int64_t begin, int64_t end) {
+      std::vector<int64_t> asked(size_t(end - begin), 0);
+      double* sums = all_sums + first_row * outputs;
       for (int64_t t = 0; t < trees; ++t) {
-        const uint64_t bits = drawn[size_t(t * words + word)];
-        for (int64_t row = word * kRows; row < end; ++row) {
-          if (bits >> (row % kRows) & 1) continue;
+        const uint64_t* bits = drawn.data() + t * words;
+        for (int64_t row = begin; row < end; ++row) {
+          const int64_t place = first_row + row;
+          if (bits[place / 64] >> (place % 64) & 1) continue;
           int64_t node = begin_of[t];
           while (left[node] >= 0) {
             const float v = value[row * num_features_ + feature[node]];
             const bool goes_left = std::isnan(v) ? default_left[node] : v < threshold[node];
             node = begin_of[t] + (goes_left ? left[node] : right[node]);
           }
-          ++asked[size_t(row % kRows)];
+          ++asked[size_t(row - begin)];
           for (int64_t o = 0; o < outputs; ++o) {
             sums[row * outputs + o] += double(leaf[node * outputs + o]);
           }
         }
       }
-      for (int64_t row = word * kRows; row < end; ++row) {
-        const double share = double(trees) / double(asked[size_t(row % kRows)]);
+      for (int64_t row = begin; row < end; ++row) {
+        const int64_t count = asked[size_t(row - begin)];
+        const double share = double(trees) / double(count);
         for (int64_t o = 0; o < outputs; ++o) {
           double& sum = sums[row * outputs + o];
-          sum = asked[size_t(row % kRows)] > 0 ? sum * share
-                                               : std::numeric_limits<double>::quiet_NaN();
+          sum = count > 0 ? sum * share : std::numeric_limits<double>::quiet_NaN();
         }
       }
-    }
+    });
   });
   return out;
 }

@@ -60,7 +60,12 @@ class TILEWRIGHT_API Forest {
   // tree drew it. Of the data that fit was called with; an error without bootstrap.
   at::Tensor out_of_bag(const at::Tensor& x, const at::Tensor& weight = {}) const;
 
-  // The fitted model by itself, to save, script or serve.
+  // The fitted model in a file, with what out_of_bag and a fit that goes on need: it predicts the
+  // same bits. What is no such file is an error that names the field.
+  void save(const std::string& path) const;
+  static Forest load(const std::string& path);
+
+  // The fitted model by itself, to script or serve.
   c10::intrusive_ptr<TreeEnsemble> ensemble() const;
 
   // Leaves hold shares of classes or means, divided by the number of trees; gain is the decrease

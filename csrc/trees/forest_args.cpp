@@ -7,21 +7,12 @@
 
 #include "tilewright/core/check.h"
 #include "tilewright/trees/feature_args.h"
+#include "tilewright/trees/refuse_rows.h"
 
 namespace tilewright::trees {
 namespace {
 
 using at::Tensor;
-
-// Names the first row that is not as it must be.
-void check_each(const char* op, const char* name, const Tensor& bad, const Tensor& values,
-                const char* rule) {
-  if (!bad.any().item<bool>()) return;
-  const int64_t at = bad.reshape(-1).nonzero()[0].item<int64_t>();
-  const int64_t row = at / std::max<int64_t>(bad.numel() / bad.size(0), 1);
-  TILEWRIGHT_CHECK(op, false, name, " must ", rule, "; that of row ", row, " is ",
-                   values.reshape(-1)[at].item<double>());
-}
 
 }  // namespace
 
@@ -46,17 +37,15 @@ void check_tree_options(const char* op, const ForestTreeOptions& o, bool classes
                    kMostBins, "], got ", o.max_bin);
 }
 
-void check_training_set(const char* op, const Tensor& x, const Tensor& y, int64_t num_class) {
-  check_floating(op, "x", x);
-  check_shape(op, "x", x, "(N, F)", 2);
-  TILEWRIGHT_CHECK(op, x.is_cpu(), "fits on the CPU, got x on ", x.device());
-  TILEWRIGHT_CHECK(op, x.size(0) > 0 && x.size(1) > 0, "x must not be empty, got ", shape_of(x));
-  TILEWRIGHT_CHECK(op, x.size(0) <= std::numeric_limits<int32_t>::max() / 2,
-                   "x must have fewer than 2^30 rows, got ", x.size(0));
+void check_training_set(const char* op, const InputTable& x, const Tensor& y, int64_t num_class) {
+  TILEWRIGHT_CHECK(op, x.rows() > 0 && x.features() > 0, "x must not be empty, got (", x.rows(),
+                   ", ", x.features(), ")");
+  TILEWRIGHT_CHECK(op, x.rows() <= std::numeric_limits<int32_t>::max() / 2,
+                   "x must have fewer than 2^30 rows, got ", x.rows());
   check_given(op, "y", y);
   TILEWRIGHT_CHECK(op, y.is_cpu(), "fits on the CPU, got y on ", y.device());
   const bool shaped = y.dim() == 1 || (num_class == 0 && y.dim() == 2 && y.size(1) > 0);
-  TILEWRIGHT_CHECK(op, shaped && y.size(0) == x.size(0), "y must have shape (", x.size(0),
+  TILEWRIGHT_CHECK(op, shaped && y.size(0) == x.rows(), "y must have shape (", x.rows(),
                    num_class == 0 ? ",) or (N, O)" : ",)", ", as many rows as x, got ",
                    shape_of(y));
 }
@@ -64,14 +53,13 @@ void check_training_set(const char* op, const Tensor& x, const Tensor& y, int64_
 Tensor labels_of(const char* op, const Tensor& y, int64_t num_class) {
   const Tensor labels = y.to(at::kLong).contiguous();
   const Tensor bad = (labels < 0).logical_or(labels >= num_class).logical_or(labels != y);
-  check_each(op, "y", bad, y,
-             ("be whole numbers in [0, " + std::to_string(num_class) + ")").c_str());
+  refuse_rows(op, "y must be whole numbers in [0, " + std::to_string(num_class) + ")", bad, y);
   return labels;
 }
 
 Tensor values_of(const char* op, const Tensor& y) {
   const Tensor values = (y.dim() == 1 ? y.unsqueeze(1) : y).to(at::kDouble).contiguous();
-  check_each(op, "y", at::isfinite(values).logical_not(), values, "be finite");
+  refuse_rows(op, "y must be finite", at::isfinite(values).logical_not(), values);
   return values;
 }
 
@@ -83,7 +71,7 @@ Tensor weights_of(const char* op, const Tensor& weight, int64_t rows) {
   TILEWRIGHT_CHECK(op, weight.is_cpu(), "fits on the CPU, got sample_weight on ", weight.device());
   const Tensor weights = weight.to(at::kDouble).contiguous();
   const Tensor bad = at::isfinite(weights).logical_not().logical_or(weights < 0);
-  check_each(op, "sample_weight", bad, weights, "be finite and not negative");
+  refuse_rows(op, "sample_weight must be finite and not negative", bad, weights);
   TILEWRIGHT_CHECK(op, weights.max().item<double>() > 0, "sample_weight must not be all 0");
   const double total = weights.sum().item<double>();
   TILEWRIGHT_CHECK(op, total > 1e-200 && total < 1e200, "sample_weight must add up to a number ",

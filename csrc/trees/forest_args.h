@@ -4,12 +4,13 @@
 
 #include "tilewright/trees/forest.h"
 #include "tilewright/trees/forest_cpu.h"
+#include "tilewright/trees/input_table.h"
 
 namespace tilewright::trees {
 
 void check_tree_options(const char* op, const ForestTreeOptions& options, bool classes);
-// x (N, F); num_class 0: y holds values.
-void check_training_set(const char* op, const at::Tensor& x, const at::Tensor& y,
+// num_class 0: y holds values.
+void check_training_set(const char* op, const InputTable& x, const at::Tensor& y,
                         int64_t num_class);
 // Labels as int64 and values as float64 (N, O), contiguous.
 at::Tensor labels_of(const char* op, const at::Tensor& y, int64_t num_class);

@@ -9,7 +9,6 @@
 
 #include "tilewright/core/math.h"
 #include "tilewright/trees/feature_args.h"
-#include "tilewright/trees/feature_cuts.h"
 
 namespace tilewright::trees {
 namespace {
@@ -27,15 +26,14 @@ int64_t padded(int64_t bytes) {
 
 }  // namespace
 
-ForestData::ForestData(const Tensor& x, const Tensor& weights, int64_t max_bin)
-    : rows_(x.size(0)), weights_(weights) {
+ForestData::ForestData(const InputTable& x, const Tensor& weights, int64_t max_bin)
+    : rows_(x.rows()), weights_(weights) {
   max_bin = std::clamp<int64_t>(rows_, 2, max_bin);  // no more bins than values: tables are wide
-  const auto [cuts, count] =
-      feature_cuts(x, weights.defined() ? std::optional<Tensor>(weights) : std::nullopt, max_bin);
+  const auto [cuts, count] = x.cuts(weights, max_bin);
   cuts_ = cuts.contiguous();
   bins_ = (count + 1).contiguous();
-  const Tensor codes = quantize_features(x, cuts, count);
-  const int64_t features = x.size(1), size = codes.element_size();
+  const Tensor codes = x.codes(cuts, count);
+  const int64_t features = x.features(), size = codes.element_size();
   const int64_t stride = padded(features * size);
   codes_ = HugeBuffer(std::max<int64_t>(rows_ * stride, 1));
   const auto* from = static_cast<const uint8_t*>(codes.const_data_ptr());
@@ -53,14 +51,17 @@ ForestData::ForestData(const Tensor& x, const Tensor& weights, int64_t max_bin)
   table_.missing = int32_t(table_.num_codes - 1);
   table_.bins = bins_.const_data_ptr<int32_t>();
   table_.max_bin = max_bin;
-  find_extremes(x);
-}
-
-void ForestData::find_extremes(const Tensor& x) {
-  const int64_t features = table_.features, max_bin = table_.max_bin;
   least_ = at::full({features, max_bin}, HUGE_VALF, at::kFloat);
   most_ = at::full({features, max_bin}, -HUGE_VALF, at::kFloat);
-  auto *least = least_.mutable_data_ptr<float>(), *most = most_.mutable_data_ptr<float>();
+  table_.least = least_.const_data_ptr<float>();
+  table_.most = most_.const_data_ptr<float>();
+  x.for_columns([&](int64_t first, const Tensor& values) { find_extremes(first, values); });
+}
+
+void ForestData::find_extremes(int64_t begins, const Tensor& x) {
+  const int64_t features = x.size(1), max_bin = table_.max_bin;
+  auto* least = least_.mutable_data_ptr<float>() + begins * max_bin;
+  auto* most = most_.mutable_data_ptr<float>() + begins * max_bin;
   const double* weights = weights_.defined() ? weights_.const_data_ptr<double>() : nullptr;
   const int64_t block = std::max<int64_t>(ceil_div(features, at::get_num_threads()), 1);
   at::parallel_for(0, ceil_div(features, block), 1, [&](int64_t first, int64_t last) {
@@ -71,7 +72,7 @@ void ForestData::find_extremes(const Tensor& x) {
       for (int64_t row = 0; row < rows_; ++row) {
         if (weights != nullptr && weights[row] == 0) continue;
         for (int64_t f = begin; f < end; ++f) {
-          const int32_t code = codes[row * table_.stride + f];
+          const int32_t code = codes[row * table_.stride + begins + f];
           if (code == table_.missing) continue;
           // Infinite values would leave no threshold between.
           const float v = std::clamp(value[row * (end - begin) + f - begin], -3.0e38f, 3.0e38f);
@@ -83,8 +84,6 @@ void ForestData::find_extremes(const Tensor& x) {
     };
     table_.wide ? bound(codes_.as<uint16_t>()) : bound(codes_.as<uint8_t>());
   });
-  table_.least = least;
-  table_.most = most;
 }
 
 void ForestData::set_labels(const Tensor& labels, int64_t num_class) {

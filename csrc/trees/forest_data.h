@@ -4,6 +4,7 @@
 
 #include "tilewright/core/huge_pages.h"
 #include "tilewright/trees/forest_cpu.h"
+#include "tilewright/trees/input_table.h"
 
 namespace tilewright::trees {
 
@@ -11,7 +12,7 @@ namespace tilewright::trees {
 // weigh nothing take no part in anything.
 class ForestData {
  public:
-  ForestData(const at::Tensor& x, const at::Tensor& weights, int64_t max_bin);
+  ForestData(const InputTable& x, const at::Tensor& weights, int64_t max_bin);
 
   // labels: (N,) int64 in [0, num_class). values: (N, O) float64.
   void set_labels(const at::Tensor& labels, int64_t num_class);
@@ -24,7 +25,8 @@ class ForestData {
   double greatest() const { return greatest_; }  // magnitude of values less the centre
 
  private:
-  void find_extremes(const at::Tensor& x);
+  // Of the features from `first` on, whose values are x.
+  void find_extremes(int64_t first, const at::Tensor& x);
   int64_t rows_;
   at::Tensor cuts_, bins_, weights_, labels_, values_, centre_, least_, most_;
   HugeBuffer codes_;

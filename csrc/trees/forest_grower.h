@@ -3,25 +3,12 @@
 #include <algorithm>
 
 #include "tilewright/trees/forest_draws.h"
+#include "tilewright/trees/forest_open.h"
 #include "tilewright/trees/forest_thresholds.h"
 #include "tilewright/trees/forest_views.h"
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
 namespace {
-
-// A node that may still split. Its sums stand in the grower's `sums_`, at `slot`.
-struct ForestOpen {
-  int64_t begin, end;
-  int32_t node, depth, constants, slot;
-  int32_t level;  // which copy of the table its rows count in: 0 the whole table
-  ForestSplit split;
-  double gain;
-};
-struct ForestLesserGain {
-  bool operator()(const ForestOpen& a, const ForestOpen& b) const {
-    return a.gain != b.gain ? a.gain < b.gain : a.node > b.node;
-  }
-};
 
 // Additions from which on a node's features are worth spreading over threads.
 inline constexpr int64_t kForestParallelAdds = 65536;
@@ -248,7 +235,8 @@ class ForestGrower {
       left_sums[i] = part;
       right_sums[i] = whole - part;
     }
-    const int64_t middle = open.begin + partition(node, chosen, sample_.rows + open.begin);
+    const int64_t middle = open.begin + part_rows(node, chosen, uint32_t(table_.missing),
+                                                  sample_.rows + open.begin, sample_.scratch);
     const int32_t at = open.node;
     out_.feature[at] = chosen.feature;
     out_.code[at] = chosen.code;
@@ -262,26 +250,6 @@ class ForestGrower {
     return {
         {open.begin, middle, left, open.depth + 1, open.constants, left_slot, open.level, none, 0},
         {middle, open.end, right, open.depth + 1, open.constants, right_slot, open.level, none, 0}};
-  }
-
-  // Rows that go left to the front, both sides in their order; returns how many.
-  int64_t partition(const ForestNodeView<Code>& node, const ForestSplit& split, int32_t* rows) {
-    const Code* codes = node.codes + split.feature;
-    const uint32_t last = uint32_t(split.code), missing = uint32_t(table_.missing);
-    const uint32_t also = split.default_left ? missing : last;
-    int32_t* others = sample_.scratch;
-    int64_t left = 0, right = 0;
-    for (int64_t i = 0; i < node.count; ++i) {
-      const int32_t row = rows[i];
-      const uint32_t code = codes[row * node.stride];
-      const bool goes_left = code <= last || code == also;
-      rows[left] = row;
-      others[right] = row;
-      left += goes_left;
-      right += !goes_left;
-    }
-    std::memcpy(rows + left, others, size_t(right) * sizeof(int32_t));
-    return left;
   }
 
   void finish_leaf(const ForestOpen& open) {

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "tilewright/core/philox.h"
 
@@ -193,19 +192,18 @@ EnsembleArrays forest_arrays(const std::vector<ForestTree>& trees, const Tensor&
     for (int64_t t = first; t < last; ++t) {
       const ForestTree& tree = trees[size_t(t)];
       const int64_t at = ends[t];
-      std::copy(tree.left.begin(), tree.left.end(), left + at);
-      std::copy(tree.right.begin(), tree.right.end(), right + at);
       std::copy(tree.gain.begin(), tree.gain.end(), gain + at);
       std::copy(tree.cover.begin(), tree.cover.end(), cover + at);
       for (size_t n = 0; n < tree.feature.size(); ++n) {
         const bool leaf = tree.feature[n] < 0;
         const int64_t node = at + int64_t(n);
+        const float cut = leaf ? 0 : from[tree.feature[n] * width + tree.code[n]];
+        const bool swapped = asks_what_is_missing(cut);
         feature[node] = leaf ? 0 : tree.feature[n];
-        default_left[node] = tree.default_left[n] != 0;
-        // Behind the last cut: all that is there goes left, what is missing right.
-        threshold[node] = leaf ? 0
-                               : std::min(from[tree.feature[n] * width + tree.code[n]],
-                                          std::numeric_limits<float>::max());
+        threshold[node] = swapped ? -HUGE_VALF : cut;
+        left[node] = swapped ? tree.right[n] : tree.left[n];
+        right[node] = swapped ? tree.left[n] : tree.right[n];
+        default_left[node] = swapped || tree.default_left[n] != 0;
       }
       for (size_t i = 0; i < tree.value.size(); ++i) {
         value[at * outputs + int64_t(i)] = float(double(tree.value[i]) * scale);

@@ -1,4 +1,4 @@
-// The features that boosting reads, dense or sparse.
+// The features that fits read, dense or sparse.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -29,12 +29,14 @@ class InputTable {
   std::pair<at::Tensor, at::Tensor> cuts(const at::Tensor& weights, int64_t max_bin) const;
   at::Tensor codes(const at::Tensor& cuts, const at::Tensor& count) const;
 
+  // Blocks of rows or of columns, one after the other: a dense table is one block as it is, of a
+  // sparse one they are dense float32.
+  using Block = std::function<void(int64_t first, const at::Tensor& x)>;
+  void for_rows(const Block& body) const;
+  void for_columns(const Block& body) const;
+
   // The table as float32 columns, (F, N), of one on the CPU; missing values are 0.
   at::Tensor columns() const;
-
-  // The columns, (N, some) at a time: of a sparse table dense float32, of a dense one all as given.
-  using Block = std::function<void(int64_t first, const at::Tensor& x)>;
-  void for_columns(const Block& body) const;
 
   // Adds what the trees answer to scores (K, N), on the table's device: their sum, or one tree
   // after the other, as a fit adds them.
@@ -42,8 +44,6 @@ class InputTable {
   void add_scores_in_turn(const EnsembleArrays& trees, at::Tensor& scores) const;
 
  private:
-  void for_rows(const Block& body) const;
-
   int64_t rows_, features_;
   at::Tensor dense_;
   at::Tensor row_ptr_, columns_, values_;  // of a sparse table: int64, int64, float32

@@ -5,10 +5,12 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 #include "tilewright/core/check.h"
 #include "tilewright/core/math.h"
+#include "tilewright/trees/booster_file.h"
 #include "tilewright/trees/dataset.h"
 #include "tilewright/trees/statistics.h"
 
@@ -18,6 +20,8 @@ namespace {
 using at::Tensor;
 
 constexpr const char* kOp = "trees";
+constexpr const char* kKind = "LinearBooster";  // of files
+constexpr int64_t kVersion = 1;
 constexpr int64_t kChunk = 16384;         // rows whose sums are added up by one thread
 constexpr int64_t kLanes = 8;             // sums side by side
 constexpr double kLeastCurvature = 1e-5;  // XGBoost's: flatter coordinates stay
@@ -140,7 +144,7 @@ void run_round(LinearModel& model, const Tensor& columns, const Tensor& gradient
 }  // namespace
 
 LinearBooster::LinearBooster(const BoosterOptions& options, std::shared_ptr<Objective> objective)
-    : options_(options), objective_(std::move(objective)) {
+    : options_(options), objective_(std::move(objective)), own_objective_(objective_ != nullptr) {
   if (objective_ == nullptr) objective_ = objective_of(options);
   check_rounds(options);
   TILEWRIGHT_CHECK(kOp, objective_->leaf_quantile() < 0,
@@ -197,6 +201,35 @@ Tensor LinearBooster::scores(const Tensor& x) const {
 
 Tensor LinearBooster::predict(const Tensor& x) const {
   return apply_link(objective_->link(), scores(x).t());
+}
+
+void LinearBooster::save(const std::string& path) const {
+  TILEWRIGHT_CHECK(kOp, weight_.defined(), "the model has not been fitted");
+  ModelFile file(kKind, kVersion);
+  put_booster(file, options_, own_objective_);
+  file.put("weight", weight_);
+  file.put("bias", bias_);
+  file.put("base_score", base_score_);
+  file.put("best_round", best_round_);
+  file.write(path);
+}
+
+LinearBooster LinearBooster::load(const std::string& path, std::shared_ptr<Objective> objective) {
+  const ModelFile file = ModelFile::read(kKind, kVersion, path);
+  LinearBooster out = unfitted_booster<LinearBooster>(file, std::move(objective));
+  out.weight_ = file.tensor("weight", at::kFloat, 2);
+  out.bias_ = file.tensor("bias", at::kFloat, 1);
+  out.base_score_ = file.tensor("base_score", at::kFloat, 1);
+  const int64_t outputs = out.objective_->outputs();
+  for (const char* name : {"weight", "bias", "base_score"}) {
+    const Tensor value = file.tensor(name, at::kFloat, file.dim(name));
+    if (value.size(0) != outputs) {
+      file.fail(name, c10::str("must be of ", outputs, " outputs, got ", shape_of(value)));
+    }
+  }
+  if (out.weight_.size(1) == 0) file.fail("weight", "must have features");
+  out.best_round_ = file.whole("best_round", -1, std::numeric_limits<int64_t>::max());
+  return out;
 }
 
 }  // namespace tilewright::trees

@@ -34,6 +34,11 @@ class TILEWRIGHT_API LinearBooster {
   at::Tensor scores(const at::Tensor& x) const;
   at::Tensor predict(const at::Tensor& x) const;
 
+  // As Booster's.
+  void save(const std::string& path) const;
+  static LinearBooster load(const std::string& path,
+                            std::shared_ptr<Objective> objective = nullptr);
+
   const at::Tensor& weight() const { return weight_; }          // (K, F) float32
   const at::Tensor& bias() const { return bias_; }              // (K,) float32
   const at::Tensor& base_score() const { return base_score_; }  // (K,), beside the bias
@@ -45,6 +50,7 @@ class TILEWRIGHT_API LinearBooster {
  private:
   BoosterOptions options_;
   std::shared_ptr<Objective> objective_;
+  bool own_objective_;  // given by the caller
   at::Tensor weight_, bias_, base_score_;
   History history_;
   std::vector<std::string> metric_names_;

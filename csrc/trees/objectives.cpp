@@ -6,8 +6,8 @@
 #include <cmath>
 
 #include "tilewright/core/check.h"
-#include "tilewright/trees/label_check.h"
 #include "tilewright/trees/ranking.h"
+#include "tilewright/trees/refuse_rows.h"
 #include "tilewright/trees/statistics.h"
 
 namespace tilewright::trees {
@@ -101,7 +101,8 @@ class PseudoHuber : public SquaredError {
 class Logistic : public Objective {
  public:
   void check_labels(const Tensor& labels) const override {
-    refuse("y", labels, at::logical_not((labels == 0).logical_or(labels == 1)), "must be 0 or 1");
+    const Tensor wrong = at::logical_not((labels == 0).logical_or(labels == 1));
+    refuse_rows(kOp, "y must be 0 or 1", wrong, labels);
   }
   Tensor base_score(const Tensor& labels, const Tensor& weights) const override {
     const double p = std::min(std::max(ordered_mean(labels, weights), 1e-16), 1 - 1e-7);
@@ -127,9 +128,8 @@ class Softmax : public Objective {
     outputs_ = classes;
   }
   void check_labels(const Tensor& labels) const override {
-    refuse("y", labels,
-           (labels < 0).logical_or(labels >= double(outputs_)).logical_or(labels != labels.floor()),
-           "must be a class");
+    const Tensor outside = (labels < 0).logical_or(labels >= double(outputs_));
+    refuse_rows(kOp, "y must be a class", outside.logical_or(labels != labels.floor()), labels);
   }
   int64_t least_rows() const override { return outputs_; }
   Tensor base_score(const Tensor& labels, const Tensor& weights) const override {
@@ -163,8 +163,10 @@ class Tweedie : public ByColumn {
  public:
   explicit Tweedie(double power) : power_(power) {}
   void check_labels(const Tensor& labels) const override {
-    if (power_ >= 2) return refuse("y", labels, labels <= 0, "must be positive");
-    refuse("y", labels, labels < 0, "must not be negative");
+    // Several columns are (K, N).
+    const Tensor y = labels.dim() == 2 ? labels.t() : labels;
+    if (power_ >= 2) return refuse_rows(kOp, "y must be positive", y <= 0, y);
+    refuse_rows(kOp, "y must not be negative", y < 0, y);
   }
   Tensor base_score(const Tensor& labels, const Tensor& weights) const override {
     return by_column(labels, [&](const Tensor& y) {

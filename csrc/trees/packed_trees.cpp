@@ -92,6 +92,7 @@ TreePointers PackedTrees::pointers() const {
   if (!category_ptr_.defined()) return p;
   p.category_ptr = category_ptr_.const_data_ptr<int64_t>();
   p.categories = categories_.numel();
+  p.members = categories_.const_data_ptr<int32_t>();
   return p;
 }
 

@@ -2,6 +2,7 @@
 // of the CPU's sums.
 #pragma once
 #include "tilewright/core/cuda/device.h"
+#include "tilewright/trees/tree_categories.h"
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
 
@@ -27,21 +28,6 @@ struct PredictTreesParams {
   int64_t outputs;
 };
 
-// Whether the value, a whole number, is one of categories [begin, end).
-template <class T>
-TILEWRIGHT_DEVICE bool is_among(const PredictTreesParams<T>& p, int64_t begin, int64_t end,
-                                float x) {
-  if (!(x >= 0 && x < 2147483648.f)) return false;
-  const auto category = int32_t(x);
-  while (begin < end) {
-    const int64_t middle = (begin + end) / 2;
-    const int32_t found = ldg(p.categories + middle);
-    if (found == category) return true;
-    found < category ? begin = middle + 1 : end = middle;
-  }
-  return false;
-}
-
 // The leaf of `row` among nodes [first, first + count), or -1 where the arrays are no tree: a node
 // outside, a feature that x lacks, a threshold that is no number, a path longer than the tree.
 template <class T>
@@ -54,13 +40,13 @@ TILEWRIGHT_DEVICE int64_t walk_tree(const PredictTreesParams<T>& p, const T* row
     if (left < 0 && right < 0) return node;
     const int32_t feature = ldg(p.feature + node);
     const float threshold = ldg(p.threshold + node);
-    if (feature < 0 || feature >= p.features || !(threshold > -HUGE_VALF)) return -1;
+    if (feature < 0 || feature >= p.features || threshold != threshold) return -1;
     const float x = float(to_accumulate(ldg(row + feature * p.column)));
     bool goes_left = x < threshold;
     if (p.category_ptr != nullptr) {
       const int64_t begin = max_of(ldg(p.category_ptr + node), int64_t(0));
       const int64_t end = min_of(ldg(p.category_ptr + node + 1), p.category_count);
-      if (begin < end) goes_left = !is_among(p, begin, end, x);
+      if (begin < end) goes_left = !is_among(p.categories, begin, end, x);
     }
     if (x != x) goes_left = p.default_left[node];
     at = goes_left ? left : right;

@@ -12,7 +12,7 @@ namespace tilewright {
 //
 // x:            (N, F), floating, any strides; NaN is missing. Values are read as float32.
 // feature:      (M,) int32, the feature a node asks for; of leaves it is not read.
-// threshold:    (M,) float32, above -infinity. A row goes left where its value is less.
+// threshold:    (M,) float32, not NaN. A row goes left where its value is less.
 // left, right:  (M,) int32, a node's children, counted from the first node of its tree; -1 in
 //               leaves. Each node but a tree's first has one parent.
 // default_left: (M,) bool, where a missing value goes.
@@ -27,9 +27,9 @@ namespace tilewright {
 // Returns (N, num_outputs) float32, the same bits on every machine. Arrays that are no trees, or
 // ask for features that x lacks, are an error on the CPU. On CUDA a row that meets such a place
 // scores NaN in all outputs: a child outside its tree, a path longer than the tree has nodes, a
-// feature that x lacks, a threshold that is NaN or -infinity, a tree_output outside
-// [0, num_outputs), a tree_ptr that does not ascend or exceeds M. What no row meets is not looked
-// at.
+// feature that x lacks, a threshold that is NaN, a tree_output outside [0, num_outputs), a tree_ptr
+// that does not ascend or exceeds M. What no row meets is not looked at, nor whether categories
+// ascend.
 TILEWRIGHT_API at::Tensor predict_trees(
     const at::Tensor& x, const at::Tensor& feature, const at::Tensor& threshold,
     const at::Tensor& left, const at::Tensor& right, const at::Tensor& default_left,

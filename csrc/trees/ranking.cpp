@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "tilewright/core/check.h"
+#include "tilewright/trees/refuse_rows.h"
 
 namespace tilewright::trees {
 namespace {
@@ -100,11 +101,8 @@ LambdaRank::LambdaRank(const RankingOptions& options) : options_(options) {
 void LambdaRank::check_labels(const Tensor& labels) const {
   const Tensor wrong =
       options_.exp_gain ? (labels < 0).logical_or(labels > kGreatestLabel) : labels < 0;
-  if (!wrong.any().item<bool>()) return;
-  const int64_t row = wrong.nonzero()[0].item<int64_t>();
-  TILEWRIGHT_CHECK(kOp, false, "y must not be negative",
-                   options_.exp_gain ? " nor, with exponential gains, greater than 31" : "",
-                   "; that of row ", row, " is ", labels[row].item<double>());
+  const char* also = options_.exp_gain ? " nor, with exponential gains, greater than 31" : "";
+  refuse_rows(kOp, std::string("y must not be negative") + also, wrong, labels);
 }
 
 Tensor LambdaRank::base_score(const Tensor&, const Tensor&) const {

@@ -3,7 +3,6 @@
 #include <ATen/Functions.h>
 
 #include <algorithm>
-#include <limits>
 
 #include "tilewright/core/check.h"
 
@@ -74,14 +73,14 @@ std::vector<float> ArraysBuilder::add(const GrownTree& tree, const at::Tensor& c
       threshold = tree.threshold[n];
     } else if (!leaf) {
       threshold = from[tree.feature[n] * width + tree.code[n]];
-      // Behind the last cut: all that is there goes left, what is missing right.
-      if (!(threshold < HUGE_VALF)) threshold = std::numeric_limits<float>::max();
     }
+    const bool swapped = by_code && asks_what_is_missing(threshold);
+    if (swapped) threshold = -HUGE_VALF;
     feature_.push_back(leaf ? 0 : tree.feature[n]);
     threshold_.push_back(threshold);
-    left_.push_back(tree.left[n]);
-    right_.push_back(tree.right[n]);
-    default_left_.push_back(tree.default_left[n]);
+    left_.push_back(swapped ? tree.right[n] : tree.left[n]);
+    right_.push_back(swapped ? tree.left[n] : tree.right[n]);
+    default_left_.push_back(swapped || tree.default_left[n]);
     gain_.push_back(float(tree.gain[n]));
     cover_.push_back(float(tree.cover[n]));
   }

@@ -2,6 +2,7 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <cmath>
 #include <vector>
 
 #include "tilewright/trees/tree_grower.h"
@@ -16,6 +17,11 @@ struct EnsembleArrays {
   int64_t num_outputs = 1;
   at::Tensor category_ptr, categories;  // or undefined: no node has categories
 };
+
+// A threshold behind the last cut: all that is there goes left, what is missing right. No threshold
+// says so of +infinity too, which is not less than anything; so the children change places, and
+// below -infinity lies nothing: what is missing goes left, all that is there right.
+inline bool asks_what_is_missing(float threshold) { return !(threshold < HUGE_VALF); }
 
 class ArraysBuilder {
  public:

@@ -1,4 +1,4 @@
-// Which values are among a node's categories.
+// Which values are among a node's categories, on every machine.
 #pragma once
 #include <cstdint>
 
@@ -7,7 +7,7 @@
 namespace tilewright::inline TILEWRIGHT_MACHINE {
 
 // Whether x, a whole number, is one of categories[begin, end), which ascend.
-inline bool is_among(const int32_t* categories, int64_t begin, int64_t end, float x) {
+TILEWRIGHT_HD bool is_among(const int32_t* categories, int64_t begin, int64_t end, float x) {
   if (!(x >= 0 && x < 2147483648.f)) return false;
   const auto category = int32_t(x);
   while (begin < end) {

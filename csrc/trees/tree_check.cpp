@@ -45,10 +45,19 @@ const std::vector<std::pair<int32_t, int32_t>>& TreeWalk::levels(int64_t tree) {
     }
     TILEWRIGHT_CHECK(op_, feature[node] >= 0 && feature[node] < features_, "tree ", tree, ", node ",
                      node, ": feature ", feature[node], " is not one of x's ", features_);
-    TILEWRIGHT_CHECK(op_, threshold[node] > -HUGE_VALF, "tree ", tree, ", node ", node,
-                     ": threshold must be a number above -infinity, got ", threshold[node]);
+    TILEWRIGHT_CHECK(op_, !std::isnan(threshold[node]), "tree ", tree, ", node ", node,
+                     ": threshold must be a number, got ", threshold[node]);
+    if (has_categories(first + node)) check_categories(tree, node, first + node);
   }
   return order_;
+}
+
+void TreeWalk::check_categories(int64_t tree, int32_t node, int64_t place) const {
+  for (int64_t i = p_.category_ptr[place] + 1; i < p_.category_ptr[place + 1]; ++i) {
+    TILEWRIGHT_CHECK(op_, p_.members[i - 1] < p_.members[i], "tree ", tree, ", node ", node,
+                     ": categories must ascend, got ", p_.members[i - 1], " before ",
+                     p_.members[i]);
+  }
 }
 
 }  // namespace tilewright

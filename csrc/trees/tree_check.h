@@ -13,6 +13,7 @@ struct TreePointers {
   const int64_t* tree_ptr;
   const int64_t* category_ptr;  // or null
   int64_t nodes, trees, categories;
+  const int32_t* members;  // (categories,), where category_ptr is given
 };
 
 class TreeWalk {
@@ -22,15 +23,18 @@ class TreeWalk {
   TreeWalk(const char* op, const TreePointers& pointers, int64_t features);
 
   // The nodes of a tree in the order of levels, each with its depth. That a node has another parent
-  // or is none of the tree's, that a feature is none of x's or a threshold no number, is an error
-  // that names tree and node.
+  // or is none of the tree's, that a feature is none of x's, a threshold no number, or that its
+  // categories do not ascend, is an error that names tree and node.
   const std::vector<std::pair<int32_t, int32_t>>& levels(int64_t tree);
 
+  // Of all nodes, counted from the first tree's.
   bool has_categories(int64_t node) const {
     return p_.category_ptr != nullptr && p_.category_ptr[node] < p_.category_ptr[node + 1];
   }
 
  private:
+  void check_categories(int64_t tree, int32_t node, int64_t place) const;
+
   const char* op_;
   TreePointers p_;
   int64_t features_;

@@ -1,14 +1,12 @@
 #include "tilewright/trees/tree_ensemble.h"
 
 #include <ATen/ATen.h>
-#include <torch/csrc/jit/serialization/pickle.h>
 #include <torch/library.h>
-
-#include <fstream>
-#include <iterator>
 
 #include "tilewright/core/check.h"
 #include "tilewright/core/on_device.h"
+#include "tilewright/trees/ensemble_of.h"
+#include "tilewright/trees/model_file.h"
 #include "tilewright/trees/packed_trees.h"
 #include "tilewright/trees/predict_trees.h"
 
@@ -88,23 +86,22 @@ at::Tensor TreeEnsemble::predict(const at::Tensor& x) const {
 }
 
 void TreeEnsemble::save(const std::string& path) const {
-  const std::vector<char> bytes = torch::jit::pickle_save(c10::IValue(state()));
-  std::ofstream file(path, std::ios::binary);
-  file.write(bytes.data(), std::streamsize(bytes.size()));
-  file.close();
-  TILEWRIGHT_CHECK(kOp, bool(file), "cannot write ", path);
+  trees::ModelFile file(kOp, kVersion);
+  trees::put_arrays(file, trees::arrays_of(*this));
+  file.put("base_score", arrays_[8]);
+  file.put("link", link_);
+  file.put("num_features", num_features_);
+  file.write(path);
 }
 
 c10::intrusive_ptr<TreeEnsemble> TreeEnsemble::load(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  TILEWRIGHT_CHECK(kOp, bool(file), "cannot read ", path);
-  const std::vector<char> bytes{std::istreambuf_iterator<char>(file), {}};
-  try {
-    const c10::IValue value = torch::jit::pickle_load(bytes);
-    return c10::make_intrusive<TreeEnsemble>(value.to<State>());
-  } catch (const std::exception& error) {
-    TILEWRIGHT_CHECK(kOp, false, path, " holds no ensemble: ", error.what());
-  }
+  const auto file = trees::ModelFile::read(kOp, kVersion, path);
+  const at::Tensor base_score = file.tensor("base_score", at::kFloat, 1);
+  std::string link;
+  file.get("link", link);
+  const int64_t features = file.whole("num_features", 1, kMostTreeFeatures);
+  const trees::EnsembleArrays arrays = trees::get_arrays(file, base_score.numel());
+  return file.made([&] { return trees::ensemble_of(arrays, base_score, link, features); });
 }
 
 TORCH_LIBRARY_FRAGMENT(tilewright, m) {

@@ -15,7 +15,8 @@ namespace tilewright {
 
 class PackedTrees;
 
-// The TorchScript class torch.classes.tilewright.TreeEnsemble. Its pickle begins with a version.
+// The TorchScript class torch.classes.tilewright.TreeEnsemble. Its pickle, which torch.jit.save
+// writes, begins with a version.
 class TILEWRIGHT_API TreeEnsemble : public torch::CustomClassHolder {
  public:
   // Version; feature, threshold, left, right, default_left, value, tree_ptr, tree_output and
@@ -40,7 +41,8 @@ class TILEWRIGHT_API TreeEnsemble : public torch::CustomClassHolder {
   int64_t num_outputs() const { return arrays_[8].numel(); }
   State state() const { return {kVersion, arrays_, link_, num_features_}; }
 
-  // Files of torch's pickle. What is no ensemble is an error that names the file.
+  // Files of their own (not torch's pickles, which are to be trusted or not to be read). What is no
+  // ensemble is an error that names the field.
   void save(const std::string& path) const;
   static c10::intrusive_ptr<TreeEnsemble> load(const std::string& path);
 

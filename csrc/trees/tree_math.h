@@ -33,13 +33,6 @@ struct TreeBounds {
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
 
-TILEWRIGHT_HD TreeSum operator-(TreeSum a, TreeSum b) {
-  return {a.gradient - b.gradient, a.hessian - b.hessian};
-}
-TILEWRIGHT_HD TreeSum operator+(TreeSum a, TreeSum b) {
-  return {a.gradient + b.gradient, a.hessian + b.hessian};
-}
-
 // Gains up to here are rounding.
 inline constexpr double kLeastGain = 1e-6;
 

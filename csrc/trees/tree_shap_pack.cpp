@@ -71,6 +71,7 @@ ShapPacker::ShapPacker(const char* op, const TreeArrays& a, const at::Tensor& co
     categories_ = a.categories->contiguous();
     p.category_ptr = category_ptr_.const_data_ptr<int64_t>();
     p.categories = categories_.numel();
+    p.members = categories_.const_data_ptr<int32_t>();
   }
   TreeWalk walk(op_, p, features);
   for (int64_t t = 0; t < p.trees; ++t) {

@@ -5,7 +5,8 @@ Needs scikit-learn, whose base classes the estimators stand on. The operators un
 need matplotlib.
 """
 
-from tilewright.trees.adaboost import AdaBoostClassifier, AdaBoostRegressor, MedianModule
+from tilewright.trees.adaboost import AdaBoostClassifier, AdaBoostRegressor
+from tilewright.trees.adaboost_base import MedianModule
 from tilewright.trees.bagging import BaggingClassifier, BaggingRegressor
 from tilewright.trees.boosting import GradientBoostingClassifier, GradientBoostingRegressor
 from tilewright.trees.ensemble import EnsembleModule

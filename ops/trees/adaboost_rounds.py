@@ -67,7 +67,7 @@ def boost_classes(model, x, y, weight, rate, after):
 
     def step(estimator, random, weights, kept, last):
         if model.resample:
-            drawn = random.choice(len(x), len(x), p=weights / weights.sum())
+            drawn = random.choice(len(y), len(y), p=weights / weights.sum())
             estimator.fit(x[drawn], y[drawn])
         else:
             estimator.fit(x, y, sample_weight=weights)
@@ -84,14 +84,14 @@ def boost_classes(model, x, y, weight, rate, after):
         own = rate * (np.log((1 - error) / error) + np.log(k - 1))
         return own, error, weights if last else weights * np.exp(own * wrong)
 
-    return _rounds(model, len(x), weight, after, step)
+    return _rounds(model, len(y), weight, after, step)
 
 
 def boost_values(model, x, y, weight, rate, after, loss):
     """AdaBoost.R2."""
 
     def step(estimator, random, weights, kept, last):
-        drawn = random.choice(len(x), len(x), p=weights / weights.sum())
+        drawn = random.choice(len(y), len(y), p=weights / weights.sum())
         estimator.fit(x[drawn], y[drawn])
         losses = np.abs(estimator.predict(x) - y)
         greatest = losses[weights > 0].max()
@@ -110,4 +110,4 @@ def boost_values(model, x, y, weight, rate, after, loss):
         own = rate * np.log(1 / beta)
         return own, error, weights if last else weights * beta ** ((1 - losses) * rate)
 
-    return _rounds(model, len(x), weight, after, step)
+    return _rounds(model, len(y), weight, after, step)

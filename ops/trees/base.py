@@ -17,10 +17,11 @@ from tilewright.trees.inspection import importance
 from tilewright.trees.linear import LinearModule
 from tilewright.trees.onnx_export import OnnxMixin
 from tilewright.trees.parameters import drawing_options, one_of, seed_of
+from tilewright.trees.serving import ServingMixin
 
 
 class GradientBoostingBase(
-    InputMixin, CategoricalMixin, FilesMixin, ExplainMixin, OnnxMixin, BaseEstimator
+    ServingMixin, InputMixin, CategoricalMixin, FilesMixin, ExplainMixin, OnnxMixin, BaseEstimator
 ):
     def __init__(
         self,
@@ -252,36 +253,13 @@ class GradientBoostingBase(
         return EnsembleModule(self.arrays_, self.base_score_, self._link)
 
     def _predictions(self, x):
-        predict, table = self._server(), self._table(x)
-        if table.layout == torch.strided:
-            return predict(table)
-        return torch.cat([predict(block) for block in dense_blocks(table)])
-
-    def _server(self):
-        """The fitted model, ready to predict: trees are packed once."""
-        if not hasattr(self, "arrays_"):
-            return self.to_module()
-        packed = self.__dict__.get("_packed")
-        if packed is None or packed[0] != self._state_of_arrays():  # those who ask may change them
-            return self.to_module().to_ensemble(self.n_features_in_).predict
-        return packed[1].predict
-
-    def _state_of_arrays(self):
-        return [(name, id(array), array._version) for name, array in self.arrays_.items()]
-
-    def _pack(self):
-        ensemble = self.to_module().to_ensemble(self.n_features_in_)
-        self._packed = self._state_of_arrays(), ensemble
-
-    def __getstate__(self):
-        state = super().__getstate__().copy()
-        state.pop("_packed", None)  # torch's own files hold such objects, pickles do not
-        return state
-
-    def __setstate__(self, state):
-        super().__setstate__(state)
+        table = self._table(x)
         if hasattr(self, "arrays_"):
-            self._pack()
+            return self._served(table)
+        module = self.to_module()
+        if table.layout == torch.strided:
+            return module(table)
+        return torch.cat([module(block) for block in dense_blocks(table)])
 
     @property
     def feature_importances_(self):

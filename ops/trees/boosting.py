@@ -9,11 +9,10 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 
 from tilewright.trees.base import GradientBoostingBase
+from tilewright.trees.files import CLASSES, read_classes
 from tilewright.trees.inputs import check_labels, tensor_of
 from tilewright.trees.parameters import with_parameters_of
 from tilewright.trees.tensors import as_array, class_of, like_input, on_cpu
-
-CLASSES = "tilewright_classes"  # the attribute of a saved model
 
 # scikit-learn's name of a loss: that of the objective, and the link to predictions.
 REGRESSION_LOSSES = {
@@ -196,13 +195,8 @@ class GradientBoostingClassifier(ClassifierMixin, GradientBoostingBase):
         if model.objective not in ("logistic", "softmax"):
             raise ValueError(f"a model of {model.objective} is no classifier's")
         count = max(model.base_score.numel(), 2)
-        classes = np.arange(count)
-        if CLASSES in model.attributes:
-            listed = model.attributes[CLASSES]
-            classes = np.asarray(json.loads(listed) if isinstance(listed, str) else None)
-            if classes.shape != (count,):
-                raise ValueError(f"attribute {CLASSES} must list {count} classes")
-        self.classes_ = classes
+        classes = read_classes(model.attributes, count)
+        self.classes_ = np.arange(count) if classes is None else classes
 
     def fit(self, X, y, sample_weight=None, eval_set=None, init_model=None):
         """X (n_samples, n_features), y (n_samples,) of labels; ``eval_set`` is (X, y), (X, y,

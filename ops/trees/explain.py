@@ -17,15 +17,16 @@ class ExplainMixin:
         (arXiv:1802.03888), as xgboost's ``pred_contribs=True``.
 
         Scores are those before the link: log-odds, logarithms of means, one of each class for
-        softmax.
+        softmax; of forests the mean itself or the classes' shares, of AdaBoost their votes.
 
         Args:
             X: (n_samples, n_features), as ``predict`` takes it.
 
         Returns:
-            (n_samples, n_features + 1), or (n_samples, n_classes, n_features + 1) for more than two
-            classes: a float32 tensor for a tensor, else a float64 array. The last column is the
-            expected score, the base score included; a row adds up to its score.
+            (n_samples, n_features + 1), or (n_samples, n_outputs, n_features + 1) for more than one
+            score: one for each class (but boosting scores the second of two alone), each of a
+            forest's values. A float32 tensor for a tensor, else a float64 array. The last column is
+            the expected score, the base score included; a row adds up to its score.
         """
         found = self._explain(torch.ops.tilewright.tree_shap, X)
         found[:, :, -1] += self.base_score_
@@ -39,7 +40,7 @@ class ExplainMixin:
             X: (n_samples, n_features), as ``predict`` takes it.
 
         Returns:
-            (n_samples, n_features + 1, n_features + 1), or (n_samples, n_classes, n_features + 1,
+            (n_samples, n_features + 1, n_features + 1), or (n_samples, n_outputs, n_features + 1,
             n_features + 1): symmetric, each pair's value halved between its two places. Rows add up
             to :meth:`shap_values`.
         """

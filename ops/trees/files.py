@@ -1,7 +1,38 @@
 """XGBoost's JSON as methods of the boosting estimators."""
 
+import json
+
+import numpy as np
+
 from tilewright.trees import xgboost_json
 from tilewright.trees.ensemble import EnsembleModule
+
+CLASSES = "tilewright_classes"  # the attribute of a saved model
+
+
+def read_classes(attributes, count):
+    """The classes that an attribute of a file lists; None where it has none."""
+    if CLASSES not in attributes:
+        return None
+    listed = attributes[CLASSES]
+    try:
+        classes = np.asarray(json.loads(listed) if isinstance(listed, str) else None)
+    except json.JSONDecodeError:
+        classes = np.asarray(None)
+    if classes.shape != (count,):
+        raise ValueError(f"attribute {CLASSES} must list {count} classes")
+    return classes
+
+
+def read_trees(path):
+    """A model of trees or a linear one; a file that is neither is a ValueError."""
+    model = xgboost_json.load(path)
+    if model.linear is None:
+        try:
+            EnsembleModule(model.arrays, model.base_score).to_ensemble(model.num_features)
+        except RuntimeError as error:
+            raise ValueError(f"{path} holds no trees: {error}") from error
+    return model
 
 
 class FilesMixin:
@@ -33,12 +64,7 @@ class FilesMixin:
     def load_model(self, path):
         """Reads what :meth:`save_model` or xgboost wrote (trees or a linear model); returns
         the estimator, ready to predict. A file that is no such model is a ValueError."""
-        model = xgboost_json.load(path)
-        if model.linear is None:
-            try:
-                EnsembleModule(model.arrays, model.base_score).to_ensemble(model.num_features)
-            except RuntimeError as error:
-                raise ValueError(f"{path} holds no trees: {error}") from error
+        model = read_trees(path)
         self._take(model)
         self._forget()
         self._forget_inputs()

@@ -1,5 +1,5 @@
-"""What forests and AdaBoost take: tensors as they are, anything else as scikit-learn has it; shares
-and threads by scikit-learn's rules."""
+"""What forests and AdaBoost take: tensors as they are, anything else as scikit-learn has it, sparse
+tables too; shares and threads by scikit-learn's rules."""
 
 import contextlib
 import math
@@ -8,46 +8,58 @@ import os
 
 import numpy as np
 import torch
+from scipy import sparse
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from tilewright.trees.inputs import tensor_of
-from tilewright.trees.tensors import as_array, table_of
-
-# What scikit-learn's checks let through: dense numbers, NaN for missing.
-ACCEPTED = {"dtype": [np.float64, np.float32], "ensure_all_finite": "allow-nan"}
+from tilewright.trees.inputs import ACCEPTED, dense_of, floating_table, sparse_tensor, tensor_of
+from tilewright.trees.tensors import as_array
 
 
-def features_of(estimator, x):
-    """x for prediction, as a tensor."""
-    if isinstance(x, torch.Tensor):
-        return _tensor(estimator, x, reset=False)
-    return tensor_of(validate_data(estimator, x, reset=False, **ACCEPTED))
+class ForestInputMixin:
+    """Turns what is given for prediction into tensors."""
+
+    def _table(self, x):
+        """x as a tensor, or torch's CSR where it is sparse: absent entries are 0."""
+        if isinstance(x, torch.Tensor):
+            return floating_table(self, x, reset=False)
+        return _tensor_of(validate_data(self, x, reset=False, **ACCEPTED))
+
+    def _features(self, x):
+        """The same as a dense tensor."""
+        return dense_of(self._table(x))
 
 
-def _tensor(estimator, x, reset):
-    x = table_of(estimator, x, reset)
-    return x if x.is_floating_point() else x.float()
+def _tensor_of(x):
+    return sparse_tensor(x) if sparse.issparse(x) else tensor_of(x)
+
+
+def array_of(table):
+    """A tensor as an array, or as scipy's CSR where it is sparse."""
+    if table.layout == torch.strided:
+        return as_array(table)
+    parts = (table.values(), table.col_indices(), table.crow_indices())
+    return sparse.csr_matrix(tuple(part.numpy() for part in parts), shape=tuple(table.shape))
 
 
 def training_set(estimator, x, y, sample_weight, numeric, multi_output=False):
     """X as a tensor, y as an array, weights as a float64 array or None; remembers the features."""
     if isinstance(x, torch.Tensor):
-        features = _tensor(estimator, x, reset=True)
+        features = floating_table(estimator, x, reset=True)
         labels = np.asarray(as_array(y))
-        if len(labels) != len(features) or len(features) == 0:
+        rows = features.shape[0]
+        if len(labels) != rows or rows == 0:
             raise ValueError(
-                f"X and y must have as many rows, at least one, got {len(features)} and "
-                f"{len(labels)}"
+                f"X and y must have as many rows, at least one, got {rows} and {len(labels)}"
             )
     else:
         x, labels = validate_data(
             estimator, x, y, y_numeric=numeric, multi_output=multi_output, **ACCEPTED
         )
-        features = tensor_of(x)
+        features = _tensor_of(x)
     if sample_weight is not None:
         sample_weight = _check_sample_weight(
             as_array(sample_weight),
-            features,
+            torch.empty(features.shape[0], 1),
             dtype=np.float64,
             ensure_non_negative=True,
             ensure_same_device=False,

@@ -1,4 +1,4 @@
-"""What the boosting estimators take: tensors, arrays, data frames, and sparse tables, of which
+"""What the estimators take: tensors, arrays, data frames, and sparse tables, of which
 blocks of rows are dense at a time."""
 
 import contextlib
@@ -79,18 +79,32 @@ def dense_blocks(table):
         yield block
 
 
+def dense_of(table):
+    """torch's CSR tensor as a dense one; a dense one as it is."""
+    return table if table.layout == torch.strided else torch.cat(list(dense_blocks(table)))
+
+
+def floating_table(estimator, x, reset):
+    """A tensor X as floating numbers, dense or CSR; its features are remembered or checked."""
+    x = table_of(estimator, x, reset)
+    x = x if x.is_floating_point() else x.float()
+    if x.layout == torch.strided:
+        return x
+    with _beta():
+        return x.to_sparse_csr()
+
+
 class InputMixin:
     """Turns what is given into tensors and remembers the features."""
 
     def _features(self, x):
         """x for prediction, as a dense tensor."""
-        table = self._table(x)
-        return table if table.layout == torch.strided else torch.cat(list(dense_blocks(table)))
+        return dense_of(self._table(x))
 
     def _table(self, x):
         """The same, or torch's CSR where x is sparse: absent entries are 0."""
         if isinstance(x, torch.Tensor):
-            table = self._tensor(x, reset=False)
+            table = floating_table(self, x, reset=False)
         else:
             x = validate_data(self, self._encoded(x, reset=False), reset=False, **ACCEPTED)
             table = sparse_tensor(x) if sparse.issparse(x) else tensor_of(x)
@@ -98,21 +112,13 @@ class InputMixin:
             self._check_categories(table)
         return table
 
-    def _tensor(self, x, reset):
-        x = table_of(self, x, reset)
-        x = x if x.is_floating_point() else x.float()
-        if x.layout == torch.strided:
-            return x
-        with _beta():
-            return x.to_sparse_csr()
-
     def _training_set(self, x, y, sample_weight, numeric, reset=True, multi_output=False):
         """X as a tensor, y as an array (a column of one, with a warning, without its dimension),
         weights as a tensor or None; remembers the features."""
         if reset:
             self._forget_inputs()
         if isinstance(x, torch.Tensor):
-            features = self._tensor(x, reset=reset)
+            features = floating_table(self, x, reset)
             labels = np.asarray(as_array(y))
             if labels.ndim != 1 and not multi_output:
                 raise ValueError(f"y must have shape (n_samples,), got {labels.shape}")

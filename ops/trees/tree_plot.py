@@ -136,8 +136,8 @@ class Texts:
             shown = [str(c) for c in own[:SHOWN_CATEGORIES]]
             shown += ["..."] * (len(own) > SHOWN_CATEGORIES)
             question = f"{name} in {{{', '.join(shown)}}}"
-        elif threshold >= torch.finfo(torch.float32).max:
-            question = f"{name} is not missing"  # all values go left
+        elif threshold == -torch.inf:
+            question = f"{name} is missing"  # all values go right
         else:
             question = f"{name} < {self.number(threshold)}"
         return "\n".join([question, *self.measures(node, "gain", "cover")])

@@ -32,6 +32,7 @@ OBJECTIVES = {
 READ = {names[0]: ours for ours, names in OBJECTIVES.items()} | {"multi:softmax": "softmax"}
 LOGARITHMIC = ("poisson", "gamma", "tweedie")
 ROOT_PARENT = 2147483647
+LEAST = torch.finfo(torch.float32).min  # no value of xgboost's lies below: it takes no infinity
 
 
 @dataclass
@@ -67,16 +68,18 @@ def _tree(arrays, index, begin, end, num_features):
             if child >= 0:
                 parents[child] = node
     zeros, value = torch.zeros(len(left)), part["value"]
+    # JSON has no infinity, and no other number is below the least.
+    threshold = part["threshold"].clamp(LEAST, -LEAST)
     outputs = value[0].numel()
     if outputs == 1:
         value = value.flatten()
         own = {
             "base_weights": _floats(value),
             "right_children": right,
-            "split_conditions": _floats(torch.where(leaf, value, part["threshold"])),
+            "split_conditions": _floats(torch.where(leaf, value, threshold)),
         }
     else:
-        own = vector_fields(part["left"], part["right"], part["threshold"], value, _floats)
+        own = vector_fields(part["left"], part["right"], threshold, value, _floats)
     return {
         **own,
         **tree_categories(arrays, begin, end),
@@ -188,7 +191,7 @@ def _read_tree(tree, num_features, outputs, size):
         tree["split_indices"].fail(f"must be less than num_feature, {num_features}")
     return {
         "feature": torch.where(leaf, 0, feature),
-        "threshold": torch.where(leaf, 0.0, condition),
+        "threshold": torch.where(leaf, 0.0, torch.where(condition > LEAST, condition, -torch.inf)),
         "left": left,
         "right": right,
         "default_left": tree["default_left"].numbers(torch.int32, nodes) != 0,

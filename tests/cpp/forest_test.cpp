@@ -115,7 +115,7 @@ TEST(AdaBoost, BothKindsAreSavedAndLoaded) {
     EXPECT_TRUE(AdaBoost::load(path).predict(t.x).equal(found));
   }
   std::ofstream(path, std::ios::binary) << "no pickle";
-  EXPECT_MESSAGE(AdaBoost::load(path), "holds no model of AdaBoost");
+  EXPECT_MESSAGE(AdaBoost::load(path), "is no model of tilewright's");
   std::remove(path.c_str());
 }
 

@@ -96,7 +96,7 @@ TEST(Booster, SavesAndLoads) {
   const auto loaded = tilewright::TreeEnsemble::load(path);
   EXPECT_TRUE(torch::equal(loaded->predict(t.x), booster.predict(t.x)));
   std::ofstream(path, std::ios::trunc) << "no pickle";
-  EXPECT_MESSAGE(tilewright::TreeEnsemble::load(path), "holds no ensemble");
+  EXPECT_MESSAGE(tilewright::TreeEnsemble::load(path), "is no model of tilewright's");
   std::remove(path.c_str());
   EXPECT_MESSAGE(tilewright::TreeEnsemble::load(path), "cannot read");
 }

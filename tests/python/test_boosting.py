@@ -19,11 +19,10 @@ def nested(arrays, cuts, node=0, first=0):
         return arrays["value"][at].item()
     f = arrays["feature"][at].item()
     threshold = arrays["threshold"][at]
-    if threshold == torch.finfo(torch.float32).max:
-        code = None  # all values left, what is missing right
-    else:
-        code = int((cuts[f] == threshold).nonzero()[0])
     sides = [nested(arrays, cuts, arrays[s][at].item(), first) for s in ("left", "right")]
+    if threshold == -torch.inf:  # what is missing left, all values right: as if the other way round
+        return (f, None, False, *reversed(sides))
+    code = int((cuts[f] == threshold).nonzero()[0])
     return (f, code, bool(arrays["default_left"][at]), *sides)
 
 

@@ -8,26 +8,10 @@ import sklearn.ensemble
 import torch
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from test_forest import CLASSIFIERS, REGRESSORS, table
 
-from tilewright.trees import (
-    ExtraTreesClassifier,
-    ExtraTreesRegressor,
-    RandomForestClassifier,
-    RandomForestRegressor,
-)
-
-CLASSIFIERS = [RandomForestClassifier, ExtraTreesClassifier]
-REGRESSORS = [RandomForestRegressor, ExtraTreesRegressor]
-
-
-def table(rows=150, features=4, classes=3, values=12, missing=False):
-    """Few different values, so that nothing is lost in bins: x, labels, values (rows, 2)."""
-    x = torch.randint(0, values, (rows, features)).float()
-    z = (x[:, 0] - 5).abs() + x[:, 1] * (x[:, 2] > 4) + torch.rand(rows) * 3
-    labels = torch.bucketize(z, z.quantile(torch.linspace(0, 1, classes + 1)[1:-1]))
-    if missing:
-        x[torch.rand(x.shape) < 0.2] = float("nan")
-    return x, labels, torch.stack([z, z.sin()], 1).double()
+import tilewright.trees
+from tilewright.trees import RandomForestClassifier, RandomForestRegressor
 
 
 def smooth(rows, seed):
@@ -42,7 +26,7 @@ def test_quality_is_scikit_learns(name):
     ours, theirs = [], []
     for seed in range(3):
         x, z = smooth(1600, seed)
-        for into, module in ((ours, globals()), (theirs, vars(sklearn.ensemble))):
+        for into, module in ((ours, vars(tilewright.trees)), (theirs, vars(sklearn.ensemble))):
             model = module[name + "Classifier"](n_estimators=40, random_state=seed, n_jobs=1)
             model.fit(x[:800], z[:800] > 0)
             into.append(model.score(x[800:], z[800:] > 0))

@@ -150,7 +150,7 @@ def test_no_tree_scores_nothing(device):
         ("right", 0, -1, "child -1"),
         ("feature", 0, 2, "feature 2 is not one of x's 2"),
         ("feature", 0, -1, "feature -1"),
-        ("threshold", 0, float("nan"), "threshold must be a number above -infinity, got nan"),
+        ("threshold", 0, float("nan"), "threshold must be a number, got nan"),
         ("tree_output", 0, 1, r"tree_output must lie in \[0, 1\), that of tree 0 is 1"),
         ("tree_ptr", 1, 4, "tree_ptr must go from 0 to the number of nodes, 3"),
         ("tree_ptr", 0, -1, "tree_ptr must go from 0 to the number of nodes, 3"),
@@ -171,6 +171,20 @@ def test_what_is_no_tree_is_named(device, data_raises, name, place, value, messa
         return
     with pytest.raises(RuntimeError, match=message):
         predict(x, arrays, 1)
+
+
+def test_categories_that_do_not_ascend_are_named():
+    """They are searched by halves. Those of leaves are not read."""
+    arrays = random_trees(2, 1, 2, full=True)
+    pointers, x = torch.tensor([0, 0, 0, 0, 3, 5, 5]), torch.zeros(4, 2)
+    for given, message in (([1, 2, 2], "got 2 before 2"), ([4, 1, 2], "got 4 before 1")):
+        categories = torch.tensor([*given, 7, 6], dtype=torch.int32)
+        with pytest.raises(
+            RuntimeError, match=f"tree 1, node 0: categories must ascend, {message}"
+        ):
+            predict(x, arrays | {"category_ptr": pointers, "categories": categories}, 1)
+    categories = torch.tensor([0, 4, 5, 7, 6], dtype=torch.int32)
+    predict(x, arrays | {"category_ptr": pointers, "categories": categories}, 1)
 
 
 @kernels

@@ -124,13 +124,13 @@ def test_boxes_do_not_overlap_in_the_figure_of_its_size():
 
 def test_kinds_of_questions_and_leaves():
     model = hand_made(
-        threshold=torch.tensor([torch.finfo(torch.float32).max, 0.0, 0.0, 0.0, 0.0]),
+        threshold=torch.tensor([-torch.inf, 0.0, 0.0, 0.0, 0.0]),
         category_ptr=torch.tensor([0, 0, 0, 8, 8, 8]),
         categories=torch.arange(8, dtype=torch.int32),
         value=torch.tensor([[0.0, 1.0], [2.0, 3.0], [0.0, 0.0], [4.0, 5.0], [6.0, 7.0]]),
     )
     shown = texts(plot_tree(model))
-    assert "x0 is not missing\ngain 8.25\ncover 9" in shown
+    assert "x0 is missing\ngain 8.25\ncover 9" in shown
     # Categories go right; missing values of this node do too.
     assert "x1 in {0, 1, 2, 3, 4, 5, ...}\ngain 2.5\ncover 5" in shown
     assert shown.count("yes, missing") == 2 and shown.count("no") == 2

@@ -216,7 +216,7 @@ def test_no_tree_and_trees_of_one_leaf():
     [
         ("left", 0, 9, "tree_shap: tree 0, node 0: child 9 is not one of its 3 nodes"),
         ("feature", 0, 2, "feature 2 is not one of x's 2"),
-        ("threshold", 0, float("nan"), "threshold must be a number above -infinity, got nan"),
+        ("threshold", 0, float("nan"), "threshold must be a number, got nan"),
         ("tree_output", 0, 1, r"tree_output must lie in \[0, 1\), that of tree 0 is 1"),
         ("tree_ptr", 1, 2, "tree_ptr must go from 0 to the number of nodes, 3"),
         ("cover", 1, -1.0, "tree 0, node 0: covers of children must be finite and not negative"),
