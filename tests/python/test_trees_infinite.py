@@ -114,9 +114,10 @@ def test_a_split_worked_by_hand():
     assert model.predict(torch.tensor([[3.4e38]])).tolist() == [0]
 
 
-def test_the_greatest_number_is_beside_infinity():
+@kernels
+def test_the_greatest_number_is_beside_infinity(device):
     """No cut lies between the two: they are one value."""
-    x = torch.tensor([[1.0], [GREATEST], [INF]])
+    x = torch.tensor([[1.0], [GREATEST], [INF]], device=device)
     cuts, count = torch.ops.tilewright.feature_cuts(x, None, 16)
     assert count.tolist() == [1] and 1 < cuts[0, 0] <= GREATEST
     cuts, count = torch.ops.tilewright.feature_cuts(x[::2], None, 16)
