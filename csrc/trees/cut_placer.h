@@ -7,10 +7,12 @@
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
 
-// A cut between two values, of which `low` is to lie below it and `high` not.
+// A cut between two values, of which `low` is to lie below it and `high` not: finite, unless
+// nothing finite lies between them.
 TILEWRIGHT_HD float cut_between(float low, float high) {
   const float middle = float((double(low) + double(high)) / 2);
-  return middle > low ? middle : high;  // rounding must not put `low` to the right
+  const float cut = middle > low ? middle : high;  // rounding must not put `low` to the right
+  return cut < HUGE_VALF || !(low < FLT_MAX) ? cut : FLT_MAX;
 }
 
 // Is shown neighbours, ascending, and places cuts so that each bin weighs about the same.
@@ -31,12 +33,8 @@ class CutPlacer {
       held_ = 0;
     }
     const float cut = cut_between(low, high);
-    // A cut is finite: what is less than infinity would be all there is, as behind the last cut.
-    if (cut < HUGE_VALF) {
-      cuts_[placed_++] = cut;
-    } else if (low < FLT_MAX) {
-      cuts_[placed_++] = FLT_MAX;
-    }
+    // What is less than infinity would be all there is, as behind the last cut.
+    if (cut < HUGE_VALF) cuts_[placed_++] = cut;
   }
   TILEWRIGHT_HD int32_t placed() const { return placed_; }
 

@@ -23,8 +23,8 @@ struct ForestLesserGain {
   }
 };
 
-// Rows that go left to the front, both sides in their order; returns how many. rows: the node's own,
-// to be written to; scratch: room for as many.
+// Rows that go left to the front, both sides in their order; returns how many. rows: the node's
+// own, to be written to; scratch: room for as many.
 template <class Code>
 int64_t part_rows(const ForestNodeView<Code>& node, const ForestSplit& split, uint32_t missing,
                   int32_t* rows, int32_t* scratch) {

@@ -99,9 +99,8 @@ EnsembleArrays get_arrays(const ModelFile& file, int64_t num_outputs);
 std::string option_field(const char* name);
 template <class Options>
 void put_options(ModelFile& file, const Options& options) {
-  for_each_option(options, [&](const char* name, const auto& field) {
-    file.put(option_field(name), field);
-  });
+  for_each_option(
+      options, [&](const char* name, const auto& field) { file.put(option_field(name), field); });
 }
 template <class Options>
 Options get_options(const ModelFile& file) {

@@ -118,8 +118,8 @@ class AdaBoostBase(ServingMixin, ForestInputMixin, BaseEstimator):
         self.estimators_ = None
         self.arrays_ = model.arrays()
         self.base_score_ = model.base_score
-        self._pack()
         self._take_weights(model.estimator_weights, model.estimator_errors)
+        self._pack()
 
     def _boost_any(self, boost, x, y, weight, *arguments):
         inputs.positive("n_estimators", self.n_estimators)

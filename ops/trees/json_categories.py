@@ -1,16 +1,16 @@
 """Splits by categories in XGBoost's JSON: which fields say what goes right."""
 
-import itertools
-
 import torch
 
 
-def tree_categories(arrays, begin, end):
-    """What a tree's file says of nodes that are split by categories, and the kind of each split."""
-    kinds, nodes, segments, sizes, values = [0] * (end - begin), [], [], [], []
+def tree_categories(arrays, begin, order):
+    """What a tree's file says of nodes that are split by categories, and the kind of each split.
+    ``order``: the tree's nodes, counted from ``begin``, as the file has them."""
+    kinds, nodes, segments, sizes, values = [0] * len(order), [], [], [], []
     if arrays.get("category_ptr") is not None:
-        pointers = arrays["category_ptr"][begin : end + 1].tolist()
-        for node, (first, last) in enumerate(itertools.pairwise(pointers)):
+        pointers = arrays["category_ptr"][begin : begin + len(order) + 1].tolist()
+        for node, source in enumerate(order):
+            first, last = pointers[source : source + 2]
             if first < last:
                 kinds[node] = 1
                 nodes.append(node)

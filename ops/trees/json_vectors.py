@@ -6,9 +6,8 @@ import torch
 from tilewright.trees.json_reader import Reader
 
 
-def vector_fields(left, right, threshold, value, floats):
-    """What such a tree says otherwise than one of numbers; value is (nodes, K)."""
-    leaf = left < 0
+def vector_fields(leaf, right, threshold, value, floats):
+    """What such a tree says otherwise than one of numbers; value is (nodes, K), leaf a mask."""
     places = torch.where(leaf, leaf.int().cumsum(0) - 1, right)
     return {
         "base_weights": floats(value.flatten()),

@@ -58,9 +58,25 @@ def _floats(values):
 OF_TREES = ("tree_ptr", "tree_output", "category_ptr", "categories")  # all other arrays: of nodes
 
 
+def _siblings_adjacent(left, right):
+    """The order of a tree's nodes in which each right child follows its left one, as xgboost takes
+    for granted: theirs where it is such an order, else level by level."""
+    if all(b == a + 1 for a, b in zip(left, right, strict=True) if a >= 0):
+        return list(range(len(left)))
+    order = [0]
+    for node in order:
+        if left[node] >= 0:
+            order += [left[node], right[node]]
+    return order
+
+
 def _tree(arrays, index, begin, end, num_features):
     part = {k: v[begin:end] for k, v in arrays.items() if k not in OF_TREES}
-    left, right = part["left"].tolist(), part["right"].tolist()
+    order = _siblings_adjacent(part["left"].tolist(), part["right"].tolist())
+    places = torch.empty(end - begin + 1, dtype=torch.int64)
+    places[order], places[-1] = torch.arange(len(order)), -1  # of leaves' children too
+    part = {k: v[order] for k, v in part.items()}
+    left, right = (places[part[side].long()].tolist() for side in ("left", "right"))
     leaf = part["left"] < 0
     parents = [ROOT_PARENT] * len(left)
     for node, children in enumerate(zip(left, right, strict=True)):
@@ -79,10 +95,10 @@ def _tree(arrays, index, begin, end, num_features):
             "split_conditions": _floats(torch.where(leaf, value, threshold)),
         }
     else:
-        own = vector_fields(part["left"], part["right"], threshold, value, _floats)
+        own = vector_fields(leaf, torch.tensor(right), threshold, value, _floats)
     return {
         **own,
-        **tree_categories(arrays, begin, end),
+        **tree_categories(arrays, begin, order),
         "default_left": part["default_left"].int().tolist(),
         "id": index,
         "left_children": left,

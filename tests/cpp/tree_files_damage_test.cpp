@@ -1,4 +1,5 @@
-// Files that are no models, whatever their bytes say: an error, no crash, no memory beyond the file's.
+// Files that are no models, whatever their bytes say: an error, no crash, no memory beyond the
+// file's.
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 

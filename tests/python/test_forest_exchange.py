@@ -10,7 +10,8 @@ import reference_shap
 import torch
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
-from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+from sklearn.linear_model import Ridge
+from sklearn.tree import DecisionTreeClassifier
 
 from tilewright.trees import (
     AdaBoostClassifier,
@@ -226,10 +227,10 @@ def test_sparse_tables_of_any_estimator(resample):
     dense = AdaBoostClassifier(tree, **options).fit(x, labels)
     model = AdaBoostClassifier(tree, **options).fit(given, labels)
     assert np.array_equal(dense.predict_proba(x), model.predict_proba(given))
-    tree = DecisionTreeRegressor(max_depth=2, random_state=0)
-    dense = AdaBoostRegressor(tree, n_estimators=4, random_state=0).fit(x, z)
-    model = AdaBoostRegressor(tree, n_estimators=4, random_state=0).fit(given, z)
-    assert np.array_equal(dense.predict(x), model.predict(given))
+    lines = Ridge(fit_intercept=False, solver="lsqr", tol=1e-10)
+    dense = AdaBoostRegressor(lines, n_estimators=4, random_state=0).fit(x, z)
+    model = AdaBoostRegressor(lines, n_estimators=4, random_state=0).fit(given, z)
+    np.testing.assert_allclose(model.predict(given), dense.predict(x), atol=1e-6)
     classifier = AdaBoostClassifier(DecisionTreeClassifier(), n_estimators=2).fit(x, labels)
     for call in (classifier.to_onnx, lambda: classifier.shap_values(x)):
         with pytest.raises(ValueError, match="only an ensemble of trees"):
@@ -257,6 +258,6 @@ def test_inspection(kind):
     x, labels, z = table(classes=2)
     model = fitted(kind, x, labels, z, n_estimators=20)
     shares = importance(model, "gain")
-    assert shares.shape == (4,) and shares[:3].min() > shares[3]
+    assert shares.shape == (4,) and shares[:3].max() > 2 * shares[3]
     average, grid, _ = partial_dependence(model, x, [0], grid_resolution=5)
     assert average.shape[-1] == 5 and len(grid[0]) == 5

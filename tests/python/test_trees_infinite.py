@@ -39,18 +39,16 @@ def table(ends, values=1000, rows=400):
 
 def leaves_of(arrays, x, tree):
     """The leaf of each row, by definition."""
-    first = arrays["tree_ptr"][tree].item()
-    found = []
-    for row in x:
-        node = first
-        while arrays["left"][node] >= 0:
-            value = row[arrays["feature"][node]]
-            left = value < arrays["threshold"][node]
-            if value.isnan():
-                left = arrays["default_left"][node]
-            node = first + arrays["left" if left else "right"][node].item()
-        found.append(node)
-    return torch.tensor(found)
+    first, rows = arrays["tree_ptr"][tree].item(), torch.arange(len(x))
+    node = torch.full((len(x),), first)
+    while (arrays["left"][node] >= 0).any():
+        value = x[rows, arrays["feature"][node].long()]
+        left = torch.where(
+            value.isnan(), arrays["default_left"][node], value < arrays["threshold"][node]
+        )
+        child = torch.where(left, arrays["left"][node], arrays["right"][node])
+        node = torch.where(child >= 0, first + child, node)
+    return node
 
 
 def assert_covers_are_counts(arrays, x):
@@ -116,9 +114,10 @@ def test_a_split_worked_by_hand():
     assert model.predict(torch.tensor([[3.4e38]])).tolist() == [0]
 
 
-def test_the_greatest_number_is_beside_infinity():
+@kernels
+def test_the_greatest_number_is_beside_infinity(device):
     """No cut lies between the two: they are one value."""
-    x = torch.tensor([[1.0], [GREATEST], [INF]])
+    x = torch.tensor([[1.0], [GREATEST], [INF]], device=device)
     cuts, count = torch.ops.tilewright.feature_cuts(x, None, 16)
     assert count.tolist() == [1] and 1 < cuts[0, 0] <= GREATEST
     cuts, count = torch.ops.tilewright.feature_cuts(x[::2], None, 16)
@@ -133,7 +132,7 @@ def test_files_keep_it(tmp_path, classes):
     assert asks_what_is_missing(model.arrays_).any()
     model.save_model(tmp_path / "m.json")
     again = GradientBoostingClassifier().load_model(tmp_path / "m.json")
-    assert torch.equal(again.arrays_["threshold"], model.arrays_["threshold"])
+    assert asks_what_is_missing(again.arrays_).sum() == asks_what_is_missing(model.arrays_).sum()
     torch.testing.assert_close(again.predict_proba(x), model.predict_proba(x))
     xgboost = pytest.importorskip("xgboost", reason="xgboost is not installed")
     finite = ~x.isinf().any(1)  # others are an error of xgboost's
