@@ -14,18 +14,11 @@ namespace {
 // Entries that a thread takes at a time.
 constexpr int64_t kTaskEntries = 16384;
 
-// A threshold t with low < t <= high, and finite if there is such a number.
-float threshold_between(float low, float high) {
-  constexpr float kMost = std::numeric_limits<float>::max();
-  const float middle = cut_between(low, high);
-  return middle < HUGE_VALF ? middle : low < kMost ? kMost : HUGE_VALF;
-}
-
-// What tells the sides of a split apart, of the `present` values of its feature in the node.
+// What tells the sides of a split apart, of the `present` values of its feature in the node; NaN:
+// whether the value is missing.
 float threshold_of(const TreeSplit& split, const float* values, int64_t present) {
-  if (split.code < 0) return std::numeric_limits<float>::lowest();  // no value is less
-  const bool all = split.code + 1 == present;
-  return threshold_between(values[split.code], all ? HUGE_VALF : values[split.code + 1]);
+  if (split.code + 1 == present) return std::numeric_limits<float>::quiet_NaN();
+  return cut_between(values[split.code], values[split.code + 1]);
 }
 
 }  // namespace

@@ -51,7 +51,7 @@ class ExactScan {
       size = 0;
     }
     if (!any_missing_) return;
-    try_missing_alone(values, present);
+    try_missing_alone(present);
     // Of equal gains missing values go right.
     if (left_.best().gain > right_.best().gain) right_.begin_from(left_.best());
   }
@@ -78,18 +78,12 @@ class ExactScan {
     left_.try_places(feature_, code_at, gradients_, hessians_, count, true);
   }
 
-  // Missing values on one side, all others on the other: to the left, which takes what is less than
-  // a threshold, as long as none of them is infinite.
-  void try_missing_alone(const float* values, int64_t present) {
+  // Missing values to the right, all others to the left.
+  void try_missing_alone(int64_t present) {
     const TreeCount total = right_.total();
     const TreeCount known{total.gradient - missing_.gradient, total.hessian - missing_.hessian};
-    if (values[present - 1] < HUGE_VALF) {
-      const auto last = [present](int64_t) { return int32_t(present - 1); };
-      right_.try_places(feature_, last, &known.gradient, &known.hessian, 1, false);
-    } else if (values[0] > -HUGE_VALF) {
-      const auto none = [](int64_t) { return -1; };
-      right_.try_places(feature_, none, &missing_.gradient, &missing_.hessian, 1, true);
-    }
+    const auto last = [present](int64_t) { return int32_t(present - 1); };
+    right_.try_places(feature_, last, &known.gradient, &known.hessian, 1, false);
   }
 
   SplitScan right_, left_;  // where missing values go

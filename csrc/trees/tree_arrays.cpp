@@ -3,6 +3,7 @@
 #include <ATen/Functions.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "tilewright/core/check.h"
 
@@ -74,7 +75,7 @@ std::vector<float> ArraysBuilder::add(const GrownTree& tree, const at::Tensor& c
     } else if (!leaf) {
       threshold = from[tree.feature[n] * width + tree.code[n]];
     }
-    const bool swapped = by_code && asks_what_is_missing(threshold);
+    const bool swapped = by_code ? asks_what_is_missing(threshold) : std::isnan(threshold);
     if (swapped) threshold = -HUGE_VALF;
     feature_.push_back(leaf ? 0 : tree.feature[n]);
     threshold_.push_back(threshold);

@@ -34,7 +34,8 @@ struct TreeOptions {
 struct GrownTree {
   std::vector<int32_t> feature, code, left, right;
   std::vector<std::vector<int32_t>> categories;  // that go right, ascending; empty: by code
-  std::vector<float> threshold;  // of splits between values; empty: of bins, by code
+  // Of splits between values, NaN where all that is there goes left; empty: of bins, by code.
+  std::vector<float> threshold;
   std::vector<uint8_t> default_left;
   int64_t outputs = 1;
   // (nodes, outputs): answers before the learning rate, of inner nodes too.

@@ -32,10 +32,8 @@ def places(column):
     out = [((column <= v) & ~gone, False) for v in values[:-1]]
     if not gone.any():
         return out
-    if len(values) and values[-1] < np.inf:
+    if len(values):
         out.append((~gone, False))
-    elif len(values) and values[0] > -np.inf:  # no threshold is above what is infinite
-        out.append((gone, True))
     return out + [((column <= v) | gone, True) for v in values[:-1]]
 
 
@@ -92,6 +90,8 @@ def nested(arrays, x, node=0, rows=None):
         nested(arrays, x, arrays[name][node].item(), rows[side])
         for name, side in (("left", left), ("right", ~left))
     ]
+    if arrays["threshold"][node] == -np.inf:  # nothing is less: missing values to the left, alone
+        left, default_left, sides = ~left, not default_left, sides[::-1]
     return (f, frozenset(rows[left].tolist()), default_left, *sides)
 
 
