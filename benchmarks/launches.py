@@ -175,6 +175,7 @@ def trees(generator):
             bins = torch.full((4,), codes - 1, dtype=torch.int32)
             hessians = torch.ones_like(gradients)
             ops.grow_tree(table, bins, gradients, hessians, num_codes=codes, max_depth=2)
+        ops._draw_row_mask(table, 0.5, 0, 0)
 
 
 # Of tilewright_simt::memory_report.
