@@ -16,7 +16,7 @@ if [ ! -e "$home/.ready" ]; then
   mkdir -p "$home"
   test -x "$venv/python" || "$python" -m venv "$home/venv"
   "$venv/python" -m pip install --quiet --disable-pip-version-check "torch==$torch" \
-    $(grep -E '^(numpy|setuptools|wheel|ninja|pytest)==' "$root/requirements/dev.txt")
+    $(grep -E '^(numpy|setuptools|wheel|ninja|pytest|scikit-learn)==' "$root/requirements/dev.txt")
   command -v cmake >/dev/null || "$venv/python" -m pip install --quiet cmake==3.31.6
   touch "$home/.ready"
 fi
