@@ -7,10 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-matplotlib = pytest.importorskip("matplotlib")
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 from reference_trees import table
 
 from tilewright.trees import (
@@ -27,6 +23,9 @@ from tilewright.trees import (
 )
 from tilewright.trees.tree_plot import below, layout
 
+matplotlib = pytest.importorskip("matplotlib")
+matplotlib.use("Agg")
+plt = pytest.importorskip("matplotlib.pyplot")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
