@@ -6,7 +6,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-
 from reference_trees import table
 
 from tilewright.trees import (
