@@ -56,9 +56,8 @@ TILEWRIGHT_CPU_KERNEL(tree_fine_sums, void(const TreeWordsParams&, TreeRows rows
 // (features, codes). A list of rows may be read up to kTreePrefetch entries beyond its end, codes
 // up to kTreeCodesRead bytes beyond theirs.
 inline constexpr int64_t kTreePrefetch = 24, kTreeCodesRead = 16;
-TILEWRIGHT_CPU_KERNEL(tree_accumulate,
-                      void(const TreeCodes&, const int64_t* words, TreeRows rows, int64_t count,
-                           int64_t* packed))
+TILEWRIGHT_CPU_KERNEL(tree_accumulate, void(const TreeCodes&, const int64_t* words, TreeRows rows,
+                                            int64_t count, int64_t* packed))
 // Adds packed words to sums and clears them; subtracts sums.
 TILEWRIGHT_CPU_KERNEL(tree_flush, void(int64_t* packed, TreeCount* sums, int64_t count))
 TILEWRIGHT_CPU_KERNEL(tree_subtract, void(TreeCount* from, const TreeCount* what, int64_t count))
