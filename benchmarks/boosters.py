@@ -110,7 +110,6 @@ class Contender:
         return (lambda t: model.predict_proba(t)[:, 1]) if self.classify else model.predict
 
     def _tilewright(self, x, y):
-        torch.set_num_threads(self.threads)  # catboost leaves OpenMP with one
         kind = GradientBoostingClassifier if self.classify else GradientBoostingRegressor
         model = kind(
             n_estimators=TREES,

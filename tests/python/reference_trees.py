@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 
 
@@ -106,3 +107,28 @@ def grow(codes, bins, missing, g, h, depth, lam=1.0, alpha=0.0, least=1.0):
         for side in (left, ~left)
     ]
     return (f, code, default_left, *grown)
+
+
+def nested(arrays, cuts, node=0, first=0):
+    """The arrays' tree as grow() gives it; a code of None is the last of its feature's bins."""
+    at = first + node
+    if arrays["left"][at] < 0:
+        return arrays["value"][at].tolist()  # a number, or a vector
+    f = arrays["feature"][at].item()
+    threshold = arrays["threshold"][at]
+    sides = [nested(arrays, cuts, arrays[s][at].item(), first) for s in ("left", "right")]
+    if threshold == -torch.inf:  # what is missing left, all values right: as if the other way round
+        return (f, None, False, *reversed(sides))
+    code = int((cuts[f] == threshold).nonzero()[0])
+    return (f, code, bool(arrays["default_left"][at]), *sides)
+
+
+def assert_same_tree(found, expected, bins, error):
+    """found: of nested(); expected: of grow()."""
+    if not isinstance(expected, tuple):
+        assert found == pytest.approx(expected, abs=error)
+        return
+    code = bins[found[0]] - 1 if found[1] is None else found[1]
+    assert (found[0], code, found[2]) == expected[:3]
+    assert_same_tree(found[3], expected[3], bins, error)
+    assert_same_tree(found[4], expected[4], bins, error)

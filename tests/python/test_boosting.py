@@ -12,30 +12,6 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from tilewright.trees import GradientBoostingClassifier, GradientBoostingRegressor
 
 
-def nested(arrays, cuts, node=0, first=0):
-    """The arrays' tree as reference_trees has it."""
-    at = first + node
-    if arrays["left"][at] < 0:
-        return arrays["value"][at].item()
-    f = arrays["feature"][at].item()
-    threshold = arrays["threshold"][at]
-    sides = [nested(arrays, cuts, arrays[s][at].item(), first) for s in ("left", "right")]
-    if threshold == -torch.inf:  # what is missing left, all values right: as if the other way round
-        return (f, None, False, *reversed(sides))
-    code = int((cuts[f] == threshold).nonzero()[0])
-    return (f, code, bool(arrays["default_left"][at]), *sides)
-
-
-def assert_same_tree(found, expected, bins):
-    if not isinstance(expected, tuple):
-        assert found == pytest.approx(expected, abs=2e-6)
-        return
-    code = bins[found[0]] - 1 if found[1] is None else found[1]
-    assert (found[0], code, found[2]) == expected[:3]
-    assert_same_tree(found[3], expected[3], bins)
-    assert_same_tree(found[4], expected[4], bins)
-
-
 @pytest.mark.parametrize("missing", [False, True])
 @pytest.mark.parametrize(("lam", "alpha", "least"), [(1.0, 0.0, 1.0), (0.1, 3.0, 5.0)])
 @pytest.mark.parametrize(("rows", "max_bin"), [(400, 16), (40000, 16), (400, 300)])
@@ -58,7 +34,9 @@ def test_a_tree_is_the_one_by_definition(missing, lam, alpha, least, rows, max_b
     expected = reference_trees.grow(
         codes, bins, missing_code, g, torch.ones_like(g), 3, lam, alpha, least
     )
-    assert_same_tree(nested(model.arrays_, cuts), expected, bins)
+    reference_trees.assert_same_tree(
+        reference_trees.nested(model.arrays_, cuts), expected, bins, 2e-6
+    )
 
 
 def test_a_split_worked_by_hand():

@@ -21,29 +21,6 @@ def table(rows=400, outputs=3, missing=False):
     return x, y * torch.logspace(-1, 1, outputs)
 
 
-def nested(arrays, cuts, node=0):
-    """The first tree as reference_trees has it."""
-    if arrays["left"][node] < 0:
-        return arrays["value"][node].tolist()
-    f = arrays["feature"][node].item()
-    threshold = arrays["threshold"][node]
-    code = None  # all values left, what is missing right
-    if threshold != torch.finfo(torch.float32).max:
-        code = int((cuts[f] == threshold).nonzero()[0])
-    sides = [nested(arrays, cuts, arrays[s][node].item()) for s in ("left", "right")]
-    return (f, code, bool(arrays["default_left"][node]), *sides)
-
-
-def assert_same_tree(found, expected, bins):
-    if not isinstance(expected, tuple):
-        assert found == pytest.approx(expected, abs=2e-5)
-        return
-    code = bins[found[0]] - 1 if found[1] is None else found[1]
-    assert (found[0], code, found[2]) == expected[:3]
-    assert_same_tree(found[3], expected[3], bins)
-    assert_same_tree(found[4], expected[4], bins)
-
-
 def assert_same_arrays(a, b):
     assert a.arrays_.keys() == b.arrays_.keys()
     for name, array in a.arrays_.items():
@@ -73,7 +50,9 @@ def test_a_tree_is_the_one_by_definition(missing, lam, alpha, least, rows, max_b
     expected = reference_trees.grow(
         codes, bins, missing_code, g, torch.ones_like(g), 3, lam, alpha, least
     )
-    assert_same_tree(nested(model.arrays_, cuts), expected, bins)
+    reference_trees.assert_same_tree(
+        reference_trees.nested(model.arrays_, cuts), expected, bins, 2e-5
+    )
 
 
 def test_a_split_worked_by_hand():
