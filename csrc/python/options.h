@@ -4,10 +4,22 @@
 
 #include <string>
 #include <type_traits>
+#include <vector>
 
 namespace tilewright {
 
-// What for_each_option names; a name that `of` does not have is an error.
+// What an option of that type takes, in words.
+template <class Field>
+const char* kind_of_option() {
+  if constexpr (std::is_same_v<Field, std::string>) return "a string";
+  if constexpr (std::is_same_v<Field, bool>) return "True or False";
+  if constexpr (std::is_integral_v<Field>) return "an integer";
+  if constexpr (std::is_floating_point_v<Field>) return "a number";
+  return "a list of integers";
+}
+
+// What for_each_option names; a name that `of` does not have is an error, and a value of another
+// kind (ValueError).
 template <class Options>
 Options options_from(const py::dict& given, const char* of) {
   Options options;
@@ -16,7 +28,13 @@ Options options_from(const py::dict& given, const char* of) {
     bool known = false;
     for_each_option(options, [&, &of_key = value](const char* option, auto& field) {
       if (name != option) return;
-      field = of_key.template cast<std::decay_t<decltype(field)>>();
+      using Field = std::decay_t<decltype(field)>;
+      try {
+        field = of_key.template cast<Field>();
+      } catch (const py::cast_error&) {
+        throw py::value_error(name + " must be " + kind_of_option<Field>() + ", got " +
+                              py::repr(of_key).template cast<std::string>());
+      }
       known = true;
     });
     TORCH_CHECK(known, of, " has no option ", name);

@@ -83,6 +83,7 @@ StartingModel start_from(const TreeEnsemble& ensemble) {
 Booster::Booster(const BoosterOptions& options, std::shared_ptr<Objective> objective)
     : options_(options), objective_(std::move(objective)), own_objective_(objective_ != nullptr) {
   if (objective_ == nullptr) objective_ = objective_of(options);
+  options_.tree.rules.max_delta_step = max_delta_step_of(options);
   check_rounds(options);
   check_sampling(options.sampling, options.dart);
   TILEWRIGHT_CHECK(kOp,

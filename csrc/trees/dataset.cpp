@@ -56,7 +56,14 @@ Tensor bounds_of(const std::string& owner, const Tensor& group, int64_t rows) {
 
 std::shared_ptr<Objective> objective_of(const BoosterOptions& options) {
   if (options.objective == "lambdarank") return std::make_shared<LambdaRank>(options.ranking);
-  return Objective::make(options.objective, options.num_class, options.objective_param);
+  const bool poisson = options.objective == "poisson";
+  return Objective::make(options.objective, options.num_class,
+                         poisson ? max_delta_step_of(options) : options.objective_param);
+}
+
+double max_delta_step_of(const BoosterOptions& options) {
+  const double given = options.tree.rules.max_delta_step;
+  return given >= 0 ? given : options.objective == "poisson" ? 0.7 : 0;
 }
 
 void check_rounds(const BoosterOptions& options) {
@@ -67,9 +74,8 @@ void check_rounds(const BoosterOptions& options) {
   const TreeRegularisation& rules = options.tree.rules;
   TILEWRIGHT_CHECK(kOp,
                    rules.lambda >= 0 && rules.alpha >= 0 && rules.gamma >= 0 &&
-                       rules.min_child_weight >= 0 && rules.max_delta_step >= 0,
-                   "reg_lambda, reg_alpha, gamma, min_child_weight and max_delta_step must not be ",
-                   "negative");
+                       rules.min_child_weight >= 0,
+                   "reg_lambda, reg_alpha, gamma and min_child_weight must not be negative");
 }
 
 int64_t targets_of(const Tensor& y) {

@@ -11,6 +11,8 @@ namespace tilewright::trees {
 
 // The objective that the options name.
 std::shared_ptr<Objective> objective_of(const BoosterOptions& options);
+// 0: none.
+double max_delta_step_of(const BoosterOptions& options);
 // n_estimators, learning_rate, reg_alpha and the like.
 void check_rounds(const BoosterOptions& options);
 

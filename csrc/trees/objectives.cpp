@@ -161,7 +161,10 @@ class Softmax : public Objective {
 // A log link; the variance of labels is mean^power.
 class Tweedie : public ByColumn {
  public:
-  explicit Tweedie(double power) : power_(power) {}
+  // `max_delta_step`: Poisson's, whose hessians are those of scores that much greater: steps stay
+  // finite where counts have a long tail. XGBoost's rule.
+  explicit Tweedie(double power, double max_delta_step = 0)
+      : power_(power), hessian_factor_(std::exp(max_delta_step)) {}
   void check_labels(const Tensor& labels) const override {
     // Several columns are (K, N).
     const Tensor y = labels.dim() == 2 ? labels.t() : labels;
@@ -183,7 +186,7 @@ class Tweedie : public ByColumn {
   Pair derivatives(const Tensor& scores, const Tensor& labels) const override {
     const Tensor low = labels * (scores * (1 - power_)).exp();
     const Tensor high = (scores * (2 - power_)).exp();
-    return {high - low, high * (2 - power_) - low * (1 - power_)};
+    return {high - low, (high * (2 - power_) - low * (1 - power_)) * hessian_factor_};
   }
 
  private:
@@ -191,7 +194,7 @@ class Tweedie : public ByColumn {
   static Tensor term(const Tensor& scores, double power) {
     return power == 0 ? scores : (scores * power).exp() / power;
   }
-  double power_;
+  double power_, hessian_factor_;
 };
 
 }  // namespace
@@ -204,7 +207,10 @@ std::shared_ptr<Objective> Objective::make(const std::string& name, int64_t num_
   if (name == "huber") return std::make_shared<PseudoHuber>(param);
   if (name == "logistic") return std::make_shared<Logistic>();
   if (name == "softmax") return std::make_shared<Softmax>(num_class);
-  if (name == "poisson") return std::make_shared<Tweedie>(1);
+  if (name == "poisson") {
+    TILEWRIGHT_CHECK(kOp, param >= 0, "poisson's max_delta_step must not be negative, got ", param);
+    return std::make_shared<Tweedie>(1, param);
+  }
   if (name == "gamma") return std::make_shared<Tweedie>(2);
   if (name == "tweedie") {
     TILEWRIGHT_CHECK(kOp, param > 1 && param < 2, "tweedie's power must lie in (1, 2), got ",

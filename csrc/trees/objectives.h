@@ -20,7 +20,7 @@ class TILEWRIGHT_API Objective {
   // One of "squared_error", "absolute_error", "quantile", "huber" (pseudo-Huber), "logistic",
   // "softmax", "poisson", "gamma", "tweedie", "lambdarank" (with LambdaRank's defaults). `param` is
   // the quantile (between 0 and 1), Huber's slope (positive), Tweedie's variance power (between 1
-  // and 2).
+  // and 2), Poisson's max_delta_step (0: none), whose exponential hessians are multiplied by.
   static std::shared_ptr<Objective> make(const std::string& name, int64_t num_class, double param);
 
   int64_t outputs() const { return outputs_; }

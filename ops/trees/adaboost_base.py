@@ -14,7 +14,7 @@ from tilewright.trees import forest_inputs as inputs
 from tilewright.trees.ensemble import EnsembleModule
 from tilewright.trees.forest_inputs import ForestInputMixin
 from tilewright.trees.inputs import tensor_of
-from tilewright.trees.parameters import seed_of
+from tilewright.trees.parameters import checked_parameters, seed_of
 from tilewright.trees.serving import ServingMixin
 
 
@@ -99,7 +99,8 @@ class AdaBoostBase(ServingMixin, ForestInputMixin, BaseEstimator):
         return float(rate)
 
     def _boost_trees(self, options, x, y, weight):
-        model = AdaBoost(options | {"seed": seed_of(self.random_state)})
+        with checked_parameters():
+            model = AdaBoost(options | {"seed": seed_of(self.random_state)})
         with inputs.progress(self.verbose, self.n_estimators) as after_tree:
             try:
                 model.fit(x, y, None if weight is None else tensor_of(weight), after_tree)

@@ -16,7 +16,7 @@ from tilewright.trees.inputs import InputMixin, dense_blocks
 from tilewright.trees.inspection import importance
 from tilewright.trees.linear import LinearModule
 from tilewright.trees.onnx_export import OnnxMixin
-from tilewright.trees.parameters import drawing_options, one_of, seed_of
+from tilewright.trees.parameters import checked_parameters, drawing_options, one_of, seed_of
 from tilewright.trees.serving import ServingMixin
 
 
@@ -38,7 +38,7 @@ class GradientBoostingBase(
         reg_lambda=1.0,
         reg_alpha=0.0,
         gamma=0.0,
-        max_delta_step=0.0,
+        max_delta_step=None,
         subsample=1.0,
         colsample_bytree=1.0,
         colsample_bylevel=1.0,
@@ -105,6 +105,10 @@ class GradientBoostingBase(
             raise ValueError(
                 f"grow_policy must be 'depthwise' or 'lossguide', got {self.grow_policy!r}"
             )
+        if self.max_delta_step is not None and self.max_delta_step < 0:
+            raise ValueError(
+                f"max_delta_step must be None or not negative, got {self.max_delta_step}"
+            )
         options = {
             "n_estimators": self.n_estimators,
             "learning_rate": self.learning_rate,
@@ -118,7 +122,7 @@ class GradientBoostingBase(
             "reg_lambda": self.reg_lambda,
             "reg_alpha": self.reg_alpha,
             "gamma": self.gamma,
-            "max_delta_step": self.max_delta_step,
+            "max_delta_step": -1.0 if self.max_delta_step is None else self.max_delta_step,
             "subsample": self.subsample,
             "colsample_bytree": self.colsample_bytree,
             "colsample_bylevel": self.colsample_bylevel,
@@ -203,7 +207,8 @@ class GradientBoostingBase(
         loss, kind = getattr(self, "loss", None), LinearBooster if linear else Booster
         outputs = 1 if training[1].dim() == 1 else training[1].shape[1]
         own = (loss, outputs, self.hessian or 0.0) if callable(loss) else ()
-        booster = kind(options, *own)
+        with checked_parameters():
+            booster = kind(options, *own)
         try:
             booster.fit(
                 *training,

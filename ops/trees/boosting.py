@@ -56,7 +56,9 @@ class GradientBoostingRegressor(RegressorMixin, GradientBoostingBase):
             round, or "multi_output_tree", one tree whose leaves are vectors, as in XGBoost: a split
             gains the sum over outputs, ``min_child_weight`` limits the mean of their hessians. It
             takes no ``monotonic_cst`` and no columns of categories.
-        min_child_weight, reg_lambda, reg_alpha, gamma, max_delta_step: as in XGBoost.
+        min_child_weight, reg_lambda, reg_alpha, gamma: as in XGBoost.
+        max_delta_step: the greatest answer of a leaf, 0: any; None: 0.7 for "poisson", whose
+            hessians are multiplied by its exponential, and 0 for other losses, as in XGBoost.
         subsample, colsample_bytree, colsample_bylevel, colsample_bynode: shares that are drawn.
         monotonic_cst: +1, 0 or -1 for each feature.
         categorical_features: columns of categories: None, a mask, positions, names, or

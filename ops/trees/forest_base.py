@@ -16,7 +16,7 @@ from tilewright.trees.forest_files import ForestFilesMixin
 from tilewright.trees.forest_inputs import ForestInputMixin
 from tilewright.trees.inputs import tensor_of
 from tilewright.trees.onnx_export import OnnxMixin
-from tilewright.trees.parameters import seed_of
+from tilewright.trees.parameters import checked_parameters, seed_of
 from tilewright.trees.serving import ServingMixin
 
 
@@ -122,7 +122,8 @@ class ForestBase(
             )
         if kept is None:
             self._seed = seed_of(self.random_state)
-        forest = Forest(options | {"seed": self._seed})
+        with checked_parameters():
+            forest = Forest(options | {"seed": self._seed})
         weight = None if weight is None else tensor_of(weight)
         if trees == self.n_estimators:
             warn("warm_start without a greater n_estimators grows no new trees.", stacklevel=3)

@@ -3,6 +3,7 @@ under the names that the C++ booster gives them."""
 
 import inspect
 import numbers
+from contextlib import contextmanager
 
 from sklearn.utils import check_random_state
 
@@ -27,6 +28,20 @@ def seed_of(random_state):
     if isinstance(random_state, numbers.Integral):
         return int(random_state)
     return int(check_random_state(random_state).randint(2**31 - 1))
+
+
+class ParameterError(ValueError, RuntimeError):
+    """A parameter that the native library refuses: a ValueError, as scikit-learn's are, and what
+    torch raises."""
+
+
+@contextmanager
+def checked_parameters():
+    """Around the construction of a native model from options."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ParameterError(str(error)) from None
 
 
 def one_of(name, value, choices):

@@ -219,15 +219,29 @@ def test_bad_input_is_named(change, message):
     ("options", "message"),
     [
         ({"learning_rate": 0.0}, "learning_rate must be positive, got 0"),
+        ({"n_estimators": "a"}, "n_estimators must be an integer, got 'a'"),
+        ({"n_estimators": 2.5}, "n_estimators must be an integer, got 2.5"),
+        ({"learning_rate": None}, "learning_rate must be a number, got None"),
+        ({"max_delta_step": -1.0}, "max_delta_step must be None or not negative, got -1"),
         ({"subsample": 1.5}, r"subsample must lie in \(0, 1\], got 1.5"),
         ({"max_depth": -1}, "max_depth and max_leaves must not be negative"),
         ({"reg_lambda": -1.0}, "reg_lambda, .* must not be negative"),
+    ],
+)
+def test_bad_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        GradientBoostingRegressor(**options).fit(torch.randn(20, 3), torch.randn(20))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
         ({"max_bin": 1}, "max_bin must lie in"),
         ({"monotonic_cst": [1]}, "monotone constraints must be 3"),
         ({"loss": "poisson"}, "y must not be negative; that of row"),
     ],
 )
-def test_bad_options_are_named(options, message):
+def test_options_that_do_not_go_with_data_are_named(options, message):
     with pytest.raises(RuntimeError, match=message):
         GradientBoostingRegressor(**options).fit(torch.randn(20, 3), -torch.rand(20) - 0.1)
 

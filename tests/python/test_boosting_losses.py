@@ -1,5 +1,7 @@
 """Losses of boosting: steps by autograd, quantiles, functions of the caller's."""
 
+import math
+
 import pytest
 import torch
 from checks import threads
@@ -15,7 +17,12 @@ def test_gradients_are_those_of_the_loss(loss):
     x, y = torch.zeros(50, 1), torch.rand(50) + 0.1
     alpha = 1.4
     model = GradientBoostingRegressor(
-        loss=loss, alpha=alpha, n_estimators=1, learning_rate=1.0, reg_lambda=0.0
+        loss=loss,
+        alpha=alpha,
+        n_estimators=1,
+        learning_rate=1.0,
+        reg_lambda=0.0,
+        max_delta_step=0.0,
     ).fit(x, y)
     losses = {
         "squared_error": lambda s: (s - y).square() / 2,
@@ -30,6 +37,28 @@ def test_gradients_are_those_of_the_loss(loss):
     (g,) = torch.autograd.grad(losses[loss](score).sum(), score, create_graph=True)
     (h,) = torch.autograd.grad(g.sum(), score)
     assert model.arrays_["value"].item() == pytest.approx((-g / h).item(), abs=2e-4)
+
+
+def test_poisson_steps_are_held_back():
+    """By hand: every hessian is exp(s + step), and no leaf answers more than the step."""
+    y = torch.cat([torch.zeros(9), torch.tensor([10.0])])
+    x = (y[:, None] > 0).float()
+    found = {}
+    for step in (None, 0.2, 0.0):
+        model = GradientBoostingRegressor(
+            loss="poisson",
+            n_estimators=1,
+            learning_rate=1.0,
+            reg_lambda=0.0,
+            max_depth=1,
+            max_delta_step=step,
+        ).fit(x, y)
+        scores = model.predict(x).log()  # beside the base score, log(1)
+        found[step] = scores[0].item(), scores[9].item()
+    # Rows of 0: -1 / exp(step); the other: 9 / exp(step); or as far as may be.
+    assert found[None] == pytest.approx((-math.exp(-0.7), 0.7), abs=1e-4)
+    assert found[0.2] == pytest.approx((-0.2, 0.2), abs=1e-4)
+    assert found[0.0] == pytest.approx((-1.0, 9.0), abs=1e-3)
 
 
 @pytest.mark.parametrize("loss", ["absolute_error", "quantile"])
