@@ -13,24 +13,15 @@ import torch
 from torch import Tensor
 
 from tilewright.trees.json_categories import feature_types, read_categories, tree_categories
+from tilewright.trees.json_objectives import (
+    behind_link,
+    raw_base_score,
+    read_objective,
+    write_objective,
+)
 from tilewright.trees.json_reader import Reader, read_floats
 from tilewright.trees.json_vectors import leaf_size, most_outputs, read_vectors, vector_fields
 
-# Ours: XGBoost's name, its parameters' place and name where it has one.
-OBJECTIVES = {
-    "squared_error": ("reg:squarederror", None, None),
-    "absolute_error": ("reg:absoluteerror", None, None),
-    "quantile": ("reg:quantileerror", "quantile_loss_param", "quantile_alpha"),
-    "huber": ("reg:pseudohubererror", "pseudo_huber_param", "huber_slope"),
-    "logistic": ("binary:logistic", None, None),
-    "softmax": ("multi:softprob", None, None),
-    "poisson": ("count:poisson", None, None),
-    "gamma": ("reg:gamma", None, None),
-    "tweedie": ("reg:tweedie", "tweedie_regression_param", "tweedie_variance_power"),
-    "lambdarank": ("rank:ndcg", "lambdarank_param", "lambdarank_num_pair_per_sample"),
-}
-READ = {names[0]: ours for ours, names in OBJECTIVES.items()} | {"multi:softmax": "softmax"}
-LOGARITHMIC = ("poisson", "gamma", "tweedie")
 ROOT_PARENT = 2147483647
 LEAST = torch.finfo(torch.float32).min  # no value of xgboost's lies below: it takes no infinity
 
@@ -149,25 +140,6 @@ def save(ensemble: Ensemble, path):
     outputs, softmax = ensemble.base_score.numel(), ensemble.objective == "softmax"
     if outputs > 1 and not softmax and ensemble.linear is not None:
         raise ValueError("linear models of several outputs cannot be written as XGBoost's JSON")
-    name, place, parameter = OBJECTIVES[ensemble.objective]
-    objective = {"name": name}
-    if ensemble.objective == "softmax":
-        objective["softmax_multiclass_param"] = {"num_class": str(outputs)}
-    elif place is not None:
-        param = ensemble.objective_param
-        text = f"[{param}]" if ensemble.objective == "quantile" else str(param)
-        objective[place] = ensemble.parameters | {parameter: text}
-    elif ensemble.objective == "poisson":
-        objective["poisson_regression_param"] = {"max_delta_step": "0.7"}
-    else:
-        objective["reg_loss_param"] = {"scale_pos_weight": "1"}
-    base = ensemble.base_score.double()
-    if ensemble.objective == "logistic":
-        base = base.sigmoid()
-    elif ensemble.objective in LOGARITHMIC:
-        base = base.exp()
-    elif ensemble.objective == "softmax" and ensemble.linear is not None:
-        base = torch.zeros_like(base)
     model = {
         "learner": {
             "attributes": ensemble.attributes,
@@ -175,13 +147,13 @@ def save(ensemble: Ensemble, path):
             "feature_types": feature_types(ensemble),
             "gradient_booster": _trees(ensemble) if ensemble.linear is None else _linear(ensemble),
             "learner_model_param": {
-                "base_score": "[" + ",".join(repr(v) for v in _floats(base)) + "]",
+                "base_score": "[" + ",".join(repr(v) for v in _floats(behind_link(ensemble))) + "]",
                 "boost_from_average": "1",
                 "num_class": str(outputs if softmax else 0),
                 "num_feature": str(ensemble.num_features),
                 "num_target": "1" if softmax else str(outputs),
             },
-            "objective": objective,
+            "objective": write_objective(ensemble),
         },
         "version": [3, 2, 0],
     }
@@ -254,15 +226,7 @@ def load(path) -> Ensemble:
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"not a model of XGBoost: {path} is no JSON ({error})") from None
     learner = Reader(parsed, "model")["learner"]
-    name = learner["objective"]["name"].text()
-    if name not in READ:
-        learner["objective"]["name"].fail(f"must be one of {sorted(READ)}, got {name[:40]!r}")
-    ours = READ[name]
-    _, place, parameter = OBJECTIVES[ours]
-    param, parameters = 0.0, {}
-    if place is not None:
-        parameters = learner["objective"][place].value
-        param = read_floats(learner["objective"][place][parameter], (1,))[0].item()
+    ours, param, parameters = read_objective(learner["objective"])
     booster, shape = learner["gradient_booster"], learner["learner_model_param"]
     kind = booster["name"].text()
     if kind not in ("gbtree", "dart", "gblinear"):
@@ -291,12 +255,7 @@ def load(path) -> Ensemble:
         linear = (values[:-1].t().contiguous(), values[-1].clone())
         rounds = model["boosted_rounds"].whole()
     base = read_floats(shape["base_score"], (1, outputs)).expand(outputs)
-    if ours == "logistic":
-        base = base.logit()
-    elif ours in LOGARITHMIC:
-        base = base.log()
-    elif ours == "softmax" and linear is not None:
-        base = torch.zeros_like(base)
+    base = raw_base_score(base, ours, linear)
     attributes = learner["attributes"].value
     if not isinstance(attributes, dict):
         learner["attributes"].fail("must be an object")
