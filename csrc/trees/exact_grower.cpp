@@ -75,7 +75,7 @@ void ExactGrower::answer_quantiles(GrownTree& tree, const float* labels, const f
 void ExactGrower::add_to_scores(const GrownTree& tree, const std::vector<float>& values,
                                 float* scores) const {
   if (work_->takes_all()) {
-    return add_leaf_values(tree, values, scores, [&](const GrownTree::Rows& part) {
+    return add_leaf_values(tree, values, work_->rows, scores, [&](const GrownTree::Rows& part) {
       return LeafRows{work_->rows_at(part.side, part.begin), nullptr};
     });
   }

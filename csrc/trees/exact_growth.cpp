@@ -30,8 +30,7 @@ GrownTree ExactGrowth::run() {
   TreeCount total{0, 0};
   const auto* pairs = work_.pairs[0].as<TreeCount>();
   for (int64_t i = 0; i < work_.active; ++i) {
-    total.gradient += pairs[i].gradient;
-    total.hessian += pairs[i].hessian;
+    add_to(total, pairs[i]);
   }
   const Node root{0, 0, work_.active, 0, total, {-HUGE_VAL, HUGE_VAL}, -1, kNoSplit, 0};
   add_to_tree(root);

@@ -62,8 +62,7 @@ class ExactScan {
   static constexpr int64_t kChunk = SplitScan::kPlaces / 2;
 
   static void add(TreeCount& sum, TreeCount one) {
-    sum.gradient += one.gradient;
-    sum.hessian += one.hessian;
+    add_to(sum, one);
   }
 
   // With missing values on either side.

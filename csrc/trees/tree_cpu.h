@@ -86,6 +86,19 @@ struct TreeSplitParams {
 TILEWRIGHT_CPU_KERNEL(tree_best_split, TreeSplit(const TreeSplitParams&, const TreeCodes&,
                                                  int64_t first, int64_t last))
 
+// Two children: the words of the one that was counted, its other sums, and those of the parent, of
+// which the other child's are what remains.
+struct TreePairParams {
+  TreeSplitParams nodes[2];  // the counted one first; their `sums` are not read
+  int64_t features[2];       // how many each may split
+  const TreeCount* parent;   // (F, codes)
+  int64_t* packed;           // (F, codes)
+  const TreeCount* sums;     // (F, codes), or null: none
+};
+// The best split of each, none of categories; clears the words.
+TILEWRIGHT_CPU_KERNEL(tree_split_pair,
+                      void(const TreePairParams&, const TreeCodes&, TreeSplit found[2]))
+
 // (codes,): which codes a split of categories sends left. `sums` are those the split was found in.
 TILEWRIGHT_CPU_KERNEL(tree_category_table, void(const TreeSplitParams&, const TreeCodes&,
                                                 const TreeSplit&, uint8_t* left))

@@ -38,9 +38,7 @@ void accumulate_pairs(const TreeCodes& codes, const TreeCount* pairs, Row row_at
     const Code* row = table + row_at(i) * codes.row_stride;
     const TreeCount pair = pairs[row_at(i)];
     for (int64_t f = first; f < last; ++f) {
-      TreeCount& sum = sums[f * codes.codes + row[f]];
-      sum.gradient += pair.gradient;
-      sum.hessian += pair.hessian;
+      add_to(sums[f * codes.codes + row[f]], pair);
     }
   }
 }
@@ -110,8 +108,7 @@ void TILEWRIGHT_ON_MACHINE(tree_fine_sums)(const TreeWordsParams& params, TreeRo
       for (int64_t i = 0; i < count; ++i) {
         const TreeCount one = fine_count(params, gradients, hessians, row_at(i));
         const int64_t mask = flags == nullptr ? -1 : -int64_t(flags[i]);
-        all.gradient += one.gradient;
-        all.hessian += one.hessian;
+        add_to(all, one);
         flagged.gradient += one.gradient & mask;
         flagged.hessian += one.hessian & mask;
       }
@@ -130,9 +127,7 @@ void TILEWRIGHT_ON_MACHINE(tree_accumulate)(const TreeCodes& codes, const int64_
 
 void TILEWRIGHT_ON_MACHINE(tree_flush)(int64_t* packed, TreeCount* sums, int64_t count) {
   for (int64_t i = 0; i < count; ++i) {
-    const TreeCount sum = count_of(packed[i]);
-    sums[i].gradient += sum.gradient;
-    sums[i].hessian += sum.hessian;
+    add_to(sums[i], count_of(packed[i]));
     packed[i] = 0;
   }
 }
@@ -151,13 +146,47 @@ TreeSplit TILEWRIGHT_ON_MACHINE(tree_best_split)(const TreeSplitParams& params,
   for (int64_t i = first; i < last; ++i) {
     const int32_t feature = params.features[i];
     const int64_t bins = codes.bins[feature];
+    const TreeCount* sums = params.sums + feature * codes.codes;
     if (params.categorical != nullptr && params.categorical[feature]) {
-      scan.scan_categories(feature, bins, codes.codes);
+      scan.scan_categories(feature, sums, bins, codes.codes);
     } else {
-      scan.scan(feature, bins, codes.codes);
+      scan.scan(feature, sums, bins, codes.codes);
     }
   }
   return scan.best();
+}
+
+void TILEWRIGHT_ON_MACHINE(tree_split_pair)(const TreePairParams& pair, const TreeCodes& codes,
+                                            TreeSplit found[2]) {
+  const TreeSplitParams &one = pair.nodes[0], &two = pair.nodes[1];
+  SplitScan scans[2] = {{one, node_gain(one)}, {two, node_gain(two)}};
+  Buffer<TreeCount> counted, rest;
+  counted.resize(codes.codes);
+  rest.resize(codes.codes);
+  int64_t next[2] = {0, 0};
+  for (int32_t feature = 0; feature < codes.features; ++feature) {
+    const int64_t at = feature * codes.codes;
+    int64_t* words = pair.packed + at;
+    for (int64_t c = 0; c < codes.codes; ++c) {
+      counted[c] = count_of(words[c]);
+      words[c] = 0;
+    }
+    if (pair.sums != nullptr) {
+      for (int64_t c = 0; c < codes.codes; ++c) add_to(counted[c], pair.sums[at + c]);
+    }
+    for (int64_t c = 0; c < codes.codes; ++c) {
+      rest[c] = {pair.parent[at + c].gradient - counted[c].gradient,
+                 pair.parent[at + c].hessian - counted[c].hessian};
+    }
+    for (const int which : {0, 1}) {
+      int64_t& n = next[which];
+      if (n == pair.features[which] || pair.nodes[which].features[n] != feature) continue;
+      scans[which].scan(feature, which == 0 ? counted.data() : rest.data(), codes.bins[feature],
+                        codes.codes);
+      ++n;
+    }
+  }
+  for (const int which : {0, 1}) found[which] = scans[which].best();
 }
 
 void TILEWRIGHT_ON_MACHINE(tree_category_table)(const TreeSplitParams& params,

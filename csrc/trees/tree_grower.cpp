@@ -144,21 +144,21 @@ GrownTree TreeGrower::grow_vectors(const at::Tensor& gradients, const at::Tensor
 // from the sums of its children.
 void TreeGrower::refine(const TreeWordsParams& params, const TreeRegularisation& rules,
                         GrownTree& tree, int64_t output) const {
-  const std::vector<GrownTree::Rows> chunks = leaf_chunks(tree);
-  std::vector<TreeCount> found(2 * chunks.size());
-  run_tree_tasks(int64_t(chunks.size()), [&](int64_t c, int64_t) {
-    const GrownTree::Rows& chunk = chunks[size_t(c)];
-    const LeafRows leaf = work_->leaf_rows(chunk);
-    tree_fine_sums(params, leaf.rows, leaf.flags, chunk.end - chunk.begin, &found[size_t(2 * c)]);
-  });
-  std::vector<TreeCount> sums(tree.feature.size(), {0, 0});
-  for (size_t c = 0; c < chunks.size(); ++c) {
+  std::vector<std::vector<TreeCount>> of_threads(size_t(at::get_num_threads()));
+  for (auto& sums : of_threads) sums.assign(tree.feature.size(), {0, 0});
+  const auto rows_of = [&](const GrownTree::Rows& part) { return work_->leaf_rows(part); };
+  over_leaf_pieces(tree, work_->codes.count, rows_of, [&](const auto& piece, int64_t thread) {
+    const LeafRows leaf = rows_of(piece);
+    TreeCount found[2];
+    tree_fine_sums(params, leaf.rows, leaf.flags, piece.end - piece.begin, found);
     for (const size_t which : {0, 1}) {
-      const int32_t leaf = which == 0 ? chunks[c].leaf : chunks[c].other;
-      if (leaf < 0) continue;
-      sums[size_t(leaf)].gradient += found[2 * c + which].gradient;
-      sums[size_t(leaf)].hessian += found[2 * c + which].hessian;
+      const int32_t id = which == 0 ? piece.leaf : piece.other;
+      if (id >= 0) add_to(of_threads[size_t(thread)][size_t(id)], found[which]);
     }
+  });
+  std::vector<TreeCount>& sums = of_threads[0];
+  for (size_t thread = 1; thread < of_threads.size(); ++thread) {
+    for (size_t node = 0; node < sums.size(); ++node) add_to(sums[node], of_threads[thread][node]);
   }
   for (size_t node = tree.feature.size(); node-- > 0;) {  // children come after their parent
     if (tree.feature[node] >= 0) {
@@ -184,7 +184,7 @@ void TreeGrower::answer_quantiles(GrownTree& tree, const float* labels, const fl
 void TreeGrower::add_to_scores(const GrownTree& tree, const std::vector<float>& values,
                                float* scores) const {
   if (work_->active < work_->codes.count) return add_by_walking(tree, values, scores);
-  add_leaf_values(tree, values, scores,
+  add_leaf_values(tree, values, work_->codes.count, scores,
                   [&](const GrownTree::Rows& part) { return work_->leaf_rows(part); });
 }
 

@@ -31,12 +31,10 @@ TreeCount TreeGrowth::sum_of_root() {
       const TreeCount one =
           words != nullptr ? count_of(words[i])
                            : work_.pairs.as<TreeCount>()[rows.list == nullptr ? i : rows.list[i]];
-      sum.gradient += one.gradient;
-      sum.hessian += one.hessian;
+      add_to(sum, one);
     }
     const std::lock_guard<std::mutex> guard(lock);
-    total.gradient += sum.gradient;
-    total.hessian += sum.hessian;
+    add_to(total, sum);
   });
   return total;
 }
@@ -84,9 +82,10 @@ void TreeGrowth::expand(const std::vector<int64_t>& batch) {
     // The smaller child is counted, the other is what remains of the parent.
     const bool left_is_small = low.rows() <= high.rows();
     (left_is_small ? high : low).histogram = slot;
-    to_build.push_back(left_is_small ? left : right);
     pairs.push_back({left_is_small ? left : right, left_is_small ? right : left});
   }
+  if (are_searched_at_once(pairs)) return search_at_once(pairs);
+  for (const Pair& pair : pairs) to_build.push_back(pair.left);
   build_histograms(to_build);
   find_splits(pairs);
 }
@@ -108,19 +107,25 @@ void TreeGrowth::find_categories(const std::vector<int64_t>& batch) {
   }
 }
 
-TreeSplitParams TreeGrowth::split_params(const Node& node) const {
+// `sums` are left for the caller.
+TreeSplitParams TreeGrowth::split_rules(const Node& node) const {
   TreeSplitParams params{};
   params.rules = options_.rules;
   params.bounds = node.bounds;
   params.bounded = bounded_;
   params.monotone = options_.monotone.empty() ? nullptr : options_.monotone.data();
-  params.sums = work_.histograms->at(node.histogram);
   params.total = node.total;
   params.gradient_unit = gradient_unit_;
   params.hessian_unit = hessian_unit_;
   params.categorical = options_.categorical.empty() ? nullptr : options_.categorical.data();
   params.max_cat_to_onehot = options_.max_cat_to_onehot;
   params.max_cat_threshold = options_.max_cat_threshold;
+  return params;
+}
+
+TreeSplitParams TreeGrowth::split_params(const Node& node) const {
+  TreeSplitParams params = split_rules(node);
+  params.sums = work_.histograms->at(node.histogram);
   return params;
 }
 
@@ -174,14 +179,21 @@ void TreeGrowth::find_splits(const std::vector<Pair>& pairs) {
       const TreeSplit& split = found[which * size_t(blocks) + size_t(b)];
       if (split.gain > node.split.gain) node.split = split;
     }
-    if (is_worth_it(node.split)) {
-      ids.push_back(id);
+    ids.push_back(id);
+  }
+  open_where_worth_it(ids);
+}
+
+// Of nodes whose best splits are known.
+void TreeGrowth::open_where_worth_it(std::vector<int64_t> ids) {
+  std::sort(ids.begin(), ids.end());
+  for (const int64_t id : ids) {
+    if (is_worth_it(nodes_[size_t(id)].split)) {
+      open_.push_back(id);
     } else {
-      work_.histograms->give_back(node.histogram);
+      let_go(id);
     }
   }
-  std::sort(ids.begin(), ids.end());
-  open_.insert(open_.end(), ids.begin(), ids.end());
 }
 
 }  // namespace tilewright

@@ -16,7 +16,8 @@ class TreeGrowth : protected TreeOutline {
     int64_t node, begin, end;
     int64_t left;  // how many of them go left
   };
-  // Two children, the counted one first; or one node, and -1.
+  // Two children, the counted one first, whose place in memory the other's histogram takes; or one
+  // node, and -1.
   struct Pair {
     int64_t left, right;
   };
@@ -33,6 +34,7 @@ class TreeGrowth : protected TreeOutline {
   void let_go(int64_t id) override;
   void expand(const std::vector<int64_t>& batch);
   std::vector<RowChunk> chunks_of(const std::vector<int64_t>& nodes, int64_t rows) const;
+  TreeSplitParams split_rules(const Node& node) const;
   TreeSplitParams split_params(const Node& node) const;
   void find_categories(const std::vector<int64_t>& batch);
   std::vector<int64_t> flag_rows(const std::vector<int64_t>& batch, std::vector<RowChunk>& chunks);
@@ -40,6 +42,9 @@ class TreeGrowth : protected TreeOutline {
   void build_histograms(const std::vector<int64_t>& nodes);
   void build_from_pairs(const std::vector<int64_t>& nodes);
   void find_splits(const std::vector<Pair>& pairs);
+  void open_where_worth_it(std::vector<int64_t> ids);
+  bool are_searched_at_once(const std::vector<Pair>& pairs) const;
+  void search_at_once(std::vector<Pair> pairs);
 
   std::vector<std::vector<uint8_t>> tables_;  // of nodes that are split by categories
 };

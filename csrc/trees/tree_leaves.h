@@ -9,16 +9,33 @@
 
 namespace tilewright {
 
-// The rows of leaves, in pieces.
-inline std::vector<GrownTree::Rows> leaf_chunks(const GrownTree& tree) {
-  std::vector<GrownTree::Rows> chunks;
-  for (const GrownTree::Rows& rows : tree.rows) {
-    for (int64_t at = rows.begin; at < rows.end; at += kGradientRows) {
-      chunks.push_back(
-          {rows.leaf, rows.other, rows.side, at, std::min(at + kGradientRows, rows.end)});
+// Calls body(piece, thread) with the rows of leaves in pieces, `rows_of` a piece says where they
+// are. A task has those within a block of rows, so that what it reads by row stays in a
+// second-level cache from leaf to leaf: rows of a leaf are ascending.
+template <class RowsOf, class Body>
+void over_leaf_pieces(const GrownTree& tree, int64_t rows, const RowsOf& rows_of,
+                      const Body& body) {
+  constexpr int64_t kBlockRows = 32768, kLeastTasks = 16, kLeastPiece = 64;
+  const auto parts = int64_t(tree.rows.size());
+  const int64_t blocks = std::clamp<int64_t>(rows / (kLeastPiece * std::max<int64_t>(parts, 1)), 1,
+                                             ceil_div(rows, kBlockRows));
+  const int64_t block = ceil_div(rows, blocks);
+  const int64_t groups = std::clamp<int64_t>(ceil_div(kLeastTasks, blocks), 1, parts);
+  run_tree_tasks(blocks * groups, [&](int64_t task, int64_t thread) {
+    const int64_t first = task / groups * block, group = task % groups;
+    for (int64_t p = parts * group / groups; p < parts * (group + 1) / groups; ++p) {
+      GrownTree::Rows piece = tree.rows[size_t(p)];
+      const TreeRows all = rows_of(piece).rows;
+      const auto place_of = [&, begin = piece.begin, count = piece.end - piece.begin](int64_t row) {
+        if (all.list == nullptr) return begin + std::clamp<int64_t>(row - all.first, 0, count);
+        return begin + (std::lower_bound(all.list, all.list + count, row) - all.list);
+      };
+      const int64_t begin = place_of(first);
+      piece.end = place_of(first + block);
+      piece.begin = begin;
+      if (piece.begin < piece.end) body(piece, thread);
     }
-  }
-  return chunks;
+  });
 }
 
 // Each leaf answers in one output with a quantile of its rows' labels - scores; `rows_of` a
@@ -49,15 +66,13 @@ void answer_leaf_quantiles(GrownTree& tree, const float* labels, const float* sc
 
 // scores[row] += values[leaf] for the rows of leaves.
 template <class RowsOf>
-void add_leaf_values(const GrownTree& tree, const std::vector<float>& values, float* scores,
-                     const RowsOf& rows_of) {
-  const std::vector<GrownTree::Rows> chunks = leaf_chunks(tree);
-  run_tree_tasks(int64_t(chunks.size()), [&](int64_t c, int64_t) {
-    const GrownTree::Rows& chunk = chunks[size_t(c)];
-    const auto [rows, flags] = rows_of(chunk);
-    const float of_leaves[2] = {values[size_t(chunk.leaf)],
-                                chunk.other < 0 ? 0.f : values[size_t(chunk.other)]};
-    tree_add_values(rows, flags, chunk.end - chunk.begin, of_leaves, scores);
+void add_leaf_values(const GrownTree& tree, const std::vector<float>& values, int64_t rows,
+                     float* scores, const RowsOf& rows_of) {
+  over_leaf_pieces(tree, rows, rows_of, [&](const GrownTree::Rows& piece, int64_t) {
+    const LeafRows leaf = rows_of(piece);
+    const float of_leaves[2] = {values[size_t(piece.leaf)],
+                                piece.other < 0 ? 0.f : values[size_t(piece.other)]};
+    tree_add_values(leaf.rows, leaf.flags, piece.end - piece.begin, of_leaves, scores);
   });
 }
 

@@ -33,6 +33,11 @@ struct TreeBounds {
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
 
+TILEWRIGHT_HD void add_to(TreeCount& sum, TreeCount more) {
+  sum.gradient += more.gradient;
+  sum.hessian += more.hessian;
+}
+
 // Gains up to here are rounding.
 inline constexpr double kLeastGain = 1e-6;
 

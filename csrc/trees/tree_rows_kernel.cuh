@@ -34,8 +34,7 @@ inline __global__ void tree_start_kernel(TreeGrowthParams p) {
     p.owner[position] = plays ? 0 : -1;
     if (!plays) continue;
     const TreeCount count = tree_count_at(p.words, p.pairs, row);
-    sum.gradient += count.gradient;
-    sum.hessian += count.hessian;
+    add_to(sum, count);
   }
   sum.gradient = block_reduce(sum.gradient, Sum(), int64_t(0), parts.scratch);
   sum.hessian = block_reduce(sum.hessian, Sum(), int64_t(0), parts.scratch);

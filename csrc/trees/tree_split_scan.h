@@ -54,8 +54,8 @@ class SplitScan {
   SplitScan(const TreeSplitParams& params, double parent_gain)
       : p_(params), parent_gain_(parent_gain), best_{-HUGE_VAL, -1, 0, 0, false, {}, {}} {}
 
-  void scan(int32_t feature, int64_t bins, int64_t codes) {
-    const TreeCount* sums = p_.sums + feature * codes;
+  // `sums`: (codes,), the feature's.
+  void scan(int32_t feature, const TreeCount* sums, int64_t bins, int64_t codes) {
     const TreeCount missing = sums[codes - 1];
     const bool any_missing = missing.gradient != 0 || missing.hessian != 0;
     scan_places(feature, sums, bins - 1 + any_missing, {0, 0}, false);
@@ -64,8 +64,7 @@ class SplitScan {
 
   // Few categories: each against all others. Else those at one end of their order go right, as long
   // as they or the others are not too many.
-  void scan_categories(int32_t feature, int64_t bins, int64_t codes) {
-    const TreeCount* sums = p_.sums + feature * codes;
+  void scan_categories(int32_t feature, const TreeCount* sums, int64_t bins, int64_t codes) {
     const TreeCount missing = sums[codes - 1];
     const bool any_missing = missing.gradient != 0 || missing.hessian != 0;
     if (bins <= p_.max_cat_to_onehot) {
@@ -77,8 +76,7 @@ class SplitScan {
     const CategoryOrder order(p_, sums, bins);
     TreeCount right{0, 0};
     for (int64_t i = 1; i <= order.size(); ++i) {
-      right.gradient += order[i - 1].sum.gradient;
-      right.hessian += order[i - 1].sum.hessian;
+      add_to(right, order[i - 1].sum);
       if (std::min(i, order.size() - i) > p_.max_cat_threshold) continue;
       offer_right(feature, -1, int32_t(i), right, missing, any_missing);
     }

@@ -30,12 +30,10 @@ TreeCount VectorGrowth::sum_of_root() {
     TreeCount sum{0, 0};
     for (int64_t i = first; i < last; ++i) {
       const TreeCount one = work_.count_at(k, rows.list == nullptr ? i : rows.list[i]);
-      sum.gradient += one.gradient;
-      sum.hessian += one.hessian;
+      add_to(sum, one);
     }
     const std::lock_guard<std::mutex> guard(locks[size_t(k)]);
-    totals_[size_t(k)].gradient += sum.gradient;
-    totals_[size_t(k)].hessian += sum.hessian;
+    add_to(totals_[size_t(k)], sum);
   });
   return {0, 0};
 }
@@ -74,8 +72,7 @@ void VectorGrowth::make_children(const std::vector<int64_t>& batch,
       TreeCount& low = left[size_t(k)];
       if (split.default_left) low = sums[codes.codes - 1];
       for (int64_t bin = 0; bin <= split.code; ++bin) {
-        low.gradient += sums[bin].gradient;
-        low.hessian += sums[bin].hessian;
+        add_to(low, sums[bin]);
       }
       const TreeCount& all = totals_[size_t(id * outputs_ + k)];
       right[size_t(k)] = {all.gradient - low.gradient, all.hessian - low.hessian};

@@ -81,8 +81,7 @@ class VectorScan {
     TreeCount left = left_[k];
     const TreeCount total = p_.total[k];
     for (int64_t i = 0; i < places; ++i) {
-      left.gradient += sums[i].gradient;
-      left.hessian += sums[i].hessian;
+      add_to(left, sums[i]);
       left_g[i] = double(left.gradient), left_h[i] = double(left.hessian);
       right_g[i] = double(total.gradient - left.gradient);
       right_h[i] = double(total.hessian - left.hessian);

@@ -81,6 +81,7 @@ struct TreeGrower::Workspace {
   int64_t active = 0;  // rows that take part
   std::unique_ptr<HistogramPool> histograms;
   std::vector<std::vector<int64_t>> packed;  // of each thread
+  std::vector<std::vector<TreeCount>> sums;  // the same
   double gradient_unit = 1, hessian_unit = 1;
   bool few_rows = false;
 
