@@ -45,6 +45,21 @@ function(tilewright_cpu_kernels)
   endforeach()
 endfunction()
 
+# Some device sources as one: nvcc needs most of a minute for torch's headers, however little follows.
+# tilewright_device_group(name [EXACT] files...); EXACT: without fused multiply-adds.
+function(tilewright_device_group name)
+  cmake_parse_arguments(PARSE_ARGV 1 _group EXACT "" "")
+  _tilewright_absolute(files ${_group_UNPARSED_ARGUMENTS})
+  list(TRANSFORM files REPLACE "(.+)" "#include \"\\1\"\n")
+  list(JOIN files "" text)
+  set(group ${PROJECT_BINARY_DIR}/device/${name}_cuda.cu)
+  file(CONFIGURE OUTPUT ${group} CONTENT "${text}" @ONLY)
+  tilewright_device_sources(${group})
+  if(_group_EXACT AND TILEWRIGHT_WITH_CUDA)
+    set_source_files_properties(${group} TARGET_DIRECTORY tilewright PROPERTIES COMPILE_OPTIONS -fmad=false)
+  endif()
+endfunction()
+
 # Device code: compiled by nvcc where there is one, and always for the emulated device.
 function(tilewright_device_sources)
   _tilewright_absolute(files ${ARGN})

@@ -72,10 +72,9 @@ void check_rounds(const BoosterOptions& options) {
   TILEWRIGHT_CHECK(kOp, options.learning_rate > 0, "learning_rate must be positive, got ",
                    options.learning_rate);
   const TreeRegularisation& rules = options.tree.rules;
-  TILEWRIGHT_CHECK(kOp,
-                   rules.lambda >= 0 && rules.alpha >= 0 && rules.gamma >= 0 &&
-                       rules.min_child_weight >= 0,
-                   "reg_lambda, reg_alpha, gamma and min_child_weight must not be negative");
+  TILEWRIGHT_CHECK(
+      kOp, rules.lambda >= 0 && rules.alpha >= 0 && rules.gamma >= 0 && rules.min_child_weight >= 0,
+      "reg_lambda, reg_alpha, gamma and min_child_weight must not be negative");
 }
 
 int64_t targets_of(const Tensor& y) {

@@ -31,7 +31,7 @@ class ExactScan {
     if (present == 0) return;
     feature_ = feature;
     missing_ = {0, 0};
-    for (int64_t i = present; i < count; ++i) add(missing_, pairs[places[i]]);
+    for (int64_t i = present; i < count; ++i) add_to(missing_, pairs[places[i]]);
     any_missing_ = present < count;
     left_.begin_from(right_.best());
     TreeCount sum{0, 0};
@@ -40,7 +40,7 @@ class ExactScan {
     for (int64_t first = 0; first + 1 < present; first += kChunk) {
       const int64_t last = min_of(first + kChunk, present - 1);
       for (int64_t i = first; i < last; ++i) {
-        add(sum, pairs[places[i]]);
+        add_to(sum, pairs[places[i]]);
         gradients_[size] = sum.gradient;
         hessians_[size] = sum.hessian;
         codes_[size] = int32_t(i);
@@ -60,10 +60,6 @@ class ExactScan {
  private:
   // Entries after which it is asked whether there is room for so many more.
   static constexpr int64_t kChunk = SplitScan::kPlaces / 2;
-
-  static void add(TreeCount& sum, TreeCount one) {
-    add_to(sum, one);
-  }
 
   // With missing values on either side.
   void try_places(int64_t count) {

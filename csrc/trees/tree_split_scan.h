@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "tilewright/core/cpu/buffer.h"
-#include "tilewright/trees/tree_cpu.h"
+#include "tilewright/trees/tree_split_filter.h"
 
 namespace tilewright {
 inline namespace TILEWRIGHT_MACHINE {
@@ -52,14 +52,20 @@ class CategoryOrder {
 class SplitScan {
  public:
   SplitScan(const TreeSplitParams& params, double parent_gain)
-      : p_(params), parent_gain_(parent_gain), best_{-HUGE_VAL, -1, 0, 0, false, {}, {}} {}
+      : p_(params), filter_(params), parent_gain_(parent_gain), best_{-HUGE_VAL, -1, 0, 0,
+                                                                      false,     {}, {}} {}
 
   // `sums`: (codes,), the feature's.
   void scan(int32_t feature, const TreeCount* sums, int64_t bins, int64_t codes) {
     const TreeCount missing = sums[codes - 1];
     const bool any_missing = missing.gradient != 0 || missing.hessian != 0;
-    scan_places(feature, sums, bins - 1 + any_missing, {0, 0}, false);
-    if (any_missing) scan_places(feature, sums, bins - 1, missing, true);
+    const int64_t places = bins - 1 + any_missing;
+    SplitFilter::Directions better{true, true};
+    if (!p_.bounded && best_.feature >= 0) {
+      better = filter_.may_reach(best_.gain + parent_gain_, sums, places, missing);
+    }
+    if (better.right) scan_places(feature, sums, places, {0, 0}, false);
+    if (any_missing && better.left) scan_places(feature, sums, bins - 1, missing, true);
   }
 
   // Few categories: each against all others. Else those at one end of their order go right, as long
@@ -175,6 +181,7 @@ class SplitScan {
   }
 
   const TreeSplitParams& p_;
+  SplitFilter filter_;
   double parent_gain_;
   TreeSplit best_;
 };
