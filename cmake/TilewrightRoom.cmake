@@ -12,7 +12,8 @@ set(_flags_avx512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c
 function(_tilewright_absolute out)
   set(files "")
   foreach(file IN LISTS ARGN)
-    list(APPEND files ${CMAKE_CURRENT_SOURCE_DIR}/${file})
+    get_filename_component(path ${file} ABSOLUTE)  # under this folder, where it is relative
+    list(APPEND files ${path})
   endforeach()
   set(${out} ${files} PARENT_SCOPE)
 endfunction()

@@ -7,9 +7,9 @@
 namespace tilewright {
 namespace {
 
-at::Tensor keep_boxes(const at::Tensor& boxes, const at::Tensor& scores,
-                      const std::optional<at::Tensor>& idxs, double iou_threshold,
-                      int64_t max_output) {
+at::Tensor keep_rotated_boxes(const at::Tensor& boxes, const at::Tensor& scores,
+                              const std::optional<at::Tensor>& idxs, double iou_threshold,
+                              int64_t max_output) {
   const DeviceGuard guard(boxes);
   NmsSorted sorted = nms_sort(boxes.to(at::kDouble), scores, idxs);
   // The cosine and the sine in place of the angle: on a GPU their general case takes local memory.
@@ -20,6 +20,6 @@ at::Tensor keep_boxes(const at::Tensor& boxes, const at::Tensor& scores,
 
 }  // namespace
 
-TILEWRIGHT_DEVICE_IMPL(m) { NmsKernels<keep_boxes, /*kRotated=*/true>::add_to(m); }
+TILEWRIGHT_DEVICE_IMPL(m) { NmsKernels<keep_rotated_boxes, /*kRotated=*/true>::add_to(m); }
 
 }  // namespace tilewright

@@ -43,7 +43,8 @@ at::Tensor device_rois(const RoiAlignArgs& args, const at::Tensor& given, at::Sc
   return at::cat({rois.slice(1, 0, 5), angle.cos(), angle.sin()}, 1);
 }
 
-at::Tensor pool(const RoiAlignArgs& args, at::TensorList features, const at::Tensor& given_rois) {
+at::Tensor align_rois(const RoiAlignArgs& args, at::TensorList features,
+                      const at::Tensor& given_rois) {
   check_roi_align(args, features, given_rois);
   const DeviceGuard guard(features[0]);
   const auto layout = roi_align_layout(features);
@@ -66,10 +67,12 @@ at::Tensor pool(const RoiAlignArgs& args, at::TensorList features, const at::Ten
   return pooled;
 }
 
-std::vector<at::Tensor> pool_backward(const RoiAlignArgs& args, const at::Tensor& given_grad,
-                                      const at::Tensor& given_rois, const c10::SymInt& sym_batch,
-                                      const c10::SymInt& sym_channels, c10::SymIntArrayRef heights,
-                                      c10::SymIntArrayRef widths) {
+std::vector<at::Tensor> align_rois_backward(const RoiAlignArgs& args, const at::Tensor& given_grad,
+                                            const at::Tensor& given_rois,
+                                            const c10::SymInt& sym_batch,
+                                            const c10::SymInt& sym_channels,
+                                            c10::SymIntArrayRef heights,
+                                            c10::SymIntArrayRef widths) {
   const int64_t batch = sym_batch.expect_int(), channels = sym_channels.expect_int();
   check_roi_align_backward(args, given_grad, given_rois, channels, heights, widths);
   const DeviceGuard guard(given_grad);
@@ -102,6 +105,6 @@ std::vector<at::Tensor> pool_backward(const RoiAlignArgs& args, const at::Tensor
 
 }  // namespace
 
-TILEWRIGHT_DEVICE_IMPL(m) { RoiAlignKernels<pool, pool_backward>::add_to(m); }
+TILEWRIGHT_DEVICE_IMPL(m) { RoiAlignKernels<align_rois, align_rois_backward>::add_to(m); }
 
 }  // namespace tilewright

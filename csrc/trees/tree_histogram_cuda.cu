@@ -6,7 +6,6 @@
 #include "tilewright/trees/tree_histogram_cuda.h"
 
 namespace tilewright {
-inline namespace TILEWRIGHT_MACHINE {
 namespace {
 
 // Rows of a block where gradients and hessians have an integer each: fewer, since such tables are
@@ -54,6 +53,8 @@ void launch_histogram(TreeHistogramParams params) {
 }
 
 }  // namespace
+
+inline namespace TILEWRIGHT_MACHINE {
 
 TreeWords tree_words_of(const at::Tensor& gradients, const at::Tensor& hessians, bool pairs) {
   const auto options = gradients.options();
