@@ -96,6 +96,24 @@ def cases():
     codes, bins, gradients, hessians = table(600, 3)
     found["equal rows"] = ((codes, bins, torch.ones_like(gradients), torch.ones_like(hessians)), {})
     found["tiny values"] = ((codes, bins, gradients * 1e-30, hessians * 1e-20), {})
+    spread = 10 ** (-12 * torch.rand(hessians.shape, generator=torch.Generator().manual_seed(1)))
+    loose = {"min_child_weight": 0.0, "reg_lambda": 0.0}
+    found["hessians of many magnitudes"] = (
+        (codes, bins, gradients * spread.sqrt(), hessians * spread),
+        loose,
+    )
+    codes, bins, gradients, hessians = table(33002, 5, max_bin=50)
+    spread = 10 ** (-4 * torch.rand(hessians.shape, generator=torch.Generator().manual_seed(1)))
+    found["many rows, hessians of many magnitudes"] = (
+        (codes, bins, gradients * spread, hessians * spread),
+        {**loose, "max_depth": 4},
+    )
+    # Nodes enough for threads that make the last level's histograms each by themselves.
+    found["many rows, deep"] = (
+        table(33003, 2, max_bin=40),
+        {"max_depth": 5, "min_child_weight": 0.0},
+    )
+    codes, bins, gradients, hessians = table(600, 3)
     found["strides"] = ((codes.t().contiguous().t(), bins, gradients, hessians), {})
     return found
 
