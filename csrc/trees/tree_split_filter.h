@@ -10,13 +10,17 @@ namespace tilewright {
 inline namespace TILEWRIGHT_MACHINE {
 namespace {
 
-// As conversion has it: both halves exactly, and one rounding where they meet. Instruction sets
-// before AVX-512 convert one such integer at a time.
+// Instruction sets before AVX-512 convert one such integer at a time. In halves both are exact, and
+// one rounding is where they meet, as conversion has it.
 inline double as_double(int64_t value) {
+#if defined(CPU_CAPABILITY_AVX512)
+  return double(value);
+#else
   const auto bits = uint64_t(value);
   const auto low = std::bit_cast<double>(uint64_t(0x4330000000000000) | (bits & 0xffffffff));
   const auto high = std::bit_cast<double>(uint64_t(0x4530000080000000) ^ (bits >> 32));
   return (high - 0x1.00000801p84) + low;
+#endif
 }
 
 // Gains of places beside a bound that they must reach, in the integers' own units: those are powers
