@@ -29,7 +29,11 @@ Options options_from(const py::dict& given, const char* of) {
     for_each_option(options, [&, &of_key = value](const char* option, auto& field) {
       if (name != option) return;
       using Field = std::decay_t<decltype(field)>;
+      // pybind would cut numpy's floats.
+      const bool whole =
+          !std::is_integral_v<Field> || PyIndex_Check(of_key.ptr()) || std::is_same_v<Field, bool>;
       try {
+        if (!whole) throw py::cast_error();
         field = of_key.template cast<Field>();
       } catch (const py::cast_error&) {
         throw py::value_error(name + " must be " + kind_of_option<Field>() + ", got " +

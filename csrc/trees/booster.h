@@ -22,7 +22,7 @@ namespace tilewright::trees {
 struct BoosterOptions {
   std::string objective = "squared_error";  // Objective::make
   int64_t num_class = 0;                    // of softmax
-  double objective_param = 0;               // of tweedie and huber
+  double objective_param = 0;               // of quantile, huber and tweedie
   RankingOptions ranking;                   // of lambdarank
   int64_t n_estimators = 100;               // rounds
   double learning_rate = 0.1;

@@ -3,7 +3,11 @@
 
 #include <ATen/ATen.h>
 
+#include <cmath>
+#include <type_traits>
+
 #include "tilewright/core/check.h"
+#include "tilewright/trees/booster_options.h"
 #include "tilewright/trees/refuse_rows.h"
 
 namespace tilewright::trees {
@@ -69,6 +73,14 @@ double max_delta_step_of(const BoosterOptions& options) {
 void check_rounds(const BoosterOptions& options) {
   TILEWRIGHT_CHECK(kOp, options.n_estimators >= 1, "n_estimators must be positive, got ",
                    options.n_estimators);
+  TILEWRIGHT_CHECK(kOp, options.early_stopping_rounds >= 0,
+                   "early_stopping_rounds must not be negative, got ",
+                   options.early_stopping_rounds);
+  for_each_option(options, [](const char* name, const auto& value) {
+    if constexpr (std::is_same_v<decltype(value), const double&>) {
+      TILEWRIGHT_CHECK(kOp, std::isfinite(value), name, " must be finite, got ", value);
+    }
+  });
   TILEWRIGHT_CHECK(kOp, options.learning_rate > 0, "learning_rate must be positive, got ",
                    options.learning_rate);
   const TreeRegularisation& rules = options.tree.rules;

@@ -150,6 +150,9 @@ LinearBooster::LinearBooster(const BoosterOptions& options, std::shared_ptr<Obje
   TILEWRIGHT_CHECK(kOp, objective_->leaf_quantile() < 0,
                    "linear models cannot be boosted on absolute errors or quantiles, whose second "
                    "derivatives are 0");
+  const auto& signs = options.tree.monotone;
+  TILEWRIGHT_CHECK(kOp, std::count(signs.begin(), signs.end(), 0) == int64_t(signs.size()),
+                   "linear models know no monotone constraints");
 }
 
 void LinearBooster::fit(const Dataset& data, const FitOptions& how) {
@@ -165,6 +168,8 @@ void LinearBooster::fit(const Dataset& data, const FitOptions& how) {
   const double total_weight =
       targets.weights.defined() ? ordered_sum(targets.weights) : double(training.table.rows());
   const Tensor columns = training.table.columns();
+  TILEWRIGHT_CHECK(kOp, !at::isinf(columns).any().item<bool>(),
+                   "linear models take no infinite values in x");
   std::vector<Tensor> evaluation_columns;
   for (const Measured& set : evaluation) evaluation_columns.push_back(set.table.columns());
   Metrics metrics(how, *objective_, evaluation.size(), options_.early_stopping_rounds);

@@ -110,10 +110,16 @@ int64_t cut_off_of(const std::string& name) {
 }  // namespace
 
 Metric make_metric(const std::string& name, bool exp_gain) {
-  if (name == "rmse") return {name, false, of_residuals("rmse", true)};
-  if (name == "mae") return {name, false, of_residuals("mae", false)};
-  if (name == "logloss") return {name, false, log_loss};
-  if (name == "error") return {name, false, error_share};
+  const auto lower_is_better = [&](const Metric::Value& value) -> Metric {
+    return {name, false,
+            [value](const Tensor& scores, const Tensor& predictions, const Targets& t) {
+              return serially([&] { return value(scores, predictions, t); });
+            }};
+  };
+  if (name == "rmse") return lower_is_better(of_residuals("rmse", true));
+  if (name == "mae") return lower_is_better(of_residuals("mae", false));
+  if (name == "logloss") return lower_is_better(log_loss);
+  if (name == "error") return lower_is_better(error_share);
   if (name == "auc") return {name, true, area_under_curve};
   const int64_t at = cut_off_of(name);
   TILEWRIGHT_CHECK(kOp, at >= 0,
@@ -125,11 +131,13 @@ Metric make_metric(const std::string& name, bool exp_gain) {
 }
 
 Tensor apply_link(const std::string& link, const Tensor& scores) {
-  const Tensor rows = scores.t();
-  if (link == "sigmoid") return rows.sigmoid();
-  if (link == "softmax") return rows.softmax(1);
-  if (link == "exp") return rows.exp();
-  return rows;
+  return serially([&] {
+    const Tensor rows = scores.t();
+    if (link == "sigmoid") return rows.sigmoid();
+    if (link == "softmax") return rows.softmax(1);
+    if (link == "exp") return rows.exp();
+    return rows;
+  });
 }
 
 }  // namespace tilewright::trees

@@ -3,6 +3,7 @@
 #include <ATen/Functions.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -144,10 +145,13 @@ void ModelFile::write(const std::string& path) const {
     const auto* from = static_cast<const char*>(value.const_data_ptr());
     bytes.insert(bytes.end(), from, from + value.nbytes());
   }
-  std::ofstream file(path, std::ios::binary);
+  const std::string whole = path + ".part";  // a model that is there stays until the new one is
+  std::ofstream file(whole, std::ios::binary);
   file.write(bytes.data(), std::streamsize(bytes.size()));
   file.close();
-  TILEWRIGHT_CHECK(op_, bool(file), "cannot write ", path);
+  const bool written = bool(file) && std::rename(whole.c_str(), path.c_str()) == 0;
+  if (!written) std::remove(whole.c_str());
+  TILEWRIGHT_CHECK(op_, written, "cannot write ", path);
 }
 
 ModelFile ModelFile::read(const std::string& op, int64_t version, const std::string& path) {

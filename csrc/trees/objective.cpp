@@ -31,7 +31,8 @@ void Objective::set_targets(int64_t targets) {
 
 Metric Objective::default_metric() const {
   return {metric_name(), false, [this](const Tensor& scores, const Tensor&, const Targets& t) {
-            return metric(scores, t.labels, t.weights);
+            const auto measure = [&] { return metric(scores, t.labels, t.weights); };
+            return rows_are_apart() ? serially(measure) : measure();
           }};
 }
 

@@ -134,8 +134,10 @@ class Softmax : public Objective {
   int64_t least_rows() const override { return outputs_; }
   Tensor base_score(const Tensor& labels, const Tensor& weights) const override {
     const Tensor counts =
-        at::bincount(labels.to(at::kLong),
-                     weights.defined() ? std::optional<Tensor>(weights) : std::nullopt, outputs_)
+        at::bincount(
+            labels.to(at::kLong),
+            weights.defined() ? std::optional<Tensor>(weights.to(at::kDouble)) : std::nullopt,
+            outputs_)
             .to(at::kDouble);
     const Tensor prior = (counts / counts.sum()).clamp_min(1e-16).log();
     return (prior - prior.mean()).to(at::kFloat);

@@ -13,7 +13,8 @@ namespace tilewright {
 inline constexpr int64_t kFewTreeRows = 32768;
 
 struct TreeOptions {
-  // A negative max_delta_step is the objective's own: 0.7 of Poisson, else none.
+  // A negative max_delta_step is the objective's own: 0.7 of Poisson (whose Objective takes
+  // it as its parameter), else none.
   TreeRegularisation rules{1, 0, 0, 1, -1};
   int64_t max_depth = 6;   // 0: any
   int64_t max_leaves = 0;  // 0: any

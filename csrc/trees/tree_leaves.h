@@ -11,14 +11,16 @@ namespace tilewright {
 
 // Calls body(piece, thread) with the rows of leaves in pieces, `rows_of` a piece says where they
 // are. A task has those within a block of rows, so that what it reads by row stays in a
-// second-level cache from leaf to leaf: rows of a leaf are ascending.
+// second-level cache from leaf to leaf, where rows of a leaf are ascending; of leaves in another order
+// (exact trees') pieces are any, but still apart.
 template <class RowsOf, class Body>
 void over_leaf_pieces(const GrownTree& tree, int64_t rows, const RowsOf& rows_of,
                       const Body& body) {
   constexpr int64_t kBlockRows = 32768, kLeastTasks = 16, kLeastPiece = 64;
   const auto parts = int64_t(tree.rows.size());
-  const int64_t blocks = std::clamp<int64_t>(rows / (kLeastPiece * std::max<int64_t>(parts, 1)), 1,
-                                             ceil_div(rows, kBlockRows));
+  if (parts == 0 || rows == 0) return;
+  const int64_t blocks =
+      std::clamp<int64_t>(rows / (kLeastPiece * parts), 1, ceil_div(rows, kBlockRows));
   const int64_t block = ceil_div(rows, blocks);
   const int64_t groups = std::clamp<int64_t>(ceil_div(kLeastTasks, blocks), 1, parts);
   run_tree_tasks(blocks * groups, [&](int64_t task, int64_t thread) {

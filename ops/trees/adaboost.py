@@ -13,7 +13,7 @@ from tilewright.trees.adaboost_rounds import boost_classes, boost_values
 from tilewright.trees.ensemble import EnsembleModule
 from tilewright.trees.explain import ExplainMixin
 from tilewright.trees.onnx_export import OnnxMixin
-from tilewright.trees.parameters import with_parameters_of
+from tilewright.trees.parameters import unchanged_on_failure, with_parameters_of
 from tilewright.trees.tensors import class_of, like_input
 
 
@@ -45,6 +45,7 @@ class AdaBoostClassifier(ClassifierMixin, ExplainMixin, OnnxMixin, AdaBoostBase)
         super().__init__(estimator, **common)
         self.resample = resample
 
+    @unchanged_on_failure
     def fit(self, X, y, sample_weight=None):
         """X (n_samples, n_features), y (n_samples,) of labels."""
         x, labels, weight = inputs.training_set(self, X, y, sample_weight, numeric=False)
@@ -133,6 +134,7 @@ class AdaBoostRegressor(RegressorMixin, AdaBoostBase):
         super().__init__(estimator, criterion=criterion, max_depth=max_depth, **common)
         self.loss = loss
 
+    @unchanged_on_failure
     def fit(self, X, y, sample_weight=None):
         """X (n_samples, n_features), y (n_samples,)."""
         if self.loss not in ("linear", "square", "exponential"):

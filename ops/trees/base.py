@@ -3,7 +3,7 @@
 import os
 
 import torch
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from tilewright._C import Booster, LinearBooster
@@ -16,7 +16,13 @@ from tilewright.trees.inputs import InputMixin, dense_blocks
 from tilewright.trees.inspection import importance
 from tilewright.trees.linear import LinearModule
 from tilewright.trees.onnx_export import OnnxMixin
-from tilewright.trees.parameters import checked_parameters, drawing_options, one_of, seed_of
+from tilewright.trees.parameters import (
+    check_number,
+    checked_parameters,
+    drawing_options,
+    one_of,
+    seed_of,
+)
 from tilewright.trees.serving import ServingMixin
 
 
@@ -105,10 +111,8 @@ class GradientBoostingBase(
             raise ValueError(
                 f"grow_policy must be 'depthwise' or 'lossguide', got {self.grow_policy!r}"
             )
-        if self.max_delta_step is not None and self.max_delta_step < 0:
-            raise ValueError(
-                f"max_delta_step must be None or not negative, got {self.max_delta_step}"
-            )
+        check_number("max_delta_step", self.max_delta_step, 0, "a number that is not negative")
+        check_number("hessian", getattr(self, "hessian", None), 0, "a bound that is not negative")
         options = {
             "n_estimators": self.n_estimators,
             "learning_rate": self.learning_rate,
@@ -130,6 +134,8 @@ class GradientBoostingBase(
             "early_stopping_rounds": self.early_stopping_rounds or 0,
             "seed": seed_of(self.random_state),
         } | drawing_options(self)
+        if isinstance(self.monotonic_cst, dict):
+            raise ValueError("monotonic_cst must list a sign for each feature, got a dict")
         if self.monotonic_cst is not None:
             if any(sign not in (-1, 0, 1) for sign in self.monotonic_cst):
                 raise ValueError(f"monotonic_cst must be of -1, 0 and 1, got {self.monotonic_cst}")
@@ -158,7 +164,9 @@ class GradientBoostingBase(
         return init_model
 
     def _metrics(self):
-        return metrics_of(self.eval_metric, self.greater_is_better, hasattr(self, "classes_"))
+        return metrics_of(
+            self.eval_metric, self.greater_is_better, isinstance(self, ClassifierMixin)
+        )
 
     def _fit(self, options, training, eval_set, encode, start=None, eval_groups=None, learnt=None):
         """training: X, labels, weights, sizes of groups; the last two may be None. ``learnt``:

@@ -11,7 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from tilewright.trees.base import GradientBoostingBase
 from tilewright.trees.files import CLASSES, read_classes
 from tilewright.trees.inputs import check_labels, tensor_of
-from tilewright.trees.parameters import with_parameters_of
+from tilewright.trees.parameters import unchanged_on_failure, with_parameters_of
 from tilewright.trees.tensors import as_array, class_of, like_input, on_cpu
 
 # scikit-learn's name of a loss: that of the objective, and the link to predictions.
@@ -106,7 +106,7 @@ class GradientBoostingRegressor(RegressorMixin, GradientBoostingBase):
         return "identity" if callable(loss) else REGRESSION_LOSSES[loss][1]
 
     def _objective(self):
-        loss, alpha = self._fitted_loss
+        loss, alpha = self._fitted_loss  # of Poisson the step
         if callable(loss):
             raise ValueError("a model of a function as its loss cannot be saved as XGBoost's JSON")
         return REGRESSION_LOSSES[loss][0], alpha
@@ -117,9 +117,14 @@ class GradientBoostingRegressor(RegressorMixin, GradientBoostingBase):
     def _take(self, model):
         if model.objective not in REGRESSION_LOSSES:
             raise ValueError(f"a model of {model.objective} is no regressor's")
-        self.loss, self.alpha = model.objective, model.objective_param
-        self._fitted_loss = self.loss, self.alpha
+        self.loss = model.objective
+        if self.loss == "poisson":
+            self.max_delta_step = model.objective_param
+        else:
+            self.alpha = model.objective_param
+        self._fitted_loss = self.loss, model.objective_param
 
+    @unchanged_on_failure
     def fit(self, X, y, sample_weight=None, eval_set=None, init_model=None):
         """X (n_samples, n_features), y (n_samples,) or (n_samples, n_outputs); ``eval_set`` is
         (X, y), (X, y, sample_weight) or a list of such; ``n_estimators`` rounds are added to those
@@ -149,8 +154,13 @@ class GradientBoostingRegressor(RegressorMixin, GradientBoostingBase):
             eval_set,
             _numbers,
             start,
-            learnt={"_fitted_loss": (self.loss, self.alpha)},
+            learnt={"_fitted_loss": (self.loss, self._loss_parameter())},
         )
+
+    def _loss_parameter(self):
+        if self.loss != "poisson":
+            return self.alpha
+        return 0.7 if self.max_delta_step is None else self.max_delta_step
 
     def predict(self, X):
         """(n_samples,) or (n_samples, n_outputs): a float32 tensor for a tensor, else a float64
@@ -200,6 +210,7 @@ class GradientBoostingClassifier(ClassifierMixin, GradientBoostingBase):
         classes = read_classes(model.attributes, count)
         self.classes_ = np.arange(count) if classes is None else classes
 
+    @unchanged_on_failure
     def fit(self, X, y, sample_weight=None, eval_set=None, init_model=None):
         """X (n_samples, n_features), y (n_samples,) of labels; ``eval_set`` is (X, y), (X, y,
         sample_weight) or a list of such; ``n_estimators`` rounds are added to those of
@@ -238,7 +249,10 @@ class GradientBoostingClassifier(ClassifierMixin, GradientBoostingBase):
         out = self._predictions(X)
         if out.shape[1] == 1:
             out = torch.cat([1 - out, out], 1)
-        return like_input(out, X)
+        found = like_input(out, X)
+        if isinstance(found, np.ndarray):  # float64, whose rows add up to 1 in float64
+            found /= found.sum(1, keepdims=True)
+        return found
 
     def predict(self, X):
         """(n_samples,) of ``classes_``; for a tensor of numbers a tensor."""

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from tilewright.trees import forest_inputs as inputs
 from tilewright.trees.forest_base import ForestBase
-from tilewright.trees.parameters import with_parameters_of
+from tilewright.trees.parameters import unchanged_on_failure, with_parameters_of
 from tilewright.trees.tensors import class_of, like_input
 
 
@@ -57,6 +57,7 @@ class RandomForestClassifier(ClassifierMixin, ForestBase):
         super().__init__(n_estimators, criterion=criterion, max_features=max_features, **common)
         self.class_weight = class_weight
 
+    @unchanged_on_failure
     def fit(self, X, y, sample_weight=None):
         """X (n_samples, n_features), y (n_samples,) of labels."""
         if self.criterion not in ("gini", "entropy", "log_loss"):
@@ -124,6 +125,7 @@ class RandomForestRegressor(RegressorMixin, ForestBase):
     def __init__(self, n_estimators=100, *, criterion="squared_error", max_features=1.0, **common):
         super().__init__(n_estimators, criterion=criterion, max_features=max_features, **common)
 
+    @unchanged_on_failure
     def fit(self, X, y, sample_weight=None):
         """X (n_samples, n_features), y (n_samples,) or (n_samples, n_outputs)."""
         if self.criterion != "squared_error":

@@ -114,6 +114,14 @@ class ForestBase(
         """Grows what trees there are not yet; weight: float64 array or None; truth: labels or
         values as arrays, for the out-of-bag score."""
         kept = getattr(self, "arrays_", None) if self.warm_start else None
+        classes = getattr(self, "classes_", np.empty(0)).tolist()
+        grown_on = self.n_features_in_, classes, None if classes else truth.shape[1:]
+        before = getattr(self, "_grown_on", grown_on)  # a file does not say
+        if kept is not None and grown_on != before:
+            raise ValueError(
+                "warm_start adds trees to those there, which were fitted on other features or "
+                f"labels: (features, classes, outputs) were {before}, now {grown_on}"
+            )
         trees = 0 if kept is None else kept["tree_output"].numel()
         if trees > self.n_estimators:
             raise ValueError(
@@ -133,7 +141,7 @@ class ForestBase(
             inputs.progress(self.verbose, self.n_estimators, trees) as after_tree,
         ):
             forest.fit(x, y, weight, after_tree, kept)
-            self.arrays_ = forest.arrays()
+            self.arrays_, self._grown_on = forest.arrays(), grown_on
             value = self.arrays_["value"]
             self.base_score_ = torch.zeros(1 if value.dim() == 1 else value.shape[1])
             self._pack()

@@ -70,5 +70,6 @@ class ForestFilesMixin:
         self.base_score_ = torch.zeros(1 if value.dim() == 1 else 2)
         self.n_features_in_ = model.num_features
         self._seed = seed_of(self.random_state)
+        self.__dict__.pop("_grown_on", None)
         self._pack()
         return self

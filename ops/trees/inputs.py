@@ -44,6 +44,7 @@ def check_labels(y):
 
 def sparse_tensor(matrix):
     """scipy's CSR matrix or array as torch's, indices in order and duplicates added up."""
+    matrix.check_format(full_check=True)  # scipy's own steps take places as they are
     if not matrix.has_canonical_format:
         matrix = matrix.copy()
         matrix.sum_duplicates()

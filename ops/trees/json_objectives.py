@@ -12,7 +12,7 @@ OBJECTIVES = {
     "huber": ("reg:pseudohubererror", "pseudo_huber_param", "huber_slope"),
     "logistic": ("binary:logistic", None, None),
     "softmax": ("multi:softprob", None, None),
-    "poisson": ("count:poisson", None, None),
+    "poisson": ("count:poisson", "poisson_regression_param", "max_delta_step"),
     "gamma": ("reg:gamma", None, None),
     "tweedie": ("reg:tweedie", "tweedie_regression_param", "tweedie_variance_power"),
     "lambdarank": ("rank:ndcg", "lambdarank_param", "lambdarank_num_pair_per_sample"),
@@ -30,8 +30,6 @@ def write_objective(ensemble):
         param = ensemble.objective_param
         text = f"[{param}]" if ensemble.objective == "quantile" else str(param)
         objective[place] = ensemble.parameters | {parameter: text}
-    elif ensemble.objective == "poisson":
-        objective["poisson_regression_param"] = {"max_delta_step": "0.7"}
     else:
         objective["reg_loss_param"] = {"scale_pos_weight": "1"}
     return objective
@@ -61,12 +59,16 @@ def behind_link(ensemble):
     return base
 
 
-def raw_base_score(base, objective, linear):
-    """The inverse."""
+def read_base_score(reader, objective, outputs, linear):
+    """The inverse: (outputs,) float32, of a Reader."""
+    base = read_floats(reader, (1, outputs)).expand(outputs)
+    must = "lie within float32's range"
     if objective == "logistic":
-        return base.logit()
-    if objective in LOGARITHMIC:
-        return base.log()
-    if objective == "softmax" and linear is not None:
-        return torch.zeros_like(base)
-    return base
+        base, must = base.logit(), "lie between 0 and 1"
+    elif objective in LOGARITHMIC:
+        base, must = base.log(), "be positive"
+    elif objective == "softmax" and linear is not None:
+        base = torch.zeros_like(base)
+    if not base.float().isfinite().all():
+        reader.fail(f"must {must}")
+    return base.float()

@@ -2,6 +2,8 @@
 
 import torch
 
+FLOAT32_MOST = torch.finfo(torch.float32).max
+
 
 class Reader:
     """Walks a parsed file; what is not there or of another kind is an error with its path."""
@@ -42,7 +44,7 @@ class Reader:
         if not isinstance(values, list) or len(values) != count:
             self.fail(f"must be a list of {count} numbers")
         for i, v in enumerate(values):
-            if not isinstance(v, (int, float)) or not abs(v) < 3.5e38:
+            if not isinstance(v, (int, float)) or not abs(v) <= FLOAT32_MOST:
                 self.fail(f"must hold finite numbers, [{i}] is {str(v)[:40]!r}")
             if not dtype.is_floating_point and (v != int(v) or not -(2**31) <= v < 2**31):
                 self.fail(f"must hold integers, [{i}] is {str(v)[:40]!r}")

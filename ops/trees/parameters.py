@@ -1,8 +1,11 @@
 """Constructors that add parameters to those of a base class, and options of drawing rows and trees
 under the names that the C++ booster gives them."""
 
+import functools
 import inspect
+import math
 import numbers
+import re
 from contextlib import contextmanager
 
 from sklearn.utils import check_random_state
@@ -30,9 +33,29 @@ def seed_of(random_state):
     return int(check_random_state(random_state).randint(2**31 - 1))
 
 
+def unchanged_on_failure(fit):
+    """Decorates a fit: what it sets before it fails is as before, a model of an earlier fit too."""
+
+    @functools.wraps(fit)
+    def restoring(self, *args, **kwargs):
+        before = dict(self.__dict__)
+        try:
+            return fit(self, *args, **kwargs)
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    return restoring
+
+
 class ParameterError(ValueError, RuntimeError):
     """A parameter that the native library refuses: a ValueError, as scikit-learn's are, and what
     torch raises."""
+
+
+# The native library's names of parameters: the estimators'.
+NAMES = {"max_leaves": "max_leaf_nodes", "objective_param": "alpha", "seed": "random_state"}
 
 
 @contextmanager
@@ -40,8 +63,18 @@ def checked_parameters():
     """Around the construction of a native model from options."""
     try:
         yield
-    except RuntimeError as error:
-        raise ParameterError(str(error)) from None
+    except (RuntimeError, ValueError) as error:
+        pattern = rf"\b({'|'.join(NAMES)})\b"
+        message = re.sub(pattern, lambda found: NAMES[found.group()], str(error))
+        raise ParameterError(message) from None
+
+
+def check_number(name, value, low, what):
+    """None, or a finite number of at least ``low``."""
+    if value is None:
+        return
+    if not isinstance(value, numbers.Real) or not low <= value < math.inf:
+        raise ValueError(f"{name} must be None or {what}, got {value!r}")
 
 
 def one_of(name, value, choices):

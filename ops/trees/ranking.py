@@ -6,7 +6,7 @@ import torch
 from tilewright._C import ndcg
 from tilewright.trees.base import GradientBoostingBase
 from tilewright.trees.inputs import tensor_of
-from tilewright.trees.parameters import with_parameters_of
+from tilewright.trees.parameters import unchanged_on_failure, with_parameters_of
 from tilewright.trees.tensors import as_array, like_input
 
 EVERY_PAIR = 2**31 - 1  # what a file says where pairs are not truncated
@@ -73,6 +73,7 @@ class GradientBoostingRanker(GradientBoostingBase):
         self.ndcg_exp_gain = model.parameters.get("ndcg_exp_gain", "1") == "1"
         self.normalize = model.parameters.get("lambdarank_normalization", "1") == "1"
 
+    @unchanged_on_failure
     def fit(
         self,
         X,

@@ -21,6 +21,8 @@ def on_cpu(x):
 
 def table_of(estimator, x, reset):
     """A tensor X as it is, without its graph; its features are remembered or checked."""
+    if x.is_complex():
+        raise ValueError(f"X must hold real numbers, got {x.dtype}")
     if x.dim() != 2:
         raise ValueError(f"X must have shape (n_samples, n_features), got {tuple(x.shape)}")
     if reset:

@@ -15,11 +15,11 @@ from torch import Tensor
 from tilewright.trees.json_categories import feature_types, read_categories, tree_categories
 from tilewright.trees.json_objectives import (
     behind_link,
-    raw_base_score,
+    read_base_score,
     read_objective,
     write_objective,
 )
-from tilewright.trees.json_reader import Reader, read_floats
+from tilewright.trees.json_reader import Reader
 from tilewright.trees.json_vectors import leaf_size, most_outputs, read_vectors, vector_fields
 
 ROOT_PARENT = 2147483647
@@ -157,7 +157,9 @@ def save(ensemble: Ensemble, path):
         },
         "version": [3, 2, 0],
     }
-    Path(path).write_text(json.dumps(model, allow_nan=False))
+    whole = Path(f"{path}.part")  # a model that is there stays until the new one is
+    whole.write_text(json.dumps(model, allow_nan=False))
+    whole.replace(path)
 
 
 def _read_tree(tree, num_features, outputs, size):
@@ -254,11 +256,8 @@ def load(path) -> Ensemble:
         values = values.view(num_features + 1, outputs)
         linear = (values[:-1].t().contiguous(), values[-1].clone())
         rounds = model["boosted_rounds"].whole()
-    base = read_floats(shape["base_score"], (1, outputs)).expand(outputs)
-    base = raw_base_score(base, ours, linear)
+    base = read_base_score(shape["base_score"], ours, outputs, linear)
     attributes = learner["attributes"].value
     if not isinstance(attributes, dict):
         learner["attributes"].fail("must be an object")
-    return Ensemble(
-        arrays, base.float(), ours, param, num_features, attributes, parameters, linear, rounds
-    )
+    return Ensemble(arrays, base, ours, param, num_features, attributes, parameters, linear, rounds)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from checks import threads
 from reference_trees import table
 from sklearn import metrics as sklearn_metrics
 
@@ -187,3 +188,39 @@ def test_fewer_rows_than_classes():
     booster = Booster({"objective": "softmax", "num_class": 5})
     with pytest.raises(RuntimeError, match="as many rows as there are classes, 5, got 3"):
         booster.fit(torch.randn(3, 2), torch.tensor([0.0, 1.0, 2.0]))
+
+
+@pytest.mark.parametrize("loss", ["logistic", "softmax", "poisson", "huber"])
+def test_metrics_have_the_same_bits_for_any_number_of_threads(loss):
+    """ATen's kernels round by where a thread's share of the rows ends."""
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(100_003, 3, generator=g)
+    signal = x[:, 0] + torch.randn(100_003, generator=g)
+    if loss in ("logistic", "softmax"):
+        model = GradientBoostingClassifier(n_estimators=2, max_depth=3)
+        y = torch.bucketize(signal, torch.tensor([0.0] if loss == "logistic" else [-1.0, 1.0]))
+    else:
+        model = GradientBoostingRegressor(n_estimators=2, max_depth=3, loss=loss)
+        y = signal.exp().floor().clamp_max(50) if loss == "poisson" else signal
+    found = [
+        threads(n, lambda: model.fit(x, y, eval_set=[(x, y)]).eval_history_) for n in (1, 2, 3)
+    ]
+    assert found[0] == found[1] == found[2]
+
+
+def test_patience_is_not_negative():
+    x, y = table()
+    model = GradientBoostingRegressor(early_stopping_rounds=-1)
+    with pytest.raises(ValueError, match="early_stopping_rounds must not be negative, got -1"):
+        model.fit(x, y, eval_set=[(x, y)])
+
+
+def test_equal_weights_change_no_base_score():
+    """Sums of weights in float32 would stall at 2^24."""
+    y = torch.zeros(2_000_000)
+    y[:600], y[600:1000] = 1, 2
+    x = torch.zeros(len(y), 1)
+    model = GradientBoostingClassifier(n_estimators=1, max_depth=1)
+    plain = model.fit(x, y).base_score_
+    weighted = model.fit(x, y, torch.full((len(y),), 0.1)).base_score_
+    torch.testing.assert_close(weighted, plain, atol=1e-6, rtol=0)

@@ -9,12 +9,14 @@ import threading
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 
 from tilewright.trees import (
     AdaBoostClassifier,
     GradientBoostingClassifier,
     GradientBoostingRegressor,
+    RandomForestClassifier,
     RandomForestRegressor,
     TorchRegressor,
     importance,
@@ -224,3 +226,86 @@ def test_signs_of_monotone_constraints():
         GradientBoostingRegressor(monotonic_cst=[0.5, 0]).fit(x, y)
     with pytest.raises(ValueError, match="max_leaf_nodes must be a positive integer, got 2"):
         RandomForestRegressor(max_leaf_nodes=2.5).fit(x, y)
+
+
+def test_a_refused_refit_leaves_the_model_as_it_was():
+    x, y = table()
+    labels = np.where(y > 1, 20, 10)
+    model = GradientBoostingClassifier(n_estimators=3).fit(x, labels)
+    before = model.predict(x)
+    with pytest.raises(ValueError, match="subsample must lie in"):
+        model.set_params(subsample=2.0).fit(x[:, :1], np.where(y > 1, 8, 7))
+    assert np.array_equal(model.predict(x), before)
+    assert model.n_features_in_ == 2
+
+
+def test_a_model_that_cannot_be_written_leaves_the_one_there(tmp_path):
+    x, y = table()
+    model = GradientBoostingRegressor(n_estimators=2).fit(x, y)
+    model.save_model(tmp_path / "m.json")
+    there = (tmp_path / "m.json").read_text()
+    (tmp_path / "m.json.part").mkdir()
+    with pytest.raises(OSError):
+        model.fit(x, -y).save_model(tmp_path / "m.json")
+    assert (tmp_path / "m.json").read_text() == there
+
+
+def test_poissons_step_is_in_files(tmp_path):
+    x, y = table()
+    model = GradientBoostingRegressor(loss="poisson", n_estimators=3, max_delta_step=0.3)
+    model.fit(x, y - y.min()).save_model(tmp_path / "m.json")
+    again = GradientBoostingRegressor().load_model(tmp_path / "m.json")
+    assert (again.loss, again.max_delta_step) == ("poisson", 0.3)
+    assert np.array_equal(again.predict(x), model.predict(x))
+
+
+def test_linear_models_know_no_monotone_constraints():
+    x, y = table()
+    with pytest.raises(ValueError, match="linear models know no monotone constraints"):
+        GradientBoostingRegressor(booster="gblinear", monotonic_cst=[1, 0]).fit(x, y)
+
+
+def test_forests_go_on_with_the_features_and_classes_they_began_with():
+    x, y = table()
+    model = RandomForestClassifier(n_estimators=2, warm_start=True, random_state=0)
+    model.fit(x, y > 1).set_params(n_estimators=3)
+    for other, labels in ((np.c_[x, x], y > 1), (x, np.where(y > 1, 2, 3)), (x, y.round() % 3)):
+        with pytest.raises(ValueError, match="fitted on other features or labels"):
+            model.fit(other, labels)
+    assert len(model.fit(x, y < 0).arrays_["tree_output"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "x", "message"),
+    [
+        ({"monotonic_cst": {0: 1}}, lambda x: x, "a sign for each feature, got a dict"),
+        ({"n_estimators": np.float32(2.7)}, lambda x: x, "n_estimators must be an integer"),
+        ({}, lambda x: torch.from_numpy(x).to(torch.complex64), "X must hold real numbers"),
+    ],
+)
+def test_what_was_once_taken_for_something_else(options, x, message):
+    given, y = table()
+    with pytest.raises(ValueError, match=message):
+        GradientBoostingRegressor(**options).fit(x(given), y)
+
+
+def test_linear_models_take_no_infinite_values():
+    x, y = table()
+    x = torch.from_numpy(x)
+    x[3, 1] = float("inf")
+    with pytest.raises(RuntimeError, match="take no infinite values in x"):
+        GradientBoostingRegressor(booster="gblinear").fit(x, y)
+
+
+def test_a_sparse_matrix_with_wrong_places():
+    x, y = table()
+    matrix = scipy.sparse.csr_array(x)
+    matrix.indptr[5] = 10**8
+    with pytest.raises(ValueError):
+        GradientBoostingRegressor().fit(matrix, y)
+
+
+def test_probabilities_add_up_in_float64():
+    x, y = table()
+    found = GradientBoostingClassifier(n_estimators=5).fit(x, y.round().clip(0, 2)).predict_proba(x)
+    assert np.abs(found.sum(1) - 1).max() < 1e-15

@@ -180,6 +180,9 @@ def test_xgboost_predicts_the_same(tmp_path):
             "num_feature must be an integer",
         ),
         (changed("learner", "learner_model_param", "base_score", to="[x]"), "base_score must be"),
+        (changed("learner", "learner_model_param", "base_score", to="[1.5]"), "between 0 and 1"),
+        (changed("learner", "learner_model_param", "base_score", to="[0]"), "between 0 and 1"),
+        (changed(*TREES, 0, "split_conditions", to=[3.45e38, 0, 0]), "must hold finite numbers"),
         (
             changed("learner", "objective", "name", to="multi:softprob"),
             r"num_class must be an integer in \[2, 2\], got '0'",
@@ -228,7 +231,8 @@ def test_hostile_files_are_errors(tmp_path):
         path.write_text("".join(broken))
         try:
             model = GradientBoostingClassifier().load_model(path)
-            model.predict_proba(torch.zeros(3, min(model.n_features_in_, 100)))
+            found = model.predict_proba(torch.zeros(3, min(model.n_features_in_, 100)))
+            assert found.isfinite().all(), "".join(broken)
         except (ValueError, RuntimeError):
             refused += 1
     assert refused > 200
