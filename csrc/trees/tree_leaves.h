@@ -11,8 +11,8 @@ namespace tilewright {
 
 // Calls body(piece, thread) with the rows of leaves in pieces, `rows_of` a piece says where they
 // are. A task has those within a block of rows, so that what it reads by row stays in a
-// second-level cache from leaf to leaf, where rows of a leaf are ascending; of leaves in another order
-// (exact trees') pieces are any, but still apart.
+// second-level cache from leaf to leaf, where rows of a leaf are ascending. In another order, as
+// exact trees have them, pieces are any, but still apart.
 template <class RowsOf, class Body>
 void over_leaf_pieces(const GrownTree& tree, int64_t rows, const RowsOf& rows_of,
                       const Body& body) {

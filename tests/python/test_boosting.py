@@ -230,7 +230,7 @@ def test_bad_input_is_named(change, message):
         ({"learning_rate": float("inf")}, "learning_rate must be finite, got inf"),
         ({"gamma": float("nan")}, "gamma must be finite, got nan"),
         ({"subsample": 1.5}, r"subsample must lie in \(0, 1\], got 1.5"),
-        ({"max_depth": -1}, "max_depth and max_leaves must not be negative"),
+        ({"max_depth": -1}, "max_depth and max_leaf_nodes must not be negative"),
         ({"reg_lambda": -1.0}, "reg_lambda, .* must not be negative"),
     ],
 )
