@@ -69,7 +69,6 @@ void TreeGrowth::expand(const std::vector<int64_t>& batch) {
   std::vector<RowChunk> chunks;
   make_children(batch, flag_rows(batch, chunks));
   divide_rows(chunks);
-  std::vector<int64_t> to_build;
   std::vector<Pair> pairs;
   for (const int64_t id : batch) {
     const int32_t left = tree_.left[size_t(id)], right = tree_.right[size_t(id)];
@@ -85,6 +84,7 @@ void TreeGrowth::expand(const std::vector<int64_t>& batch) {
     pairs.push_back({left_is_small ? left : right, left_is_small ? right : left});
   }
   if (are_searched_at_once(pairs)) return search_at_once(pairs);
+  std::vector<int64_t> to_build;
   for (const Pair& pair : pairs) to_build.push_back(pair.left);
   build_histograms(to_build);
   find_splits(pairs);
