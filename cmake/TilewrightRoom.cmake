@@ -18,10 +18,22 @@ function(_tilewright_absolute out)
   set(${out} ${files} PARENT_SCOPE)
 endfunction()
 
-# Host code: fronts, tensors -> params, models.
+# Host code: fronts, tensors -> params, models. With TILEWRIGHT_UNITY the compiler reads some files of a
+# room as one: what torch's headers make of each file costs most of its time. So names in the anonymous
+# namespaces of a room must differ.
+set(_files_together 8)
 function(tilewright_sources)
   _tilewright_absolute(files ${ARGN})
   target_sources(tilewright PRIVATE ${files})
+  get_filename_component(room ${CMAKE_CURRENT_SOURCE_DIR} NAME)
+  list(LENGTH files count)
+  math(EXPR groups "(${count} + ${_files_together} - 1) / ${_files_together}")
+  set(index 0)
+  foreach(file IN LISTS files)  # groups of one size, in the order of names
+    math(EXPR group "${index} * ${groups} / ${count}")
+    set_source_files_properties(${file} TARGET_DIRECTORY tilewright PROPERTIES UNITY_GROUP ${room}_${group})
+    math(EXPR index "${index} + 1")
+  endforeach()
 endfunction()
 
 # One object library per instruction set; they differ in flags and in TILEWRIGHT_MACHINE.
@@ -34,6 +46,9 @@ function(tilewright_open_cpu_kernels)
     target_compile_definitions(tilewright_${isa} PRIVATE TILEWRIGHT_MACHINE=on_${isa})
     target_include_directories(tilewright_${isa} PRIVATE ${TILEWRIGHT_TREE}/include
       $<TARGET_PROPERTY:Tilewright::torch,INTERFACE_INCLUDE_DIRECTORIES>)
+    if(TILEWRIGHT_SANITIZE AND DEFINED TILEWRIGHT_SANITIZED_ISAS AND NOT isa IN_LIST TILEWRIGHT_SANITIZED_ISAS)
+      target_compile_options(tilewright_${isa} PRIVATE -fno-sanitize=all -O0)  # is linked, never runs
+    endif()
     target_sources(tilewright PRIVATE $<TARGET_OBJECTS:tilewright_${isa}>)
   endforeach()
 endfunction()

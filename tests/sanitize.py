@@ -76,6 +76,7 @@ def build():
         "TILEWRIGHT_CUDA": "OFF",
         "TILEWRIGHT_SIMT": "OFF",
         "TILEWRIGHT_PYTHON": "OFF",
+        "TILEWRIGHT_SANITIZED_ISAS": ";".join(machine_isas()),
         "TILEWRIGHT_TORCH_PREFIX": Path(torch.__file__).parent,
     }
     configure = ["cmake", "-S", ROOT, "-B", BUILD, *(f"-D{k}={v}" for k, v in options.items())]

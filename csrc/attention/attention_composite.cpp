@@ -4,13 +4,12 @@
 
 #include <ATen/ATen.h>
 
-#include <limits>
+#include <cmath>
 #include <vector>
 
 namespace tilewright {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr int64_t kWord = 0xffffffff;  // the bits of a 32-bit word in an int64
 
 // 64-bit products wrap, so their low 64 bits are those of the unsigned product.
@@ -70,7 +69,7 @@ at::Tensor seen_keys(const AttentionWindow& window, const Places& places, const 
     if (window.right >= 0) seen = seen & (key <= center + window.right);
   }
   if (bias.defined()) {
-    const at::Tensor open = bias.scalar_type() == at::kBool ? bias : bias.detach() != -kInfinity;
+    const at::Tensor open = bias.scalar_type() == at::kBool ? bias : bias.detach() != -HUGE_VAL;
     seen = seen.defined() ? seen & open : open;
   }
   return seen;
@@ -114,19 +113,19 @@ TensorPair attention_composite(const AttentionArgs& args, const at::Tensor& quer
   if (extras.bias.defined() && extras.bias.scalar_type() != at::kBool) s = s + extras.bias.to(type);
 
   // The maximum only scales: results do not depend on it, so it is a constant to autograd.
-  at::Tensor sinks = at::full({1, 1, 1, 1}, -kInfinity, query.options().dtype(type));
+  at::Tensor sinks = at::full({1, 1, 1, 1}, -HUGE_VAL, query.options().dtype(type));
   if (extras.sinks.defined()) sinks = extras.sinks.to(type).view({1, heads, 1, 1});
-  at::Tensor max = at::cat({at::where(seen, s.detach(), -kInfinity),
+  at::Tensor max = at::cat({at::where(seen, s.detach(), -HUGE_VAL),
                             sinks.detach().expand({batch, heads, q_len, 1})},
                            3)
                        .amax(3, /*keepdim=*/true);
-  max = at::where(max == -kInfinity, 0, max);
+  max = at::where(max == -HUGE_VAL, 0, max);
   const at::Tensor e = at::where(seen, at::exp(at::where(seen, s - max, 0)), 0);
   at::Tensor sum = e.sum(3, /*keepdim=*/true);
   if (extras.sinks.defined()) sum = sum + at::exp(sinks - max);
   const at::Tensor alive = sum.detach() != 0;
   const at::Tensor divisor = at::where(alive, sum, 1);
-  const at::Tensor lse = at::where(alive, max + at::log(divisor), -kInfinity).squeeze(3);
+  const at::Tensor lse = at::where(alive, max + at::log(divisor), -HUGE_VAL).squeeze(3);
   at::Tensor p = e / divisor;
   if (args.dropout_p > 0) {
     const at::Tensor kept = kept_by_dropout(places, args.dropout_p, extras.rng_state, first_batch);

@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 #include <torch/library.h>
 
-#include <limits>
+#include <cmath>
 
 #include "tilewright/attention/attention_args.h"
 #include "tilewright/attention/flash_attention.h"
@@ -14,7 +14,6 @@ namespace tilewright {
 namespace {
 
 constexpr const char* kOp = "merge_attention";
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 void check_part(const char* out_name, const at::Tensor& out, const char* lse_name,
                 const at::Tensor& lse) {
@@ -42,14 +41,14 @@ TensorPair merge_composite(const at::Tensor& out_a, const at::Tensor& lse_a,
   // The maximum only scales: a constant to autograd. Rows that saw no key weigh 0, and where both
   // did not, nothing is divided by 0.
   const at::Tensor top = at::maximum(lse_a, lse_b).detach();
-  const at::Tensor max = at::where(top == -kInfinity, 0, top);
+  const at::Tensor max = at::where(top == -HUGE_VAL, 0, top);
   const at::Tensor weight_a = at::exp(lse_a - max), weight_b = at::exp(lse_b - max);
   const at::Tensor sum = weight_a + weight_b, alive = sum.detach() != 0;
   const at::Tensor divisor = at::where(alive, sum, 1);
   const at::Tensor out =
       (weight_a / divisor).unsqueeze(-1) * out_a + (weight_b / divisor).unsqueeze(-1) * out_b;
   return {out.to(at::promote_types(out_a.scalar_type(), out_b.scalar_type())),
-          at::where(alive, max + at::log(divisor), -kInfinity)};
+          at::where(alive, max + at::log(divisor), -HUGE_VAL)};
 }
 
 }  // namespace

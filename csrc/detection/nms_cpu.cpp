@@ -52,14 +52,14 @@ at::Tensor run(const at::Tensor& boxes, const at::Tensor& scores,
   return nms_list_kept(order, keep.get(), max_output);
 }
 
-at::Tensor at_least_float(const at::Tensor& tensor) {
+at::Tensor float_or_double(const at::Tensor& tensor) {
   return tensor.to(tensor.scalar_type() == at::kDouble ? at::kDouble : at::kFloat).contiguous();
 }
 
 at::Tensor keep_boxes(const at::Tensor& boxes, const at::Tensor& scores,
                       const std::optional<at::Tensor>& idxs, double iou_threshold,
                       int64_t max_output) {
-  const at::Tensor b = at_least_float(boxes), s = at_least_float(scores);
+  const at::Tensor b = float_or_double(boxes), s = float_or_double(scores);
   std::optional<at::Tensor> classes;
   if (idxs.has_value()) classes = idxs->to(at::kLong).contiguous();
   const bool wide_boxes = b.scalar_type() == at::kDouble, wide = s.scalar_type() == at::kDouble;

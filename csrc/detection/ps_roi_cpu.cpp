@@ -11,7 +11,7 @@ namespace tilewright {
 namespace {
 
 // Output elements below which a second thread costs more than it brings.
-constexpr int64_t kGrainElements = 4096;
+constexpr int64_t kPsGrain = 4096;
 
 PsRoiCpuParams make_params(const PsRoiArgs& args, const at::Tensor& map, const at::Tensor& rois,
                            const at::Tensor& pooled, at::MemoryFormat layout) {
@@ -35,7 +35,7 @@ template <class Body>
 void for_pieces(const PsRoiCpuParams& params, int64_t elements, const Body& body) {
   const int64_t pieces = params.batch * ceil_div(params.channels, kPsRoiPieceChannels);
   const int64_t piece_elements = elements / std::max<int64_t>(pieces, 1) + 1;
-  at::parallel_for(0, pieces, 1 + kGrainElements / piece_elements, body);
+  at::parallel_for(0, pieces, 1 + kPsGrain / piece_elements, body);
 }
 
 at::Tensor pool(const PsRoiArgs& args, const at::Tensor& input, const at::Tensor& given_rois) {

@@ -12,7 +12,7 @@ namespace tilewright {
 namespace {
 
 // Output elements below which a second thread costs more than it brings.
-constexpr int64_t kGrainElements = 16384;
+constexpr int64_t kAlignGrain = 16384;
 
 RoiAlignCpuParams make_params(const RoiAlignArgs& args, at::ScalarType dtype,
                               at::MemoryFormat layout, const at::Tensor& rois, int64_t batch,
@@ -30,7 +30,8 @@ RoiAlignCpuParams make_params(const RoiAlignArgs& args, at::ScalarType dtype,
   return params;
 }
 
-at::Tensor pool(const RoiAlignArgs& args, at::TensorList features, const at::Tensor& given_rois) {
+at::Tensor align_on_cpu(const RoiAlignArgs& args, at::TensorList features,
+                        const at::Tensor& given_rois) {
   check_roi_align(args, features, given_rois);
   const auto layout = roi_align_layout(features);
   const at::Tensor rois = accumulate_type_rois(given_rois, features[0].scalar_type());
@@ -47,17 +48,17 @@ at::Tensor pool(const RoiAlignArgs& args, at::TensorList features, const at::Ten
   const int64_t pieces =
       args.rotated ? roi_align_rotated_forward_pieces(params) : roi_align_forward_pieces(params);
   const int64_t piece_elements = pooled.numel() / std::max<int64_t>(pieces, 1) + 1;
-  at::parallel_for(0, pieces, 1 + kGrainElements / piece_elements, [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, pieces, 1 + kAlignGrain / piece_elements, [&](int64_t begin, int64_t end) {
     args.rotated ? roi_align_rotated_forward(params, begin, end)
                  : roi_align_forward(params, begin, end);
   });
   return pooled;
 }
 
-std::vector<at::Tensor> pool_backward(const RoiAlignArgs& args, const at::Tensor& given_grad,
-                                      const at::Tensor& given_rois, const c10::SymInt& sym_batch,
-                                      const c10::SymInt& sym_channels, c10::SymIntArrayRef heights,
-                                      c10::SymIntArrayRef widths) {
+std::vector<at::Tensor> align_backward_on_cpu(
+    const RoiAlignArgs& args, const at::Tensor& given_grad, const at::Tensor& given_rois,
+    const c10::SymInt& sym_batch, const c10::SymInt& sym_channels, c10::SymIntArrayRef heights,
+    c10::SymIntArrayRef widths) {
   const int64_t batch = sym_batch.expect_int(), channels = sym_channels.expect_int();
   check_roi_align_backward(args, given_grad, given_rois, channels, heights, widths);
   std::vector<at::Tensor> maps =
@@ -81,6 +82,8 @@ std::vector<at::Tensor> pool_backward(const RoiAlignArgs& args, const at::Tensor
 
 }  // namespace
 
-TORCH_LIBRARY_IMPL(tilewright, CPU, m) { RoiAlignKernels<pool, pool_backward>::add_to(m); }
+TORCH_LIBRARY_IMPL(tilewright, CPU, m) {
+  RoiAlignKernels<align_on_cpu, align_backward_on_cpu>::add_to(m);
+}
 
 }  // namespace tilewright

@@ -97,15 +97,16 @@ std::vector<at::Tensor> roi_align_grad_inputs(const at::Tensor& grad, const c10:
 
 namespace {
 
-at::Tensor pool_meta(const RoiAlignArgs& args, at::TensorList features, const at::Tensor& rois) {
+at::Tensor align_meta(const RoiAlignArgs& args, at::TensorList features, const at::Tensor& rois) {
   check_roi_align(args, features, rois);
   return roi_align_output(args, features, rois);
 }
 
-std::vector<at::Tensor> pool_backward_meta(const RoiAlignArgs& args, const at::Tensor& grad,
-                                           const at::Tensor& rois, const c10::SymInt& batch,
-                                           const c10::SymInt& channels, c10::SymIntArrayRef heights,
-                                           c10::SymIntArrayRef widths) {
+std::vector<at::Tensor> align_backward_meta(const RoiAlignArgs& args, const at::Tensor& grad,
+                                            const at::Tensor& rois, const c10::SymInt& batch,
+                                            const c10::SymInt& channels,
+                                            c10::SymIntArrayRef heights,
+                                            c10::SymIntArrayRef widths) {
   check_roi_align_backward(args, grad, rois, channels, heights, widths);
   return roi_align_grad_inputs(grad, batch, channels, heights, widths);
 }
@@ -113,7 +114,7 @@ std::vector<at::Tensor> pool_backward_meta(const RoiAlignArgs& args, const at::T
 }  // namespace
 
 TORCH_LIBRARY_IMPL(tilewright, Meta, m) {
-  RoiAlignKernels<pool_meta, pool_backward_meta>::add_to(m);
+  RoiAlignKernels<align_meta, align_backward_meta>::add_to(m);
 }
 
 }  // namespace tilewright

@@ -12,10 +12,10 @@ namespace tilewright {
 namespace {
 
 // Output elements below which a second thread costs more than it brings.
-constexpr int64_t kGrainElements = 8192;
+constexpr int64_t kPoolGrain = 8192;
 
 int64_t grain(int64_t elements, int64_t pieces) {
-  return 1 + kGrainElements / (elements / std::max<int64_t>(pieces, 1) + 1);
+  return 1 + kPoolGrain / (elements / std::max<int64_t>(pieces, 1) + 1);
 }
 
 RoiPoolCpuParams make_params(const RoiPoolArgs& args, const at::Tensor& map, const at::Tensor& rois,

@@ -17,13 +17,13 @@ namespace tilewright {
 namespace {
 
 // Scores whose highest is kept together; the threads share blocks.
-constexpr int64_t kBlock = 4096;
+constexpr int64_t kSweepBlock = 4096;
 // Blocks below which a second thread costs more than it brings.
 constexpr int64_t kGrainBlocks = 8;
 // Boxes that are out are thrown out after so many steps, if they are one in so many.
 constexpr int64_t kStepsBetween = 32, kOutShare = 8;
 // Pairs of taken boxes that a thread should have in the backward pass.
-constexpr int64_t kGrainPairs = 1 << 15;
+constexpr int64_t kDecayGrain = 1 << 15;
 
 template <class T>
 SoftNmsCpuKernels<T> kernels() {
@@ -42,7 +42,7 @@ class Play {
       : padded_(ceil_div(std::max<int64_t>(count, 1), kSoftNmsPadding) * kSoftNmsPadding),
         storage_(uninitialized<T>(6 * padded_)),
         index_(uninitialized<int64_t>(padded_)),
-        highest_(size_t(ceil_div(padded_, kBlock))) {
+        highest_(size_t(ceil_div(padded_, kSweepBlock))) {
     params_.rule = rule;
     for (int a = 0; a < 5; ++a) params_.boxes[a] = storage_.get() + a * padded_;
     params_.scores = storage_.get() + 5 * padded_;
@@ -60,7 +60,7 @@ class Play {
   bool take(int64_t& index, T& score) {
     const auto best = std::max_element(highest_.begin(), highest_.end());  // the first of equals
     if (*best < T(0)) return false;
-    T* const first = params_.scores + (best - highest_.begin()) * kBlock;
+    T* const first = params_.scores + (best - highest_.begin()) * kSweepBlock;
     const int64_t at = std::find(first, params_.scores + size_, *best) - params_.scores;
     index = index_[at];
     score = *best;
@@ -96,7 +96,7 @@ class Play {
     }
     size_ = left;
     pad(end_of_scores());
-    highest_.resize(size_t(std::max<int64_t>(ceil_div(size_, kBlock), 1)));
+    highest_.resize(size_t(std::max<int64_t>(ceil_div(size_, kSweepBlock), 1)));
   }
 
   int64_t end_of_scores() const { return ceil_div(size_, kSoftNmsPadding) * kSoftNmsPadding; }
@@ -106,7 +106,7 @@ class Play {
     const int64_t end_of_all = end_of_scores();
     at::parallel_for(0, int64_t(highest_.size()), kGrainBlocks, [&](int64_t first, int64_t last) {
       for (int64_t b = first; b < last; ++b) {
-        highest_[b] = sweep(b * kBlock, std::min((b + 1) * kBlock, end_of_all));
+        highest_[b] = sweep(b * kSweepBlock, std::min((b + 1) * kSweepBlock, end_of_all));
       }
     });
   }
@@ -139,8 +139,8 @@ std::tuple<at::Tensor, at::Tensor> take_all(const SoftNmsArgs& args, const at::T
   return {keep, kept_scores};
 }
 
-std::tuple<at::Tensor, at::Tensor> take(const SoftNmsArgs& args, const at::Tensor& boxes,
-                                        const at::Tensor& scores) {
+std::tuple<at::Tensor, at::Tensor> keep_softly(const SoftNmsArgs& args, const at::Tensor& boxes,
+                                               const at::Tensor& scores) {
   const auto type = soft_nms_type(boxes, scores);
   const at::Tensor b = boxes.to(type).contiguous(), s = scores.to(type).contiguous();
   auto [keep, kept_scores] =
@@ -159,7 +159,7 @@ void fill(const SoftNmsArgs& args, const SoftNmsGradients& g) {
   params.weight = g.weight.mutable_data_ptr<T>();
   params.grad_scores = g.grad_scores.mutable_data_ptr<T>();
   params.grad_boxes = g.grad_boxes.mutable_data_ptr<T>();
-  const int64_t grain = 1 + kGrainPairs / std::max<int64_t>(params.count, 1);
+  const int64_t grain = 1 + kDecayGrain / std::max<int64_t>(params.count, 1);
   at::parallel_for(0, params.count, grain, [&](int64_t begin, int64_t end) {
     if constexpr (std::is_same_v<T, float>) {
       soft_nms_grad_scores_float(params, begin, end);
@@ -186,6 +186,6 @@ std::tuple<at::Tensor, at::Tensor> backward(const SoftNmsArgs& args, const at::T
 
 }  // namespace
 
-TORCH_LIBRARY_IMPL(tilewright, CPU, m) { SoftNmsKernels<take, backward>::add_to(m); }
+TORCH_LIBRARY_IMPL(tilewright, CPU, m) { SoftNmsKernels<keep_softly, backward>::add_to(m); }
 
 }  // namespace tilewright

@@ -10,8 +10,6 @@
 namespace tilewright {
 namespace {
 
-constexpr auto kName = "FasterRCNN";
-
 const FasterRCNNOptions& checked(const FasterRCNNOptions& options) {
   check_options(options);
   return options;
@@ -19,7 +17,7 @@ const FasterRCNNOptions& checked(const FasterRCNNOptions& options) {
 
 const std::shared_ptr<DetectionBackboneImpl>& checked(
     const std::shared_ptr<DetectionBackboneImpl>& backbone) {
-  TILEWRIGHT_CHECK(kName, backbone != nullptr, "backbone must not be null");
+  TILEWRIGHT_CHECK(kFasterRCNN, backbone != nullptr, "backbone must not be null");
   return backbone;
 }
 
@@ -46,14 +44,14 @@ std::vector<DetectionTarget> carried_targets(
     const std::optional<std::vector<DetectionTarget>>& targets,
     const std::vector<torch::Tensor>& images, const std::vector<torch::Tensor>& resized,
     int64_t num_classes) {
-  TILEWRIGHT_CHECK(kName, targets.has_value(), "targets must be given in training mode");
-  TILEWRIGHT_CHECK(kName, targets->size() == images.size(),
+  TILEWRIGHT_CHECK(kFasterRCNN, targets.has_value(), "targets must be given in training mode");
+  TILEWRIGHT_CHECK(kFasterRCNN, targets->size() == images.size(),
                    "targets must have one entry for each of ", images.size(), " images, got ",
                    targets->size());
   std::vector<torch::Tensor> boxes, labels;
   for (size_t i = 0; i < targets->size(); ++i) {
     const auto& target = (*targets)[i];
-    TILEWRIGHT_CHECK(kName, target.boxes.defined() && target.labels.defined(), "targets[", i,
+    TILEWRIGHT_CHECK(kFasterRCNN, target.boxes.defined() && target.labels.defined(), "targets[", i,
                      "] must have boxes and labels");
     boxes.push_back(target.boxes);
     labels.push_back(target.labels);
@@ -108,13 +106,14 @@ DetectionOutput FasterRCNNImpl::forward(
 }
 
 void FasterRCNNImpl::fold_batch_norm() {
-  TILEWRIGHT_CHECK(kName, !is_training(), "fold_batch_norm is for inference: call eval() first");
+  TILEWRIGHT_CHECK(kFasterRCNN, !is_training(),
+                   "fold_batch_norm is for inference: call eval() first");
   backbone_->fold_batch_norm();
   folded_ = true;
 }
 
 void FasterRCNNImpl::train(bool on) {
-  TILEWRIGHT_CHECK(kName, !(on && folded_),
+  TILEWRIGHT_CHECK(kFasterRCNN, !(on && folded_),
                    "batch norm was folded into the convolutions: this model cannot train any more");
   Module::train(on);
 }

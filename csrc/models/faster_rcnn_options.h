@@ -9,6 +9,8 @@
 
 namespace tilewright {
 
+inline constexpr const char* kFasterRCNN = "FasterRCNN";  // in messages
+
 // Use it like other LibTorch options: FasterRCNNOptions(21).min_size(600).box_nms_thresh(0.4).
 struct TILEWRIGHT_API FasterRCNNOptions {
   // num_classes counts the background, which is class 0.

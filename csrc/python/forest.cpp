@@ -50,12 +50,13 @@ at::Tensor given_or_none(const std::optional<at::Tensor>& tensor) {
   return tensor.value_or(at::Tensor());
 }
 
-// A Python function that is called without the interpreter's lock.
+// What runs after each tree, without the interpreter's lock: a look for Ctrl-C, and a Python
+// function where there is one.
 trees::TreeCallback locked(const py::object& function) {
-  if (function.is_none()) return nullptr;
   return [&function](int64_t done) {
     const py::gil_scoped_acquire gil;
-    function(done);
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    if (!function.is_none()) function(done);
   };
 }
 

@@ -36,12 +36,13 @@ Options options_from(const py::dict& given, const char* of) {
         if (!whole) throw py::cast_error();
         field = of_key.template cast<Field>();
       } catch (const py::cast_error&) {
-        throw py::value_error(name + " must be " + kind_of_option<Field>() + ", got " +
+        throw py::value_error("tilewright::" + std::string(of) + ": " + name + " must be " +
+                              kind_of_option<Field>() + ", got " +
                               py::repr(of_key).template cast<std::string>());
       }
       known = true;
     });
-    TORCH_CHECK(known, of, " has no option ", name);
+    TORCH_CHECK(known, "tilewright::", of, ": there is no option ", name);
   }
   return options;
 }

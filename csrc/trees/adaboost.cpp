@@ -11,40 +11,41 @@
 #include "tilewright/trees/adaboost_rounds.h"
 #include "tilewright/trees/ensemble_of.h"
 #include "tilewright/trees/forest_args.h"
+#include "tilewright/trees/names.h"
 
 namespace tilewright::trees {
 namespace {
 
 using at::Tensor;
 
-constexpr const char* kOp = "AdaBoost";
-
 }  // namespace
 
 AdaBoost::AdaBoost(const AdaBoostOptions& options) : options_(options) {
-  TILEWRIGHT_CHECK(kOp, options.num_class == 0 || options.num_class >= 2,
+  TILEWRIGHT_CHECK(kAdaBoost, options.num_class == 0 || options.num_class >= 2,
                    "num_class must be 0 for values or at least 2, got ", options.num_class);
   if (options_.num_class == 0 && options_.tree.criterion == "gini") {
     options_.tree.criterion = "squared_error";
   }
-  check_tree_options(kOp, options_.tree, options.num_class > 0);
-  TILEWRIGHT_CHECK(kOp, options.n_estimators >= 1, "n_estimators must be positive, got ",
+  check_tree_options(kAdaBoost, options_.tree, options.num_class > 0);
+  TILEWRIGHT_CHECK(kAdaBoost, options.n_estimators >= 1, "n_estimators must be positive, got ",
                    options.n_estimators);
-  TILEWRIGHT_CHECK(kOp, options.learning_rate > 0 && options.learning_rate < HUGE_VAL,
+  TILEWRIGHT_CHECK(kAdaBoost, options.learning_rate > 0 && options.learning_rate < HUGE_VAL,
                    "learning_rate must be positive, got ", options.learning_rate);
   TILEWRIGHT_CHECK(
-      kOp, options.loss == "linear" || options.loss == "square" || options.loss == "exponential",
+      kAdaBoost,
+      options.loss == "linear" || options.loss == "square" || options.loss == "exponential",
       "loss must be linear, square or exponential, got ", options.loss);
 }
 
 void AdaBoost::fit(const Tensor& x, const Tensor& y, const Tensor& weight,
                    const TreeCallback& after_tree) {
   const InputTable features("x", x);
-  check_training_set(kOp, features, y, options_.num_class);
-  TILEWRIGHT_CHECK(kOp, y.dim() == 1, "y must have shape (N,), got ", shape_of(y));
+  check_training_set(kAdaBoost, features, y, options_.num_class);
+  TILEWRIGHT_CHECK(kAdaBoost, y.dim() == 1, "y must have shape (N,), got ", shape_of(y));
   const bool classes = options_.num_class > 0;
-  const Tensor weights = weights_of(kOp, weight, features.rows());
-  const Tensor target = classes ? labels_of(kOp, y, options_.num_class) : values_of(kOp, y);
+  const Tensor weights = weights_of(kAdaBoost, weight, features.rows());
+  const Tensor target =
+      classes ? labels_of(kAdaBoost, y, options_.num_class) : values_of(kAdaBoost, y);
   ForestData data(features, weights, options_.tree.max_bin);
   classes ? data.set_labels(target, options_.num_class) : data.set_values(target);
 
@@ -80,7 +81,7 @@ void AdaBoost::fit(const Tensor& x, const Tensor& y, const Tensor& weight,
 }
 
 c10::intrusive_ptr<TreeEnsemble> AdaBoost::ensemble() const {
-  TILEWRIGHT_CHECK(kOp, arrays_.feature.defined(), "the model has not been fitted");
+  TILEWRIGHT_CHECK(kAdaBoost, arrays_.feature.defined(), "the model has not been fitted");
   return ensemble_of(arrays_, base_score_, options_.num_class > 0 ? "softmax" : "identity",
                      num_features_);
 }

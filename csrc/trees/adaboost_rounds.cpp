@@ -9,21 +9,21 @@
 #include "tilewright/core/check.h"
 #include "tilewright/core/math.h"
 #include "tilewright/trees/forest_args.h"
+#include "tilewright/trees/names.h"
 
 namespace tilewright::trees {
 namespace {
 
-constexpr const char* kOp = "AdaBoost";
-constexpr int64_t kChunk = 4096;  // rows whose sums are added up on their own
+constexpr int64_t kRowsOfLosses = 4096;  // rows whose sums are added up on their own
 
 // The sum of term(row), by chunks in their order: the same for any number of threads.
 template <class Term>
 double sum_of(int64_t rows, const Term& term) {
-  std::vector<double> parts(size_t(ceil_div(rows, kChunk)));
+  std::vector<double> parts(size_t(ceil_div(rows, kRowsOfLosses)));
   at::parallel_for(0, int64_t(parts.size()), 4, [&](int64_t first, int64_t last) {
     for (int64_t c = first; c < last; ++c) {
       double sum = 0;
-      for (int64_t row = c * kChunk; row < std::min((c + 1) * kChunk, rows); ++row) {
+      for (int64_t row = c * kRowsOfLosses; row < std::min((c + 1) * kRowsOfLosses, rows); ++row) {
         sum += term(row);
       }
       parts[size_t(c)] = sum;
@@ -36,7 +36,7 @@ double sum_of(int64_t rows, const Term& term) {
 
 template <class Body>
 void for_rows(int64_t rows, const Body& body) {
-  at::parallel_for(0, rows, 4 * kChunk, [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, rows, 4 * kRowsOfLosses, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) body(row);
   });
 }
@@ -127,7 +127,7 @@ ForestTree AdaBoostRounds::grow(int64_t round) {
   const RowSampler sampler(sample_weight_.data(), data_.rows());
   sampler.draw(data_.rows(), uint32_t(round), uint64_t(options_.seed), space_.counts.data());
   ForestTree tree = space_.grow_counts(uint32_t(round), parallel, tasks);
-  at::parallel_for(0, data_.rows(), kChunk, [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, data_.rows(), kRowsOfLosses, [&](int64_t begin, int64_t end) {
     walk_forest_tree(data_.table(), space_.nodes(), nullptr, begin, end, leaves_.data());
   });
   return tree;
@@ -189,8 +189,9 @@ bool AdaBoostRounds::next(int64_t round) {
   if (classes) {
     const auto k = double(options_.num_class);
     if (error >= 1 - 1 / k) {
-      TILEWRIGHT_CHECK(kOp, !trees_.empty(), "the first tree is worse than chance: its error is ",
-                       error, " of ", options_.num_class, " classes");
+      TILEWRIGHT_CHECK(kAdaBoost, !trees_.empty(),
+                       "the first tree is worse than chance: its error is ", error, " of ",
+                       options_.num_class, " classes");
       return false;
     }
     const double weight =

@@ -1,4 +1,5 @@
 #include "tilewright/trees/categories.h"
+#include "tilewright/trees/names.h"
 
 #include <ATen/ATen.h>
 
@@ -9,15 +10,13 @@
 namespace tilewright::trees {
 namespace {
 
-constexpr const char* kOp = "trees";
-
 // The greatest value of a column of categories, or 0.
 int64_t check_column(const at::Tensor& x, int64_t f, int64_t limit, const char* what) {
   const at::Tensor column = x.select(1, f).to(at::kDouble);
   const at::Tensor whole =
       column.ge(0).logical_and(column.lt(double(limit))).logical_and(column.eq(column.floor()));
   const at::Tensor bad = whole.logical_or(column.isnan()).logical_not();
-  refuse_rows(kOp,
+  refuse_rows(kTrees,
               c10::str("column ", f, " holds categories, ", what, ": whole numbers from 0 to ",
                        limit - 1, ", or NaN"),
               bad, column);

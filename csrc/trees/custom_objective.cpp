@@ -4,13 +4,11 @@
 
 #include "tilewright/core/check.h"
 #include "tilewright/core/on_device.h"
+#include "tilewright/trees/names.h"
 #include "tilewright/trees/objectives.h"
 
 namespace tilewright::trees {
 namespace {
-
-constexpr const char* kOp = "trees";
-constexpr double kLeastHessian = 1e-16;
 
 at::Tensor derivative(const at::Tensor& of, const at::Tensor& by, bool keep, bool create) {
   return torch::autograd::grad({of}, {by}, {}, keep, create, /*allow_unused=*/true)[0];
@@ -20,14 +18,14 @@ at::Tensor derivative(const at::Tensor& of, const at::Tensor& by, bool keep, boo
 
 CustomObjective::CustomObjective(Loss loss, int64_t outputs, double hessian_bound)
     : loss_(std::move(loss)), hessian_bound_(hessian_bound) {
-  TILEWRIGHT_CHECK(kOp, outputs >= 1, "a loss must have at least one output, got ", outputs);
-  TILEWRIGHT_CHECK(kOp, hessian_bound >= 0, "a bound of hessians must not be negative, got ",
+  TILEWRIGHT_CHECK(kTrees, outputs >= 1, "a loss must have at least one output, got ", outputs);
+  TILEWRIGHT_CHECK(kTrees, hessian_bound >= 0, "a bound of hessians must not be negative, got ",
                    hessian_bound);
   outputs_ = outputs;
 }
 
 void CustomObjective::set_targets(int64_t targets) {
-  TILEWRIGHT_CHECK(kOp, targets == 1 || targets == outputs_, "a loss of ", outputs_,
+  TILEWRIGHT_CHECK(kTrees, targets == 1 || targets == outputs_, "a loss of ", outputs_,
                    " outputs takes labels of 1 column or ", outputs_, ", got ", targets);
   targets_ = targets;
 }
@@ -36,7 +34,7 @@ at::Tensor CustomObjective::losses(const at::Tensor& scores, const at::Tensor& l
   const int64_t rows = scores.size(0);
   const at::Tensor found =
       loss_(outputs_ == 1 ? scores.squeeze(1) : scores, labels.dim() == 2 ? labels.t() : labels);
-  TILEWRIGHT_CHECK(kOp, found.dim() == 1 && found.size(0) == rows,
+  TILEWRIGHT_CHECK(kTrees, found.dim() == 1 && found.size(0) == rows,
                    "the loss must return one value for each row, (", rows, ",), got ",
                    shape_of(found));
   return found;
@@ -51,7 +49,7 @@ std::pair<at::Tensor, at::Tensor> CustomObjective::derivatives(const at::Tensor&
   const bool second = hessian_bound_ == 0;
   const at::Tensor gradient =
       sum.requires_grad() ? derivative(sum, by, second, second) : at::Tensor();
-  TILEWRIGHT_CHECK(kOp, gradient.defined(),
+  TILEWRIGHT_CHECK(kTrees, gradient.defined(),
                    "the loss must depend on the scores by torch functions");
   const at::Tensor first = gradient.detach().t().contiguous();
   if (!second) return {first, at::full_like(first, hessian_bound_)};
@@ -61,12 +59,12 @@ std::pair<at::Tensor, at::Tensor> CustomObjective::derivatives(const at::Tensor&
     const at::Tensor found = column.requires_grad()
                                  ? derivative(column, by, k + 1 < outputs_, /*create=*/false)
                                  : at::Tensor();
-    TILEWRIGHT_CHECK(kOp, found.defined(),
+    TILEWRIGHT_CHECK(kTrees, found.defined(),
                      "the loss has no second derivative by the scores; name a bound");
     hessian.select(0, k).copy_(found.select(1, k));
   }
   TILEWRIGHT_CHECK(
-      kOp, is_on_device(hessian) || hessian.numel() == 0 || hessian.max().item<double>() > 0,
+      kTrees, is_on_device(hessian) || hessian.numel() == 0 || hessian.max().item<double>() > 0,
       "no second derivative of the loss by the scores is positive; name a bound");
   return {first, hessian.clamp_min_(kLeastHessian)};
 }

@@ -8,6 +8,7 @@
 
 #include "tilewright/core/check.h"
 #include "tilewright/trees/booster_options.h"
+#include "tilewright/trees/names.h"
 #include "tilewright/trees/refuse_rows.h"
 
 namespace tilewright::trees {
@@ -15,30 +16,29 @@ namespace {
 
 using at::Tensor;
 
-constexpr const char* kOp = "trees";
-
 // (N,) float32, or of several columns (K, N).
 Tensor labels_of(const std::string& name, const Tensor& y, int64_t rows, int64_t targets) {
   const Tensor labels = y.to(at::kFloat);
   if (targets == 1) {
     return (labels.dim() == 2 && labels.size(1) == 1 ? labels.squeeze(1) : labels).contiguous();
   }
-  TILEWRIGHT_CHECK(kOp, labels.dim() == 2 && labels.size(0) == rows && labels.size(1) == targets,
+  TILEWRIGHT_CHECK(kTrees, labels.dim() == 2 && labels.size(0) == rows && labels.size(1) == targets,
                    name, " must have shape (", rows, ", ", targets, "), got ", shape_of(y));
   return labels.t().contiguous();
 }
 
 void check_rows(const std::string& name, const Tensor& values, int64_t rows) {
-  TILEWRIGHT_CHECK(kOp, values.dim() == 1 && values.size(0) == rows, name, " must have shape (",
+  TILEWRIGHT_CHECK(kTrees, values.dim() == 1 && values.size(0) == rows, name, " must have shape (",
                    rows, ",), as many as x has rows, got ", shape_of(values));
-  refuse_rows(kOp, name + " must be finite", at::isfinite(values).logical_not(), values);
+  refuse_rows(kTrees, name + " must be finite", at::isfinite(values).logical_not(), values);
 }
 
 // (Q,) sizes to (Q + 1,) bounds.
 Tensor bounds_of(const std::string& owner, const Tensor& group, int64_t rows) {
   if (!group.defined()) return at::tensor({int64_t(0), rows}, at::kLong);
   TILEWRIGHT_CHECK(
-      kOp, group.dim() == 1 && at::isIntegralType(group.scalar_type(), false) && group.numel() > 0,
+      kTrees,
+      group.dim() == 1 && at::isIntegralType(group.scalar_type(), false) && group.numel() > 0,
       owner, "group must hold the sizes of queries as integers, (Q,), got ", group.scalar_type(),
       " ", shape_of(group));
   const Tensor sizes = group.to(at::kCPU, at::kLong).contiguous();
@@ -46,12 +46,12 @@ Tensor bounds_of(const std::string& owner, const Tensor& group, int64_t rows) {
   Tensor bounds = at::zeros({group.numel() + 1}, at::kLong);
   auto* to = bounds.mutable_data_ptr<int64_t>();
   for (int64_t q = 0; q < group.numel(); ++q) {
-    TILEWRIGHT_CHECK(kOp, from[q] >= 1 && from[q] <= rows - to[q], owner, "group must add up to ",
-                     rows, " rows in queries of at least 1; query ", q, " has ", from[q],
-                     ", which leaves ", rows - to[q]);
+    TILEWRIGHT_CHECK(kTrees, from[q] >= 1 && from[q] <= rows - to[q], owner,
+                     "group must add up to ", rows, " rows in queries of at least 1; query ", q,
+                     " has ", from[q], ", which leaves ", rows - to[q]);
     to[q + 1] = to[q] + from[q];
   }
-  TILEWRIGHT_CHECK(kOp, to[group.numel()] == rows, owner, "group must add up to ", rows,
+  TILEWRIGHT_CHECK(kTrees, to[group.numel()] == rows, owner, "group must add up to ", rows,
                    " rows, got ", to[group.numel()]);
   return bounds;
 }
@@ -71,21 +71,22 @@ double max_delta_step_of(const BoosterOptions& options) {
 }
 
 void check_rounds(const BoosterOptions& options) {
-  TILEWRIGHT_CHECK(kOp, options.n_estimators >= 1, "n_estimators must be positive, got ",
+  TILEWRIGHT_CHECK(kTrees, options.n_estimators >= 1, "n_estimators must be positive, got ",
                    options.n_estimators);
-  TILEWRIGHT_CHECK(kOp, options.early_stopping_rounds >= 0,
+  TILEWRIGHT_CHECK(kTrees, options.early_stopping_rounds >= 0,
                    "early_stopping_rounds must not be negative, got ",
                    options.early_stopping_rounds);
   for_each_option(options, [](const char* name, const auto& value) {
     if constexpr (std::is_same_v<decltype(value), const double&>) {
-      TILEWRIGHT_CHECK(kOp, std::isfinite(value), name, " must be finite, got ", value);
+      TILEWRIGHT_CHECK(kTrees, std::isfinite(value), name, " must be finite, got ", value);
     }
   });
-  TILEWRIGHT_CHECK(kOp, options.learning_rate > 0, "learning_rate must be positive, got ",
+  TILEWRIGHT_CHECK(kTrees, options.learning_rate > 0, "learning_rate must be positive, got ",
                    options.learning_rate);
   const TreeRegularisation& rules = options.tree.rules;
   TILEWRIGHT_CHECK(
-      kOp, rules.lambda >= 0 && rules.alpha >= 0 && rules.gamma >= 0 && rules.min_child_weight >= 0,
+      kTrees,
+      rules.lambda >= 0 && rules.alpha >= 0 && rules.gamma >= 0 && rules.min_child_weight >= 0,
       "reg_lambda, reg_alpha, gamma and min_child_weight must not be negative");
 }
 
@@ -96,16 +97,16 @@ int64_t targets_of(const Tensor& y) {
 Measured checked(const std::string& owner, const Dataset& data, const Objective& objective) {
   Measured set{InputTable((owner + "x").c_str(), data.x), {}, {}};
   const int64_t rows = set.table.rows();
-  TILEWRIGHT_CHECK(kOp, rows > 0 && set.table.features() > 0, owner, "x must not be empty, got ",
+  TILEWRIGHT_CHECK(kTrees, rows > 0 && set.table.features() > 0, owner, "x must not be empty, got ",
                    shape_of(data.x));
-  check_given(kOp, "y", data.y);
+  check_given(kTrees, "y", data.y);
   const at::Device device = set.table.device();
   set.targets.labels = labels_of(owner + "y", data.y.to(device), rows, objective.targets());
   if (objective.targets() == 1) {
     check_rows(owner + "y", set.targets.labels, rows);
   } else {
     const Tensor rows_first = set.targets.labels.t();
-    refuse_rows(kOp, owner + "y must be finite", at::isfinite(rows_first).logical_not(),
+    refuse_rows(kTrees, owner + "y must be finite", at::isfinite(rows_first).logical_not(),
                 rows_first);
   }
   objective.check_labels(set.targets.labels);
@@ -113,11 +114,11 @@ Measured checked(const std::string& owner, const Dataset& data, const Objective&
     set.targets.weights = data.weight.to(device, at::kFloat).contiguous();
     check_rows(owner + "sample_weight", set.targets.weights, rows);
     TILEWRIGHT_CHECK(
-        kOp,
+        kTrees,
         set.targets.weights.min().item<float>() >= 0 && set.targets.weights.max().item<float>() > 0,
         owner, "sample_weight must not be negative, nor all 0");
   }
-  TILEWRIGHT_CHECK(kOp, !data.group.defined() || objective.takes_queries(), owner,
+  TILEWRIGHT_CHECK(kTrees, !data.group.defined() || objective.takes_queries(), owner,
                    "group is for ranking alone");
   if (objective.takes_queries()) set.targets.queries = bounds_of(owner, data.group, rows);
   return set;
@@ -127,15 +128,15 @@ std::vector<Measured> checked_evaluation(const Measured& training, const std::ve
                                          const Objective& objective,
                                          int64_t early_stopping_rounds) {
   const int64_t features = training.table.features();
-  TILEWRIGHT_CHECK(kOp, training.table.rows() >= objective.least_rows(),
+  TILEWRIGHT_CHECK(kTrees, training.table.rows() >= objective.least_rows(),
                    "x must have at least as many rows as there are classes, ",
                    objective.least_rows(), ", got ", training.table.rows());
-  TILEWRIGHT_CHECK(kOp, !sets.empty() || early_stopping_rounds == 0,
+  TILEWRIGHT_CHECK(kTrees, !sets.empty() || early_stopping_rounds == 0,
                    "early_stopping_rounds needs an evaluation set");
   std::vector<Measured> evaluation;
   for (const Dataset& set : sets) {
     evaluation.push_back(checked("the evaluation set's ", set, objective));
-    TILEWRIGHT_CHECK(kOp, evaluation.back().table.features() == features,
+    TILEWRIGHT_CHECK(kTrees, evaluation.back().table.features() == features,
                      "the evaluation set must have ", features, " features, got ", shape_of(set.x));
   }
   return evaluation;

@@ -21,7 +21,7 @@ constexpr int64_t kMaskCells = int64_t(1) << 20;  // of columns, copied at a tim
 void keep_one(Tensor& mask) { mask.narrow(0, 0, 1).logical_or_(mask.any().logical_not()); }
 
 // Which rows are among the `count` of greatest importance; of equal ones those that come first.
-Tensor greatest(const Tensor& importance, int64_t count) {
+Tensor mask_of_greatest(const Tensor& importance, int64_t count) {
   const Tensor order =
       std::get<1>(importance.sort(std::optional<bool>(true), /*dim=*/0, /*descending=*/true));
   Tensor mask = at::zeros(importance.sizes(), importance.options().dtype(at::kBool));
@@ -44,7 +44,7 @@ std::optional<Tensor> draw_mask_of_round(const RowSampling& sampling, double lea
   if (double(round) < std::floor(1 / learning_rate)) return std::nullopt;
   Tensor importance = at::zeros({rows}, codes.options().dtype(at::kDouble));
   for (int64_t k = 0; k < gradients.size(0); ++k) importance += (gradients[k] * hessians[k]).abs();
-  const Tensor top = greatest(importance, int64_t(double(rows) * sampling.top_rate));
+  const Tensor top = mask_of_greatest(importance, int64_t(double(rows) * sampling.top_rate));
   const double share = std::min(sampling.other_rate / (1 - sampling.top_rate), 1.0);
   Tensor mask = draw_row_mask(codes, share, round, seed);
   const Tensor stands_for_others = mask.logical_and(top.logical_not());

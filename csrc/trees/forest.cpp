@@ -13,14 +13,13 @@
 #include "tilewright/trees/ensemble_of.h"
 #include "tilewright/trees/forest_args.h"
 #include "tilewright/trees/forest_workspace.h"
+#include "tilewright/trees/names.h"
 #include "tilewright/trees/tree_workspace.h"
 
 namespace tilewright::trees {
 namespace {
 
 using at::Tensor;
-
-constexpr const char* kOp = "Forest";
 
 bool whole(const Tensor& weights) { return at::equal(weights, weights.round()); }
 
@@ -59,28 +58,29 @@ EnsembleArrays joined(const EnsembleArrays& a, const EnsembleArrays& b) {
 }  // namespace
 
 Forest::Forest(const ForestOptions& options) : options_(options) {
-  check_tree_options(kOp, options.tree, options.num_class > 0);
-  TILEWRIGHT_CHECK(kOp, options.num_class == 0 || options.num_class >= 2,
+  check_tree_options(kForest, options.tree, options.num_class > 0);
+  TILEWRIGHT_CHECK(kForest, options.num_class == 0 || options.num_class >= 2,
                    "num_class must be 0 for values or at least 2, got ", options.num_class);
-  TILEWRIGHT_CHECK(kOp, options.n_estimators >= 1, "n_estimators must be positive, got ",
+  TILEWRIGHT_CHECK(kForest, options.n_estimators >= 1, "n_estimators must be positive, got ",
                    options.n_estimators);
-  TILEWRIGHT_CHECK(kOp, options.max_samples >= 0, "max_samples must not be negative, got ",
+  TILEWRIGHT_CHECK(kForest, options.max_samples >= 0, "max_samples must not be negative, got ",
                    options.max_samples);
-  TILEWRIGHT_CHECK(kOp, options.bootstrap || options.max_samples == 0,
+  TILEWRIGHT_CHECK(kForest, options.bootstrap || options.max_samples == 0,
                    "max_samples needs bootstrap");
-  TILEWRIGHT_CHECK(kOp, !options.balanced_subsample || (options.bootstrap && options.num_class > 0),
+  TILEWRIGHT_CHECK(kForest,
+                   !options.balanced_subsample || (options.bootstrap && options.num_class > 0),
                    "balanced_subsample needs bootstrap and classes");
 }
 
 void Forest::fit(const Tensor& x, const Tensor& y, const Tensor& weight,
                  const TreeCallback& after_tree, const EnsembleArrays* earlier) {
   const InputTable features("x", x);
-  check_training_set(kOp, features, y, options_.num_class);
+  check_training_set(kForest, features, y, options_.num_class);
   const bool classes = options_.num_class > 0;
-  const Tensor weights = weights_of(kOp, weight, features.rows());
-  const Tensor target = classes ? labels_of(kOp, y, options_.num_class) : values_of(kOp, y);
+  const Tensor weights = weights_of(kForest, weight, features.rows());
+  const Tensor target = classes ? labels_of(kForest, y, options_.num_class) : values_of(kForest, y);
   const int64_t first = earlier == nullptr ? 0 : earlier->tree_output.size(0);
-  TILEWRIGHT_CHECK(kOp, first < options_.n_estimators,
+  TILEWRIGHT_CHECK(kForest, first < options_.n_estimators,
                    "n_estimators must be more than the earlier ", first, " trees, got ",
                    options_.n_estimators);
   ForestData data(features, weights, options_.tree.max_bin);
@@ -150,7 +150,7 @@ void Forest::fit(const Tensor& x, const Tensor& y, const Tensor& weight,
 }
 
 c10::intrusive_ptr<TreeEnsemble> Forest::ensemble() const {
-  TILEWRIGHT_CHECK(kOp, arrays_.feature.defined(), "the model has not been fitted");
+  TILEWRIGHT_CHECK(kForest, arrays_.feature.defined(), "the model has not been fitted");
   return ensemble_of(arrays_, at::zeros({arrays_.num_outputs}, at::kFloat), "identity",
                      num_features_);
 }
@@ -158,14 +158,14 @@ c10::intrusive_ptr<TreeEnsemble> Forest::ensemble() const {
 Tensor Forest::predict(const Tensor& x) const { return ensemble()->predict(x); }
 
 Tensor Forest::out_of_bag(const Tensor& x, const Tensor& weight) const {
-  TILEWRIGHT_CHECK(kOp, arrays_.feature.defined(), "the model has not been fitted");
-  TILEWRIGHT_CHECK(kOp, options_.bootstrap, "rows are out of a bag only with bootstrap");
+  TILEWRIGHT_CHECK(kForest, arrays_.feature.defined(), "the model has not been fitted");
+  TILEWRIGHT_CHECK(kForest, options_.bootstrap, "rows are out of a bag only with bootstrap");
   const InputTable features("x", x);
-  TILEWRIGHT_CHECK(kOp, features.features() == num_features_, "x must have ", num_features_,
+  TILEWRIGHT_CHECK(kForest, features.features() == num_features_, "x must have ", num_features_,
                    " features, got ", features.features());
   const EnsembleArrays& a = arrays_;
   const int64_t rows = features.rows(), outputs = a.num_outputs, trees = a.tree_output.size(0);
-  const Tensor weights = weights_of(kOp, weight, rows);
+  const Tensor weights = weights_of(kForest, weight, rows);
   const RowSampler sampler(weights.defined() ? weights.const_data_ptr<double>() : nullptr, rows);
   const int64_t draws = options_.max_samples > 0 ? options_.max_samples : rows;
   // Which rows each tree drew, a bit each.

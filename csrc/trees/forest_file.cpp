@@ -2,19 +2,19 @@
 #include "tilewright/trees/ensemble_of.h"
 #include "tilewright/trees/forest_options.h"
 #include "tilewright/trees/model_file.h"
+#include "tilewright/trees/names.h"
 #include "tilewright/trees/predict_cpu.h"
 
 namespace tilewright::trees {
 namespace {
 
-constexpr const char *kForest = "Forest", *kAdaBoost = "AdaBoost";
-constexpr int64_t kVersion = 1;
+constexpr int64_t kForestVersion = 1;
 
 }  // namespace
 
 void Forest::save(const std::string& path) const {
   (void)ensemble();  // says where nothing is fitted
-  ModelFile file(kForest, kVersion);
+  ModelFile file(kForest, kForestVersion);
   put_options(file, options_);
   put_arrays(file, arrays_);
   file.put("num_features", num_features_);
@@ -23,7 +23,7 @@ void Forest::save(const std::string& path) const {
 }
 
 Forest Forest::load(const std::string& path) {
-  const ModelFile file = ModelFile::read(kForest, kVersion, path);
+  const ModelFile file = ModelFile::read(kForest, kForestVersion, path);
   const auto options = get_options<ForestOptions>(file);
   Forest out = file.made([&] { return Forest(options); });
   out.num_features_ = file.whole("num_features", 1, kMostTreeFeatures);
@@ -41,7 +41,7 @@ Forest Forest::load(const std::string& path) {
 
 void AdaBoost::save(const std::string& path) const {
   (void)ensemble();  // says where nothing is fitted
-  ModelFile file(kAdaBoost, kVersion);
+  ModelFile file(kAdaBoost, kForestVersion);
   put_options(file, options_);
   put_arrays(file, arrays_);
   file.put("base_score", base_score_);
@@ -53,7 +53,7 @@ void AdaBoost::save(const std::string& path) const {
 }
 
 AdaBoost AdaBoost::load(const std::string& path) {
-  const ModelFile file = ModelFile::read(kAdaBoost, kVersion, path);
+  const ModelFile file = ModelFile::read(kAdaBoost, kForestVersion, path);
   const auto options = get_options<AdaBoostOptions>(file);
   AdaBoost out = file.made([&] { return AdaBoost(options); });
   out.num_features_ = file.whole("num_features", 1, kMostTreeFeatures);

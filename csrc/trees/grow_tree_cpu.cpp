@@ -7,13 +7,13 @@
 
 #include "tilewright/core/check.h"
 #include "tilewright/trees/grow_tree_args.h"
+#include "tilewright/trees/names.h"
 #include "tilewright/trees/tree_grower.h"
 
 namespace tilewright {
 namespace {
 
-constexpr const char* kOp = "grow_tree";
-constexpr int64_t kRowGrain = 4096;
+constexpr int64_t kSearchGrain = 4096;
 
 // A tree that has its root alone, which no row reaches.
 GrownTree tree_of_no_rows() {
@@ -112,7 +112,7 @@ struct Layout {
 template <class Code>
 void walk(const at::Tensor& codes, int64_t missing, const Layout& tree, int32_t* leaf) {
   const auto* table = static_cast<const Code*>(codes.const_data_ptr());
-  at::parallel_for(0, codes.size(0), kRowGrain, [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, codes.size(0), kSearchGrain, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       int32_t place = 0;
       while (tree.feature[place] >= 0) {
@@ -143,12 +143,12 @@ GrowTreeResult grow_tree_cpu(const at::Tensor& codes, const at::Tensor& bins,
                           columns,
                           monotone};
   check_grow_tree(args);
-  check_codes_exist(kOp, codes, num_codes);
+  check_codes_exist(kGrowTree, codes, num_codes);
   const at::Tensor in_use = bins.contiguous();
   const auto* used = in_use.const_data_ptr<int32_t>();
   for (int64_t f = 0; f < in_use.numel(); ++f) {
-    TILEWRIGHT_CHECK(kOp, used[f] >= 0 && used[f] < num_codes, "bins must lie in [0, ", num_codes,
-                     "), that of feature ", f, " is ", used[f]);
+    TILEWRIGHT_CHECK(kGrowTree, used[f] >= 0 && used[f] < num_codes, "bins must lie in [0, ",
+                     num_codes, "), that of feature ", f, " is ", used[f]);
   }
   const Chosen chosen = chosen_columns(args);
   const GrownTree tree = grow(args, chosen);

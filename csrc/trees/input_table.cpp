@@ -10,6 +10,7 @@
 
 #include "tilewright/core/check.h"
 #include "tilewright/trees/feature_cuts.h"
+#include "tilewright/trees/names.h"
 #include "tilewright/trees/predict_trees.h"
 
 namespace tilewright::trees {
@@ -17,7 +18,6 @@ namespace {
 
 using at::Tensor;
 
-constexpr const char* kOp = "trees";
 constexpr int64_t kRowGrain = 1024;
 
 std::optional<Tensor> given(const Tensor& tensor) {
@@ -35,14 +35,14 @@ Tensor raw_scores(const Tensor& x, const EnsembleArrays& a) {
 }  // namespace
 
 InputTable::InputTable(const char* name, const Tensor& x) {
-  check_given(kOp, name, x);
-  check_floating(kOp, name, x);
-  TILEWRIGHT_CHECK(kOp, x.is_cpu() || (x.is_cuda() && x.layout() == at::kStrided),
+  check_given(kTrees, name, x);
+  check_floating(kTrees, name, x);
+  TILEWRIGHT_CHECK(kTrees, x.is_cpu() || (x.is_cuda() && x.layout() == at::kStrided),
                    "tables must be on the CPU, dense ones may be on CUDA, got ", name,
                    " of layout ", x.layout(), " on ", x.device());
-  TILEWRIGHT_CHECK(kOp, x.layout() == at::kStrided || x.layout() == at::kSparseCsr, name,
+  TILEWRIGHT_CHECK(kTrees, x.layout() == at::kStrided || x.layout() == at::kSparseCsr, name,
                    " must be dense or of layout sparse_csr, got ", x.layout());
-  TILEWRIGHT_CHECK(kOp, x.dim() == 2, name, " must have shape (N, F), got ", shape_of(x));
+  TILEWRIGHT_CHECK(kTrees, x.dim() == 2, name, " must have shape (N, F), got ", shape_of(x));
   rows_ = x.size(0);
   features_ = x.size(1);
   if (x.layout() == at::kStrided) {
@@ -55,12 +55,12 @@ InputTable::InputTable(const char* name, const Tensor& x) {
   const auto *ptr = row_ptr_.const_data_ptr<int64_t>(),
              *column = columns_.const_data_ptr<int64_t>();
   const int64_t count = values_.numel();
-  TILEWRIGHT_CHECK(kOp,
+  TILEWRIGHT_CHECK(kTrees,
                    row_ptr_.numel() == rows_ + 1 && columns_.numel() == count && ptr[0] == 0 &&
                        ptr[rows_] == count && std::is_sorted(ptr, ptr + rows_ + 1),
                    name, "'s row pointers must ascend from 0 to its ", count, " values");
   for (int64_t i = 0; i < count; ++i) {
-    TILEWRIGHT_CHECK(kOp, column[i] >= 0 && column[i] < features_, name,
+    TILEWRIGHT_CHECK(kTrees, column[i] >= 0 && column[i] < features_, name,
                      "'s column indices must lie in [0, ", features_, "), entry ", i, " is ",
                      column[i]);
   }
@@ -141,7 +141,7 @@ Tensor InputTable::codes(const Tensor& cuts, const Tensor& count) const {
 }
 
 Tensor InputTable::columns() const {
-  TILEWRIGHT_CHECK(kOp, device().is_cpu(), "linear models fit and predict on the CPU, got x on ",
+  TILEWRIGHT_CHECK(kTrees, device().is_cpu(), "linear models fit and predict on the CPU, got x on ",
                    device(), "; use x.cpu()");
   const Tensor columns = at::empty({features_, rows_}, at::kFloat);
   for_rows(

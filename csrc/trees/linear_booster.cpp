@@ -12,6 +12,7 @@
 #include "tilewright/core/math.h"
 #include "tilewright/trees/booster_file.h"
 #include "tilewright/trees/dataset.h"
+#include "tilewright/trees/names.h"
 #include "tilewright/trees/statistics.h"
 
 namespace tilewright::trees {
@@ -19,11 +20,9 @@ namespace {
 
 using at::Tensor;
 
-constexpr const char* kOp = "trees";
-constexpr const char* kKind = "LinearBooster";  // of files
-constexpr int64_t kVersion = 1;
-constexpr int64_t kChunk = 16384;         // rows whose sums are added up by one thread
-constexpr int64_t kLanes = 8;             // sums side by side
+constexpr int64_t kLinearVersion = 1;
+constexpr int64_t kRowsOfSums = 16384;    // rows whose sums are added up by one thread
+constexpr int64_t kSumsAside = 8;         // sums side by side
 constexpr double kLeastCurvature = 1e-5;  // XGBoost's: flatter coordinates stay
 
 struct Sums {
@@ -32,25 +31,25 @@ struct Sums {
 
 // Sums of g x and h x^2, or of g and h where x is null. Chunks depend on the number of rows alone.
 Sums sums_of(const double* g, const double* h, const float* x, int64_t rows) {
-  const int64_t chunks = ceil_div(rows, kChunk);
+  const int64_t chunks = ceil_div(rows, kRowsOfSums);
   std::vector<Sums> parts(static_cast<size_t>(chunks));
   at::parallel_for(0, chunks, 1, [&](int64_t first, int64_t last) {
     for (int64_t c = first; c < last; ++c) {
-      double slope[kLanes] = {}, curvature[kLanes] = {};
-      const int64_t begin = c * kChunk, end = std::min(begin + kChunk, rows);
+      double slope[kSumsAside] = {}, curvature[kSumsAside] = {};
+      const int64_t begin = c * kRowsOfSums, end = std::min(begin + kRowsOfSums, rows);
       const auto add = [&](int64_t row, int64_t lane) {
         const double value = x == nullptr ? 1 : double(x[row]);
         slope[lane] += g[row] * value;
         curvature[lane] += h[row] * value * value;
       };
       int64_t row = begin;
-      for (; row + kLanes <= end; row += kLanes) {
-        for (int64_t lane = 0; lane < kLanes; ++lane) add(row + lane, lane);
+      for (; row + kSumsAside <= end; row += kSumsAside) {
+        for (int64_t lane = 0; lane < kSumsAside; ++lane) add(row + lane, lane);
       }
-      for (; row < end; ++row) add(row, row % kLanes);
+      for (; row < end; ++row) add(row, row % kSumsAside);
       Sums& part = parts[size_t(c)];
       part = {0, 0};
-      for (int64_t lane = 0; lane < kLanes; ++lane) {
+      for (int64_t lane = 0; lane < kSumsAside; ++lane) {
         part.slope += slope[lane];
         part.curvature += curvature[lane];
       }
@@ -67,7 +66,7 @@ Sums sums_of(const double* g, const double* h, const float* x, int64_t rows) {
 // Gradients where a coordinate has moved by `step`.
 void follow(double* g, const double* h, const float* x, double step, int64_t rows) {
   if (step == 0) return;
-  at::parallel_for(0, rows, kChunk, [&](int64_t first, int64_t last) {
+  at::parallel_for(0, rows, kRowsOfSums, [&](int64_t first, int64_t last) {
     for (int64_t row = first; row < last; ++row) {
       g[row] += h[row] * (x == nullptr ? step : step * double(x[row]));
     }
@@ -97,7 +96,7 @@ Tensor scores_of(const LinearModel& model, const Tensor& base_score, const Tenso
     const auto* w = own.const_data_ptr<float>();
     const double first = model.bias[k].item<double>() + base_score[k].item<double>();
     auto* to = scores[k].mutable_data_ptr<float>();
-    at::parallel_for(0, rows, kChunk, [&](int64_t begin, int64_t end) {
+    at::parallel_for(0, rows, kRowsOfSums, [&](int64_t begin, int64_t end) {
       std::vector<double> sums(size_t(end - begin), first);
       for (int64_t f = 0; f < features; ++f) {
         if (w[f] == 0) continue;
@@ -147,11 +146,11 @@ LinearBooster::LinearBooster(const BoosterOptions& options, std::shared_ptr<Obje
     : options_(options), objective_(std::move(objective)), own_objective_(objective_ != nullptr) {
   if (objective_ == nullptr) objective_ = objective_of(options);
   check_rounds(options);
-  TILEWRIGHT_CHECK(kOp, objective_->leaf_quantile() < 0,
+  TILEWRIGHT_CHECK(kTrees, objective_->leaf_quantile() < 0,
                    "linear models cannot be boosted on absolute errors or quantiles, whose second "
                    "derivatives are 0");
   const auto& signs = options.tree.monotone;
-  TILEWRIGHT_CHECK(kOp, std::count(signs.begin(), signs.end(), 0) == int64_t(signs.size()),
+  TILEWRIGHT_CHECK(kTrees, std::count(signs.begin(), signs.end(), 0) == int64_t(signs.size()),
                    "linear models know no monotone constraints");
 }
 
@@ -160,7 +159,7 @@ void LinearBooster::fit(const Dataset& data, const FitOptions& how) {
   Measured training = checked("", data, *objective_);
   std::vector<Measured> evaluation =
       checked_evaluation(training, how.evaluation, *objective_, options_.early_stopping_rounds);
-  TILEWRIGHT_CHECK(kOp, !how.start.has_value(), "linear models do not go on from others");
+  TILEWRIGHT_CHECK(kTrees, !how.start.has_value(), "linear models do not go on from others");
   const int64_t outputs = objective_->outputs(), features = training.table.features();
   const Targets& targets = training.targets;
   objective_->set_queries(targets.queries);
@@ -168,7 +167,7 @@ void LinearBooster::fit(const Dataset& data, const FitOptions& how) {
   const double total_weight =
       targets.weights.defined() ? ordered_sum(targets.weights) : double(training.table.rows());
   const Tensor columns = training.table.columns();
-  TILEWRIGHT_CHECK(kOp, !at::isinf(columns).any().item<bool>(),
+  TILEWRIGHT_CHECK(kTrees, !at::isinf(columns).any().item<bool>(),
                    "linear models take no infinite values in x");
   std::vector<Tensor> evaluation_columns;
   for (const Measured& set : evaluation) evaluation_columns.push_back(set.table.columns());
@@ -197,8 +196,8 @@ void LinearBooster::fit(const Dataset& data, const FitOptions& how) {
 }
 
 Tensor LinearBooster::scores(const Tensor& x) const {
-  TILEWRIGHT_CHECK(kOp, weight_.defined(), "the model has not been fitted");
-  TILEWRIGHT_CHECK(kOp, x.dim() == 2 && x.size(1) == weight_.size(1), "x must have ",
+  TILEWRIGHT_CHECK(kTrees, weight_.defined(), "the model has not been fitted");
+  TILEWRIGHT_CHECK(kTrees, x.dim() == 2 && x.size(1) == weight_.size(1), "x must have ",
                    weight_.size(1), " features, got ", shape_of(x));
   const LinearModel model{weight_, bias_};
   return scores_of(model, base_score_, InputTable("x", x).columns()).t().contiguous();
@@ -209,8 +208,8 @@ Tensor LinearBooster::predict(const Tensor& x) const {
 }
 
 void LinearBooster::save(const std::string& path) const {
-  TILEWRIGHT_CHECK(kOp, weight_.defined(), "the model has not been fitted");
-  ModelFile file(kKind, kVersion);
+  TILEWRIGHT_CHECK(kTrees, weight_.defined(), "the model has not been fitted");
+  ModelFile file(kLinearBooster, kLinearVersion);
   put_booster(file, options_, own_objective_);
   file.put("weight", weight_);
   file.put("bias", bias_);
@@ -220,7 +219,7 @@ void LinearBooster::save(const std::string& path) const {
 }
 
 LinearBooster LinearBooster::load(const std::string& path, std::shared_ptr<Objective> objective) {
-  const ModelFile file = ModelFile::read(kKind, kVersion, path);
+  const ModelFile file = ModelFile::read(kLinearBooster, kLinearVersion, path);
   LinearBooster out = unfitted_booster<LinearBooster>(file, std::move(objective));
   out.weight_ = file.tensor("weight", at::kFloat, 2);
   out.bias_ = file.tensor("bias", at::kFloat, 1);

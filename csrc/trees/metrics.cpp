@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "tilewright/core/check.h"
+#include "tilewright/trees/names.h"
 #include "tilewright/trees/ranking.h"
 #include "tilewright/trees/statistics.h"
 
@@ -16,15 +17,13 @@ namespace {
 
 using at::Tensor;
 
-constexpr const char* kOp = "trees";
-
 void check_one_column(const Targets& targets, const char* name) {
-  TILEWRIGHT_CHECK(kOp, targets.labels.dim() == 1, "the metric ", name,
+  TILEWRIGHT_CHECK(kTrees, targets.labels.dim() == 1, "the metric ", name,
                    " takes labels of one column, got ", targets.labels.size(0), " columns");
 }
 
 Tensor single(const Tensor& predictions, const char* name) {
-  TILEWRIGHT_CHECK(kOp, predictions.size(1) == 1, "the metric ", name,
+  TILEWRIGHT_CHECK(kTrees, predictions.size(1) == 1, "the metric ", name,
                    " takes models of one output, got one of ", predictions.size(1));
   return predictions.select(1, 0);
 }
@@ -82,7 +81,7 @@ double area_under_curve(const Tensor& raw, const Tensor& predictions, const Targ
     zeros += tied[0];
     ones += tied[1];
   }
-  TILEWRIGHT_CHECK(kOp, zeros > 0 && ones > 0, "the metric auc needs rows of both classes");
+  TILEWRIGHT_CHECK(kTrees, zeros > 0 && ones > 0, "the metric auc needs rows of both classes");
   return area / (zeros * ones);
 }
 
@@ -122,7 +121,7 @@ Metric make_metric(const std::string& name, bool exp_gain) {
   if (name == "error") return lower_is_better(error_share);
   if (name == "auc") return {name, true, area_under_curve};
   const int64_t at = cut_off_of(name);
-  TILEWRIGHT_CHECK(kOp, at >= 0,
+  TILEWRIGHT_CHECK(kTrees, at >= 0,
                    "a metric must be rmse, mae, logloss, error, auc, ndcg or ndcg@k, got ", name);
   return {name, true, [at, exp_gain](const Tensor& scores, const Tensor&, const Targets& targets) {
             check_one_column(targets, "ndcg");

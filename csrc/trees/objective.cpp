@@ -17,7 +17,7 @@ namespace {
 
 using at::Tensor;
 
-constexpr int64_t kChunk = 16384;  // rows whose gradients are found together
+constexpr int64_t kRowsOfGradients = 16384;  // rows whose gradients are found together
 
 }  // namespace
 
@@ -59,9 +59,10 @@ std::pair<Tensor, Tensor> Objective::gradients(const Tensor& scores, const Tenso
   const auto type = weights.defined() ? at::kDouble : scores.scalar_type();
   const Tensor out[] = {at::empty(scores.sizes(), type), at::empty(scores.sizes(), type)};
   const auto size = size_t(out[0].element_size());
-  at::parallel_for(0, ceil_div(rows, kChunk), 1, [&](int64_t first, int64_t last) {
-    for (int64_t begin = first * kChunk; begin < std::min(last * kChunk, rows); begin += kChunk) {
-      const int64_t count = std::min(kChunk, rows - begin);
+  at::parallel_for(0, ceil_div(rows, kRowsOfGradients), 1, [&](int64_t first, int64_t last) {
+    for (int64_t begin = first * kRowsOfGradients; begin < std::min(last * kRowsOfGradients, rows);
+         begin += kRowsOfGradients) {
+      const int64_t count = std::min(kRowsOfGradients, rows - begin);
       const auto found =
           weighted_derivatives(scores.narrow(1, begin, count), labels.narrow(-1, begin, count),
                                weights.defined() ? weights.narrow(0, begin, count) : weights);

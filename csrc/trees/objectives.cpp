@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "tilewright/core/check.h"
+#include "tilewright/trees/names.h"
 #include "tilewright/trees/ranking.h"
 #include "tilewright/trees/refuse_rows.h"
 #include "tilewright/trees/statistics.h"
@@ -15,9 +16,6 @@ namespace {
 
 using at::Tensor;
 using Pair = std::pair<Tensor, Tensor>;
-
-constexpr const char* kOp = "trees";
-constexpr double kLeastHessian = 1e-16;
 
 // Losses of each column of the labels by itself.
 class ByColumn : public Objective {
@@ -46,7 +44,8 @@ class SquaredError : public ByColumn {
 class Quantile : public ByColumn {
  public:
   Quantile(double alpha, double factor) : alpha_(alpha), factor_(factor) {
-    TILEWRIGHT_CHECK(kOp, alpha > 0 && alpha < 1, "the quantile must lie in (0, 1), got ", alpha);
+    TILEWRIGHT_CHECK(kTrees, alpha > 0 && alpha < 1, "the quantile must lie in (0, 1), got ",
+                     alpha);
   }
   double leaf_quantile() const override { return alpha_; }
   double metric(const Tensor& scores, const Tensor& labels, const Tensor& weights) const override {
@@ -73,7 +72,7 @@ class Quantile : public ByColumn {
 class PseudoHuber : public SquaredError {
  public:
   explicit PseudoHuber(double slope) : slope_(slope) {
-    TILEWRIGHT_CHECK(kOp, slope > 0, "huber's slope must be positive, got ", slope);
+    TILEWRIGHT_CHECK(kTrees, slope > 0, "huber's slope must be positive, got ", slope);
   }
   double metric(const Tensor& scores, const Tensor& labels, const Tensor& weights) const override {
     const Tensor root = ((scores - labels) / slope_).square().add(1).sqrt();
@@ -102,7 +101,7 @@ class Logistic : public Objective {
  public:
   void check_labels(const Tensor& labels) const override {
     const Tensor wrong = at::logical_not((labels == 0).logical_or(labels == 1));
-    refuse_rows(kOp, "y must be 0 or 1", wrong, labels);
+    refuse_rows(kTrees, "y must be 0 or 1", wrong, labels);
   }
   Tensor base_score(const Tensor& labels, const Tensor& weights) const override {
     const double p = std::min(std::max(ordered_mean(labels, weights), 1e-16), 1 - 1e-7);
@@ -124,12 +123,12 @@ class Logistic : public Objective {
 class Softmax : public Objective {
  public:
   explicit Softmax(int64_t classes) {
-    TILEWRIGHT_CHECK(kOp, classes >= 2, "softmax needs num_class of at least 2, got ", classes);
+    TILEWRIGHT_CHECK(kTrees, classes >= 2, "softmax needs num_class of at least 2, got ", classes);
     outputs_ = classes;
   }
   void check_labels(const Tensor& labels) const override {
     const Tensor outside = (labels < 0).logical_or(labels >= double(outputs_));
-    refuse_rows(kOp, "y must be a class", outside.logical_or(labels != labels.floor()), labels);
+    refuse_rows(kTrees, "y must be a class", outside.logical_or(labels != labels.floor()), labels);
   }
   int64_t least_rows() const override { return outputs_; }
   Tensor base_score(const Tensor& labels, const Tensor& weights) const override {
@@ -170,8 +169,8 @@ class Tweedie : public ByColumn {
   void check_labels(const Tensor& labels) const override {
     // Several columns are (K, N).
     const Tensor y = labels.dim() == 2 ? labels.t() : labels;
-    if (power_ >= 2) return refuse_rows(kOp, "y must be positive", y <= 0, y);
-    refuse_rows(kOp, "y must not be negative", y < 0, y);
+    if (power_ >= 2) return refuse_rows(kTrees, "y must be positive", y <= 0, y);
+    refuse_rows(kTrees, "y must not be negative", y < 0, y);
   }
   Tensor base_score(const Tensor& labels, const Tensor& weights) const override {
     return by_column(labels, [&](const Tensor& y) {
@@ -210,17 +209,18 @@ std::shared_ptr<Objective> Objective::make(const std::string& name, int64_t num_
   if (name == "logistic") return std::make_shared<Logistic>();
   if (name == "softmax") return std::make_shared<Softmax>(num_class);
   if (name == "poisson") {
-    TILEWRIGHT_CHECK(kOp, param >= 0, "poisson's max_delta_step must not be negative, got ", param);
+    TILEWRIGHT_CHECK(kTrees, param >= 0, "poisson's max_delta_step must not be negative, got ",
+                     param);
     return std::make_shared<Tweedie>(1, param);
   }
   if (name == "gamma") return std::make_shared<Tweedie>(2);
   if (name == "tweedie") {
-    TILEWRIGHT_CHECK(kOp, param > 1 && param < 2, "tweedie's power must lie in (1, 2), got ",
+    TILEWRIGHT_CHECK(kTrees, param > 1 && param < 2, "tweedie's power must lie in (1, 2), got ",
                      param);
     return std::make_shared<Tweedie>(param);
   }
   if (name == "lambdarank") return std::make_shared<LambdaRank>(RankingOptions{});
-  TILEWRIGHT_CHECK(kOp, false, "objective must be squared_error, absolute_error, quantile, ",
+  TILEWRIGHT_CHECK(kTrees, false, "objective must be squared_error, absolute_error, quantile, ",
                    "huber, logistic, softmax, poisson, gamma, tweedie or lambdarank, got ", name);
 }
 

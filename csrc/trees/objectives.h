@@ -12,6 +12,9 @@
 
 namespace tilewright::trees {
 
+// Second derivatives below it, 0 among them, count as this.
+inline constexpr double kLeastHessian = 1e-16;
+
 // Scores are (K, N) float32: K outputs of N rows. Softmax has one for each class, other losses one
 // for each column of the labels.
 class TILEWRIGHT_API Objective {

@@ -7,11 +7,11 @@
 
 #include "tilewright/core/check.h"
 #include "tilewright/core/math.h"
+#include "tilewright/trees/names.h"
 
 namespace tilewright {
 namespace {
 
-constexpr const char* kOp = "predict_trees";
 // Trees up to this depth are filled up to whole levels: a step then needs no pointer.
 constexpr int32_t kMostFullDepth = 8;
 // Steps of rows through trees that a thread should have.
@@ -32,8 +32,8 @@ PackedTrees::PackedTrees(const TreeArrays& a, int64_t features)
       vectors_(a.value.dim() == 2),
       values_(vectors_ ? a.num_outputs : 1),
       outputs_(a.num_outputs) {
-  TILEWRIGHT_CHECK(kOp, features <= kMostTreeFeatures, "x may have at most ", kMostTreeFeatures,
-                   " features, got ", features);
+  TILEWRIGHT_CHECK(kPredictTrees, features <= kMostTreeFeatures, "x may have at most ",
+                   kMostTreeFeatures, " features, got ", features);
   all_left_ = left_.const_data_ptr<int32_t>();
   all_right_ = right_.const_data_ptr<int32_t>();
   all_features_ = feature_.const_data_ptr<int32_t>();
@@ -45,7 +45,7 @@ PackedTrees::PackedTrees(const TreeArrays& a, int64_t features)
     categories_ = a.categories->contiguous();
   }
   const auto* ptr = tree_ptr_.const_data_ptr<int64_t>();
-  TreeWalk walk(kOp, pointers(), features);
+  TreeWalk walk(kPredictTrees, pointers(), features);
   for (int64_t t = 0; t < tree_output_.numel(); ++t) add(walk, t, ptr[t]);
   order_ = nullptr;
 }
@@ -105,7 +105,7 @@ void PackedTrees::add(TreeWalk& walk, int64_t tree, int64_t first) {
   PackedTree packed{};
   packed.depth = order_->back().second;
   packed.output = vectors_ ? 0 : tree_output_.const_data_ptr<int32_t>()[tree];
-  TILEWRIGHT_CHECK(kOp, packed.output >= 0 && packed.output < outputs_,
+  TILEWRIGHT_CHECK(kPredictTrees, packed.output >= 0 && packed.output < outputs_,
                    "tree_output must lie in [0, ", outputs_, "), that of tree ", tree, " is ",
                    packed.output);
   packed.full = plain && packed.depth <= kMostFullDepth;

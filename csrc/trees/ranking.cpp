@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "tilewright/core/check.h"
+#include "tilewright/trees/names.h"
 #include "tilewright/trees/refuse_rows.h"
 
 namespace tilewright::trees {
@@ -18,8 +19,7 @@ namespace {
 
 using at::Tensor;
 
-constexpr const char* kOp = "trees";
-constexpr double kLeastHessian = 1e-16, kLeastDistance = 0.01;
+constexpr double kLeastDistance = 0.01;
 constexpr float kGreatestLabel = 31;  // beyond it 2^label - 1 says nothing in float32 sums
 constexpr int64_t kQueryGrain = 16;
 
@@ -94,7 +94,7 @@ void query_gradients(const T* scores, const float* labels, int64_t count,
 }  // namespace
 
 LambdaRank::LambdaRank(const RankingOptions& options) : options_(options) {
-  TILEWRIGHT_CHECK(kOp, options.truncation >= 0, "truncation must not be negative, got ",
+  TILEWRIGHT_CHECK(kTrees, options.truncation >= 0, "truncation must not be negative, got ",
                    options.truncation);
 }
 
@@ -102,7 +102,7 @@ void LambdaRank::check_labels(const Tensor& labels) const {
   const Tensor wrong =
       options_.exp_gain ? (labels < 0).logical_or(labels > kGreatestLabel) : labels < 0;
   const char* also = options_.exp_gain ? " nor, with exponential gains, greater than 31" : "";
-  refuse_rows(kOp, std::string("y must not be negative") + also, wrong, labels);
+  refuse_rows(kTrees, std::string("y must not be negative") + also, wrong, labels);
 }
 
 Tensor LambdaRank::base_score(const Tensor&, const Tensor&) const {
@@ -145,17 +145,17 @@ std::pair<Tensor, Tensor> LambdaRank::derivatives(const Tensor& scores,
 }
 
 double ndcg(const Tensor& scores, const Targets& targets, int64_t cut_off, bool exp_gain) {
-  TILEWRIGHT_CHECK(kOp, targets.queries.defined(), "the metric ndcg needs queries");
-  TILEWRIGHT_CHECK(kOp,
+  TILEWRIGHT_CHECK(kTrees, targets.queries.defined(), "the metric ndcg needs queries");
+  TILEWRIGHT_CHECK(kTrees,
                    scores.dim() == 1 && targets.labels.sizes() == scores.sizes() &&
                        targets.labels.scalar_type() == at::kFloat && targets.labels.is_contiguous(),
                    "ndcg takes scores (N,) and contiguous float32 labels (N,), got ",
                    shape_of(scores), " and ", targets.labels.scalar_type(), " ",
                    shape_of(targets.labels));
   const auto* ends = targets.queries.const_data_ptr<int64_t>();
-  TILEWRIGHT_CHECK(kOp, ends[0] == 0 && std::is_sorted(ends, ends + targets.queries.size(0)),
+  TILEWRIGHT_CHECK(kTrees, ends[0] == 0 && std::is_sorted(ends, ends + targets.queries.size(0)),
                    "queries must ascend from row 0");
-  TILEWRIGHT_CHECK(kOp, targets.queries[-1].item<int64_t>() == scores.size(0),
+  TILEWRIGHT_CHECK(kTrees, targets.queries[-1].item<int64_t>() == scores.size(0),
                    "queries must end at row ", scores.size(0), ", got ",
                    targets.queries[-1].item<int64_t>());
   const Tensor s = scores.to(at::kFloat).contiguous();

@@ -12,17 +12,17 @@
 namespace tilewright::trees {
 namespace {
 
-constexpr int64_t kChunk = 16384;  // values that one thread adds up
-constexpr int64_t kLanes = 8;      // sums side by side
+constexpr int64_t kSummedTogether = 16384;  // values that one thread adds up
+constexpr int64_t kLanes = 8;               // sums side by side
 
 template <class T>
 double sum_of(const T* values, int64_t count) {
-  std::vector<double> parts(static_cast<size_t>(ceil_div(count, kChunk)));
+  std::vector<double> parts(static_cast<size_t>(ceil_div(count, kSummedTogether)));
   at::parallel_for(0, int64_t(parts.size()), 1, [&](int64_t first, int64_t last) {
     for (int64_t c = first; c < last; ++c) {
       double lanes[kLanes] = {};
-      const int64_t end = std::min((c + 1) * kChunk, count);
-      for (int64_t i = c * kChunk; i < end; ++i) lanes[i % kLanes] += double(values[i]);
+      const int64_t end = std::min((c + 1) * kSummedTogether, count);
+      for (int64_t i = c * kSummedTogether; i < end; ++i) lanes[i % kLanes] += double(values[i]);
       for (const double lane : lanes) parts[size_t(c)] += lane;
     }
   });

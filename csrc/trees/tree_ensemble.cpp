@@ -7,13 +7,13 @@
 #include "tilewright/core/on_device.h"
 #include "tilewright/trees/ensemble_of.h"
 #include "tilewright/trees/model_file.h"
+#include "tilewright/trees/names.h"
 #include "tilewright/trees/packed_trees.h"
 #include "tilewright/trees/predict_trees.h"
 
 namespace tilewright {
 namespace {
 
-constexpr const char* kOp = "TreeEnsemble";
 constexpr size_t kPlain = 9, kWithCategories = 11;
 
 std::optional<at::Tensor> given(const std::vector<at::Tensor>& arrays, size_t i) {
@@ -22,7 +22,7 @@ std::optional<at::Tensor> given(const std::vector<at::Tensor>& arrays, size_t i)
 
 // Other versions may have other arrays.
 const TreeEnsemble::State& readable(const TreeEnsemble::State& state) {
-  TILEWRIGHT_CHECK(kOp, std::get<0>(state) == TreeEnsemble::kVersion, "reads version ",
+  TILEWRIGHT_CHECK(kTreeEnsemble, std::get<0>(state) == TreeEnsemble::kVersion, "reads version ",
                    TreeEnsemble::kVersion, " of its files, got ", std::get<0>(state));
   return state;
 }
@@ -31,16 +31,18 @@ const TreeEnsemble::State& readable(const TreeEnsemble::State& state) {
 
 TreeEnsemble::TreeEnsemble(std::vector<at::Tensor> arrays, std::string link, int64_t num_features)
     : arrays_(std::move(arrays)), link_(std::move(link)), num_features_(num_features) {
-  TILEWRIGHT_CHECK(kOp, arrays_.size() == kPlain || arrays_.size() == kWithCategories,
+  TILEWRIGHT_CHECK(kTreeEnsemble, arrays_.size() == kPlain || arrays_.size() == kWithCategories,
                    "takes 9 arrays, or 11 with categories, got ", arrays_.size());
   TILEWRIGHT_CHECK(
-      kOp, link_ == "identity" || link_ == "sigmoid" || link_ == "softmax" || link_ == "exp",
+      kTreeEnsemble,
+      link_ == "identity" || link_ == "sigmoid" || link_ == "softmax" || link_ == "exp",
       "link must be identity, sigmoid, softmax or exp, got ", link_);
-  TILEWRIGHT_CHECK(kOp, num_features_ >= 1, "num_features must be positive, got ", num_features_);
+  TILEWRIGHT_CHECK(kTreeEnsemble, num_features_ >= 1, "num_features must be positive, got ",
+                   num_features_);
   const at::Tensor& base = arrays_[8];
-  TILEWRIGHT_CHECK(kOp, base.dim() == 1 && base.numel() >= 1 && base.scalar_type() == at::kFloat,
-                   "base_score must be float32 of shape (K,), got ", base.scalar_type(), " ",
-                   shape_of(base));
+  TILEWRIGHT_CHECK(
+      kTreeEnsemble, base.dim() == 1 && base.numel() >= 1 && base.scalar_type() == at::kFloat,
+      "base_score must be float32 of shape (K,), got ", base.scalar_type(), " ", shape_of(base));
   const auto& a = arrays_;
   const auto category_ptr = given(a, 9), categories = given(a, 10);
   const TreeArrays trees{a[0], a[1], a[2],          a[3],         a[4],      a[5],
@@ -53,10 +55,10 @@ TreeEnsemble::TreeEnsemble(const State& state)
     : TreeEnsemble(std::get<1>(readable(state)), std::get<2>(state), std::get<3>(state)) {}
 
 at::Tensor TreeEnsemble::scores(const at::Tensor& x) const {
-  TILEWRIGHT_CHECK(kOp, x.dim() == 2 && x.size(1) == num_features_, "x must have ", num_features_,
-                   " features, got ", shape_of(x));
+  TILEWRIGHT_CHECK(kTreeEnsemble, x.dim() == 2 && x.size(1) == num_features_, "x must have ",
+                   num_features_, " features, got ", shape_of(x));
   if (packed_ != nullptr && !is_on_device(x)) {
-    check_floating(kOp, "x", x);
+    check_floating(kTreeEnsemble, "x", x);
     return packed_->predict(x, arrays_[8].contiguous());
   }
   const std::vector<at::Tensor> a = arrays_on(x.device());
@@ -86,7 +88,7 @@ at::Tensor TreeEnsemble::predict(const at::Tensor& x) const {
 }
 
 void TreeEnsemble::save(const std::string& path) const {
-  trees::ModelFile file(kOp, kVersion);
+  trees::ModelFile file(kTreeEnsemble, kVersion);
   trees::put_arrays(file, trees::arrays_of(*this));
   file.put("base_score", arrays_[8]);
   file.put("link", link_);
@@ -95,7 +97,7 @@ void TreeEnsemble::save(const std::string& path) const {
 }
 
 c10::intrusive_ptr<TreeEnsemble> TreeEnsemble::load(const std::string& path) {
-  const auto file = trees::ModelFile::read(kOp, kVersion, path);
+  const auto file = trees::ModelFile::read(kTreeEnsemble, kVersion, path);
   const at::Tensor base_score = file.tensor("base_score", at::kFloat, 1);
   std::string link;
   file.get("link", link);

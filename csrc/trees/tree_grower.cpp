@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "tilewright/core/check.h"
+#include "tilewright/trees/names.h"
 #include "tilewright/trees/tree_gradients.h"
 #include "tilewright/trees/tree_leaves.h"
 #include "tilewright/trees/tree_vector_growth.h"
@@ -12,7 +13,6 @@
 namespace tilewright {
 namespace {
 
-constexpr const char* kOp = "grow_tree";
 constexpr int64_t kRowChunk = kGradientRows;
 
 // Rows of codes, each of a length that lies well in cache lines.
@@ -30,8 +30,8 @@ TreeGrower::TreeGrower(const at::Tensor& codes, const at::Tensor& bins, int64_t 
     : work_(std::make_unique<Workspace>()) {
   Workspace& w = *work_;
   const int64_t count = codes.size(0), features = codes.size(1);
-  TILEWRIGHT_CHECK(kOp, count < (int64_t(1) << 31) - kTreePrefetch, "codes may have at most 2^31 ",
-                   "rows, got ", count);
+  TILEWRIGHT_CHECK(kGrowTree, count < (int64_t(1) << 31) - kTreePrefetch,
+                   "codes may have at most 2^31 ", "rows, got ", count);
   w.codes.count = count;
   w.codes.features = features;
   w.codes.codes = num_codes;
@@ -100,12 +100,12 @@ GrownTree TreeGrower::grow(const at::Tensor& gradients, const at::Tensor& hessia
 GrownTree TreeGrower::grow_vectors(const at::Tensor& gradients, const at::Tensor& hessians,
                                    const std::vector<int32_t>& rows, const TreeOptions& options) {
   Workspace& w = *work_;
-  TILEWRIGHT_CHECK(kOp,
+  TILEWRIGHT_CHECK(kGrowTree,
                    w.outputs > 0 && gradients.dim() == 2 && gradients.size(0) == w.outputs &&
                        hessians.sizes() == gradients.sizes(),
                    "gradients and hessians must have shape (", w.outputs, ", N), got ",
                    shape_of(gradients), " and ", shape_of(hessians));
-  TILEWRIGHT_CHECK(kOp, options.monotone.empty() && options.categorical.empty(),
+  TILEWRIGHT_CHECK(kGrowTree, options.monotone.empty() && options.categorical.empty(),
                    "vector leaves know no monotone constraints and no categories");
   std::vector<TreeGradients> given;
   for (int64_t k = 0; k < w.outputs; ++k) {

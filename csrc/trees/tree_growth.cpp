@@ -8,8 +8,6 @@
 namespace tilewright {
 namespace {
 
-// Rows whose sums a thread adds up at a time.
-constexpr int64_t kSumRows = 16384;
 // Features whose splits are searched together, at least.
 constexpr int64_t kSearchFeatures = 8;
 

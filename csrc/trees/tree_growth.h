@@ -5,6 +5,9 @@
 
 namespace tilewright {
 
+// Rows whose sums a thread adds up at a time.
+inline constexpr int64_t kSumRows = 16384;
+
 class TreeGrowth : protected TreeOutline {
  public:
   TreeGrowth(TreeGrower::Workspace& work, const TreeOptions& options);

@@ -9,12 +9,12 @@
 
 #include "tilewright/core/check.h"
 #include "tilewright/trees/grow_tree_args.h"
+#include "tilewright/trees/names.h"
 
 namespace tilewright {
 namespace {
 
-constexpr const char* kOp = "tree_histogram";
-constexpr int64_t kRowGrain = 16384;
+constexpr int64_t kHistogramGrain = 16384;
 constexpr int64_t kFeatureBlock = 8;  // a cache line of codes, or part of one
 
 struct Scales {
@@ -27,7 +27,7 @@ std::vector<TreeCount> pairs_of(const T* gradients, const T* hessians, int64_t r
   double most_gradient = 0, most_hessian = 0;
   for (int64_t i = 0; i < rows; ++i) {
     const double g = double(gradients[i]), h = double(hessians[i]);
-    TILEWRIGHT_CHECK(kOp, std::isfinite(g) && h >= 0 && h < HUGE_VAL,
+    TILEWRIGHT_CHECK(kTreeHistogram, std::isfinite(g) && h >= 0 && h < HUGE_VAL,
                      "gradients must be finite and hessians finite and not negative; those of row ",
                      i, " are not");
     most_gradient = max_of(most_gradient, std::fabs(g));
@@ -36,7 +36,7 @@ std::vector<TreeCount> pairs_of(const T* gradients, const T* hessians, int64_t r
   const int bits = tree_fine_bits(rows);
   scales = {tree_scale(most_gradient, bits), tree_scale(most_hessian, bits)};
   std::vector<TreeCount> pairs(static_cast<size_t>(rows));
-  at::parallel_for(0, rows, kRowGrain, [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, rows, kHistogramGrain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       pairs[size_t(i)] =
           tree_pair(double(gradients[i]), double(hessians[i]), scales.gradient, scales.hessian);
@@ -77,15 +77,15 @@ std::tuple<at::Tensor, at::Tensor> tree_histogram_cpu(const at::Tensor& codes,
                                                       const std::optional<at::Tensor>& node,
                                                       int64_t num_nodes, int64_t num_codes) {
   check_tree_histogram(codes, gradients, hessians, node, num_nodes, num_codes);
-  check_codes_exist(kOp, codes, num_codes);
+  check_codes_exist(kTreeHistogram, codes, num_codes);
   const int64_t rows = codes.size(0);
   at::Tensor nodes;
   if (node.has_value()) {
     nodes = node->contiguous();
     const auto* ids = nodes.const_data_ptr<int32_t>();
     for (int64_t i = 0; i < rows; ++i) {
-      TILEWRIGHT_CHECK(kOp, ids[i] >= -1 && ids[i] < num_nodes, "node must lie in [0, ", num_nodes,
-                       ") or be -1, that of row ", i, " is ", ids[i]);
+      TILEWRIGHT_CHECK(kTreeHistogram, ids[i] >= -1 && ids[i] < num_nodes, "node must lie in [0, ",
+                       num_nodes, ") or be -1, that of row ", i, " is ", ids[i]);
     }
   }
   const at::Tensor g = tree_values(gradients), h = tree_values(hessians);

@@ -7,13 +7,6 @@
 #include "tilewright/trees/tree_vector_split.h"
 
 namespace tilewright {
-namespace {
-
-// Rows whose sums a thread adds up at a time.
-constexpr int64_t kSumRows = 16384;
-
-}  // namespace
-
 VectorGrowth::VectorGrowth(TreeGrower::Workspace& work, const TreeOptions& options)
     : TreeGrowth(work, options), outputs_(work.outputs) {
   tree_.outputs = outputs_;

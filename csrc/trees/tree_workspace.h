@@ -23,7 +23,12 @@ void run_tree_tasks(int64_t count, const Body& body) {
   at::parallel_for(0, threads, 1, [&](int64_t first, int64_t last) {
     for (int64_t thread = first; thread < last; ++thread) {
       for (int64_t task; (task = taken.fetch_add(1, std::memory_order_relaxed)) < count;) {
-        body(task, thread);
+        try {
+          body(task, thread);
+        } catch (...) {
+          taken = count;  // the other threads begin no more
+          throw;
+        }
       }
     }
   });

@@ -69,7 +69,7 @@ class AdaBoostClassifier(ClassifierMixin, ExplainMixin, OnnxMixin, AdaBoostBase)
     def to_module(self):
         """The fitted ensemble of trees as an :class:`EnsembleModule` of probabilities: leaves are
         one-hot vectors times the tree's weight."""
-        return EnsembleModule(self._trees(), self.base_score_, self._link)
+        return EnsembleModule(self._trees(), self.base_score_, self._link, self.n_features_in_)
 
     def _explain(self, operator, x):
         self._trees()  # says where there are none
@@ -151,7 +151,7 @@ class AdaBoostRegressor(RegressorMixin, AdaBoostBase):
         return self
 
     def _tree_module(self):
-        return EnsembleModule(self._trees(), self.base_score_)
+        return EnsembleModule(self._trees(), self.base_score_, num_features=self.n_features_in_)
 
     def _weights(self):
         return torch.from_numpy(self.estimator_weights_[: self.n_iter_].copy())

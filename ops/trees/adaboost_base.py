@@ -103,7 +103,8 @@ class AdaBoostBase(ServingMixin, ForestInputMixin, BaseEstimator):
             model = AdaBoost(options | {"seed": seed_of(self.random_state)})
         with inputs.progress(self.verbose, self.n_estimators) as after_tree:
             try:
-                model.fit(x, y, None if weight is None else tensor_of(weight), after_tree)
+                with checked_parameters():
+                    model.fit(x, y, None if weight is None else tensor_of(weight), after_tree)
             except RuntimeError as error:
                 if "worse than chance" not in str(error):
                     raise

@@ -9,7 +9,12 @@ from sklearn.utils.validation import check_is_fitted
 from tilewright._C import Booster, LinearBooster
 from tilewright.trees.categories import CategoricalMixin
 from tilewright.trees.ensemble import EnsembleModule
-from tilewright.trees.evaluation import evaluation_sets, history_of, metrics_of
+from tilewright.trees.evaluation import (
+    evaluation_sets,
+    history_of,
+    metrics_of,
+    returning_tensors,
+)
 from tilewright.trees.explain import ExplainMixin
 from tilewright.trees.files import FilesMixin
 from tilewright.trees.inputs import InputMixin, dense_blocks
@@ -23,7 +28,7 @@ from tilewright.trees.parameters import (
     one_of,
     seed_of,
 )
-from tilewright.trees.serving import ServingMixin
+from tilewright.trees.serving import ServingMixin, check_trees
 
 
 class GradientBoostingBase(
@@ -214,17 +219,17 @@ class GradientBoostingBase(
             raise ValueError("booster='gblinear' does not go on from a model")
         loss, kind = getattr(self, "loss", None), LinearBooster if linear else Booster
         outputs = 1 if training[1].dim() == 1 else training[1].shape[1]
-        own = (loss, outputs, self.hessian or 0.0) if callable(loss) else ()
-        with checked_parameters():
-            booster = kind(options, *own)
+        own = (returning_tensors(loss), outputs, self.hessian or 0.0) if callable(loss) else ()
         try:
-            booster.fit(
-                *training,
-                evaluation=evaluation,
-                metrics=self._metrics(),
-                start=None if start is None else (start.arrays_, start.base_score_),
-                after_round=after_round,
-            )
+            with checked_parameters():
+                booster = kind(options, *own)
+                booster.fit(
+                    *training,
+                    evaluation=evaluation,
+                    metrics=self._metrics(),
+                    start=None if start is None else (start.arrays_, start.base_score_),
+                    after_round=after_round,
+                )
         finally:
             if bar is not None:
                 bar.close()
@@ -263,7 +268,7 @@ class GradientBoostingBase(
         if hasattr(self, "weight_"):
             return LinearModule(self.weight_, self.bias_ + self.base_score_, self._link)
         check_is_fitted(self, "arrays_")
-        return EnsembleModule(self.arrays_, self.base_score_, self._link)
+        return EnsembleModule(self.arrays_, self.base_score_, self._link, self.n_features_in_)
 
     def _predictions(self, x):
         table = self._table(x)
@@ -277,5 +282,5 @@ class GradientBoostingBase(
     @property
     def feature_importances_(self):
         """The gain of each feature's splits, as shares: (n_features,)."""
-        check_is_fitted(self, "arrays_")
+        check_trees(self, "feature_importances_", AttributeError)
         return importance(self).numpy()

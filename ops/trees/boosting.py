@@ -10,7 +10,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from tilewright.trees.base import GradientBoostingBase
 from tilewright.trees.files import CLASSES, read_classes
-from tilewright.trees.inputs import check_labels, tensor_of
+from tilewright.trees.inputs import check_fits_float, check_labels, tensor_of
 from tilewright.trees.parameters import unchanged_on_failure, with_parameters_of
 from tilewright.trees.tensors import as_array, class_of, like_input, on_cpu
 
@@ -264,4 +264,7 @@ class GradientBoostingClassifier(ClassifierMixin, GradientBoostingBase):
 
 
 def _numbers(y):
-    return tensor_of(np.asarray(as_array(y))).float()
+    values = tensor_of(np.asarray(as_array(y)))
+    if values.dtype == torch.float64:
+        check_fits_float(values)
+    return values.float()

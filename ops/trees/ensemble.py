@@ -26,10 +26,18 @@ class EnsembleModule(nn.Module):
         base_score: (K,) float32, what every row scores before the first tree.
         link: how scores become predictions: ``"identity"``, ``"sigmoid"`` (K = 1), ``"softmax"``
             or ``"exp"``.
+        num_features: F, which x must have; 0: any that the trees can use.
     """
 
-    def __init__(self, arrays: dict[str, Tensor], base_score: Tensor, link: str = "identity"):
+    def __init__(
+        self,
+        arrays: dict[str, Tensor],
+        base_score: Tensor,
+        link: str = "identity",
+        num_features: int = 0,
+    ):
         super().__init__()
+        self.num_features = num_features
         for name in (*ARRAYS, "tree_output"):
             self.register_buffer(name, arrays[name])
         for name in ("category_ptr", "categories"):
@@ -51,6 +59,8 @@ class EnsembleModule(nn.Module):
 
     def scores(self, x: Tensor) -> Tensor:
         """(N, F) floating, NaN missing, to (N, K) float32."""
+        if self.num_features > 0 and (x.dim() != 2 or x.size(1) != self.num_features):
+            raise ValueError(f"x must have shape (N, {self.num_features}), got {x.shape}")
         raw = torch.ops.tilewright.predict_trees(
             x,
             self.feature,

@@ -23,18 +23,44 @@ def metrics_of(eval_metric, greater_is_better, integer_labels):
     if eval_metric is None:
         return []
     listed = eval_metric if isinstance(eval_metric, (list, tuple)) else [eval_metric]
+    names = []
+    for one in listed:
+        name, again = _name(one), 1
+        if isinstance(one, str) and name in names:
+            raise ValueError(f"eval_metric must not name a metric twice, got {name!r} again")
+        while name in names:  # functions may share a name, such as <lambda>
+            again += 1
+            name = f"{_name(one)}_{again}"
+        names.append(name)
     return [
         one
         if isinstance(one, str)
-        else (_name(one), _on_arrays(one, integer_labels), bool(greater_is_better))
-        for one in listed
+        else (name, _on_arrays(one, integer_labels), bool(greater_is_better))
+        for name, one in zip(names, listed, strict=True)
     ]
 
 
-def _name(function):
-    if not callable(function):
-        raise ValueError(f"eval_metric must be names or functions, got {function!r}")
-    return getattr(function, "__name__", type(function).__name__)
+def _name(metric):
+    if isinstance(metric, str):
+        return metric
+    if not callable(metric):
+        raise ValueError(f"eval_metric must be names or functions, got {metric!r}")
+    return getattr(metric, "__name__", type(metric).__name__)
+
+
+def returning_tensors(loss):
+    """A loss function that says so where ``loss`` answers with anything but a tensor."""
+
+    def checked(scores, y):
+        losses = loss(scores, y)
+        if not isinstance(losses, torch.Tensor):
+            raise TypeError(
+                f"loss must return a tensor of each row's loss, {tuple(y.shape)}, got a "
+                f"{type(losses).__name__}"
+            )
+        return losses
+
+    return checked
 
 
 def _on_arrays(function, integer_labels):

@@ -1,8 +1,8 @@
 """What features add to predictions: a mixin of the estimators."""
 
 import torch
-from sklearn.utils.validation import check_is_fitted
 
+from tilewright.trees.serving import check_trees
 from tilewright.trees.tensors import like_input
 
 ORDER = ("feature", "threshold", "left", "right", "default_left")
@@ -49,7 +49,7 @@ class ExplainMixin:
         return _like(X, found)
 
     def _explain(self, operator, x):
-        check_is_fitted(self, "arrays_")
+        check_trees(self, "TreeSHAP")
         if self.arrays_.get("cover") is None:
             raise ValueError("SHAP values need the cover of each node, which this model lacks")
         features = self._features(x)

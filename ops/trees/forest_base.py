@@ -140,7 +140,8 @@ class ForestBase(
             inputs.threads_of(self.n_jobs),
             inputs.progress(self.verbose, self.n_estimators, trees) as after_tree,
         ):
-            forest.fit(x, y, weight, after_tree, kept)
+            with checked_parameters():
+                forest.fit(x, y, weight, after_tree, kept)
             self.arrays_, self._grown_on = forest.arrays(), grown_on
             value = self.arrays_["value"]
             self.base_score_ = torch.zeros(1 if value.dim() == 1 else value.shape[1])
@@ -168,7 +169,7 @@ class ForestBase(
         """The fitted forest as an :class:`EnsembleModule`, for TorchScript and torch.export:
         probabilities (N, n_classes), or means (N, n_outputs)."""
         check_is_fitted(self, "arrays_")
-        return EnsembleModule(self.arrays_, self.base_score_)
+        return EnsembleModule(self.arrays_, self.base_score_, num_features=self.n_features_in_)
 
     @property
     def feature_importances_(self):

@@ -11,7 +11,14 @@ import torch
 from scipy import sparse
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from tilewright.trees.inputs import ACCEPTED, dense_of, floating_table, sparse_tensor, tensor_of
+from tilewright.trees.inputs import (
+    ACCEPTED,
+    check_fits_float,
+    dense_of,
+    floating_table,
+    sparse_tensor,
+    tensor_of,
+)
 from tilewright.trees.tensors import as_array
 
 
@@ -76,6 +83,7 @@ def numbers_of(y):
     if bad.any():
         row = int(bad.nonzero()[0, 0])
         raise ValueError(f"y must be finite; that of row {row} is {values[~values.isfinite()][0]}")
+    check_fits_float(values)
     return values
 
 
@@ -135,6 +143,8 @@ def threads_of(n_jobs):
     if n_jobs is None:
         yield
         return
+    if not isinstance(n_jobs, numbers.Integral) or n_jobs == 0:
+        raise ValueError(f"n_jobs must be None or an integer that is not 0, got {n_jobs!r}")
     cores = os.cpu_count() or 1
     wanted = int(n_jobs) if n_jobs > 0 else max(cores + 1 + int(n_jobs), 1)
     before = torch.get_num_threads()

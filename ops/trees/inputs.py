@@ -42,6 +42,27 @@ def check_labels(y):
         )
 
 
+# Beyond it, what float32 rounds of a label is a ten-thousandth of how far labels lie apart.
+MOST_OFFSET = 1 << 10
+
+
+def check_fits_float(y):
+    """Models answer in float32. Finite labels, a float64 tensor, beyond its range are a ValueError;
+    those of which it keeps too little, such as timestamps, a warning."""
+    if y.numel() == 0:
+        return
+    greatest = float(y.abs().max())
+    if greatest > torch.finfo(torch.float32).max:
+        raise ValueError(f"y must fit float32, got {greatest:g}: divide it by a constant")
+    spread = float(y.std(0, correction=0).max())
+    if 0 < spread * MOST_OFFSET < greatest:
+        warnings.warn(
+            f"y lies up to {greatest:g} from 0 and {spread:g} from its mean, and models answer in "
+            "float32, of 7 digits: subtract a constant from y, and add it to predictions",
+            stacklevel=4,
+        )
+
+
 def sparse_tensor(matrix):
     """scipy's CSR matrix or array as torch's, indices in order and duplicates added up."""
     matrix.check_format(full_check=True)  # scipy's own steps take places as they are
@@ -147,4 +168,4 @@ class InputMixin:
             ensure_same_device=False,
             allow_all_zero_weights=False,
         )
-        return torch.as_tensor(checked, dtype=torch.float32)
+        return torch.from_numpy(np.array(checked, dtype=np.float32))

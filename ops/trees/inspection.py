@@ -76,9 +76,9 @@ def partial_dependence(
 
     Args:
         model: any fitted estimator that takes X.
-        X: (n_samples, n_features), a tensor or an array, with NaN for missing where the model
-            takes it.
-        features: the column, or several whose values are crossed.
+        X: (n_samples, n_features), a tensor, an array or a data frame of numbers, with NaN for
+            missing where the model takes it.
+        features: the column, by its position or name, or several whose values are crossed.
         response: "prediction": what ``predict`` answers, of a classifier probabilities (of two
             classes that of the second); "score": raw scores, of a model of trees.
         individual: whether the answers for each row are kept too.
@@ -94,7 +94,8 @@ def partial_dependence(
         )
     if x.dtype not in (torch.float32, torch.float64):
         x = x.float()
-    features = [int(f) for f in np.atleast_1d(features)]
+    names = [str(name) for name in getattr(X, "columns", getattr(model, "feature_names_in_", []))]
+    features = [_position(f, names) for f in np.atleast_1d(features)]
     for f in features:
         if not 0 <= f < x.shape[1]:
             raise ValueError(f"features must lie in [0, {x.shape[1]}), got {f}")
@@ -104,6 +105,12 @@ def partial_dependence(
         raise ValueError(f"grid must have values for {len(features)} features, got {len(grid)}")
     grid = [torch.as_tensor(values).to(x) for values in grid]
     answer = _response(model, response)
+    if hasattr(X, "iloc"):  # the model may know its columns by name
+        asked = answer
+
+        def answer(x):
+            return asked(type(X)(x, columns=X.columns))
+
     points = torch.cartesian_prod(*grid).reshape(-1, len(features))  # (G, features)
     weight = torch.ones(len(x)) if sample_weight is None else torch.as_tensor(sample_weight)
     if weight.shape != (len(x),):
@@ -124,6 +131,16 @@ def partial_dependence(
     return PartialDependence(sums.unflatten(1, sizes), [g.double() for g in grid], rows)
 
 
+def _position(feature, names):
+    if not isinstance(feature, str):
+        return int(feature)
+    if feature not in names:
+        raise ValueError(
+            f"features must be positions or names of columns {names}, got {str(feature)!r}"
+        )
+    return names.index(feature)
+
+
 def _answers(answer, rows, features, points, tensors):
     block = rows.expand(len(points), -1, -1).clone()  # (g, rows, F)
     block[:, :, features] = points[:, None, :]
@@ -138,7 +155,7 @@ def _response(model, response):
         if not hasattr(model, "to_module"):
             raise ValueError(f"response='score' needs a model of trees, got {model!r}")
         module = model.to_module()
-        return lambda x: module.scores(torch.as_tensor(x))
+        return lambda x: module.scores(x if isinstance(x, Tensor) else tensor_of(np.asarray(x)))
     if response != "prediction":
         raise ValueError(f"response must be 'prediction' or 'score', got {response!r}")
     if not is_classifier(model):

@@ -24,6 +24,8 @@ class LinearModule(nn.Module):
 
     def scores(self, x: Tensor) -> Tensor:
         """(N, F) floating, NaN missing, to (N, K) float32."""
+        if x.dim() != 2 or x.size(1) != self.weight.size(1):
+            raise ValueError(f"x must have shape (N, {self.weight.size(1)}), got {x.shape}")
         x = x.float()
         known = torch.where(x.isnan(), torch.zeros_like(x), x)
         return nn.functional.linear(known, self.weight, self.bias)

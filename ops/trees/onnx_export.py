@@ -5,7 +5,8 @@ those with categories a TreeEnsemble (ai.onnx.ml 5), whose nodes ask whether a v
 """
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
+
+from tilewright.trees.serving import check_trees
 
 # Of ai.onnx.ml: the version of ai.onnx that was current beside it, and that of the file format.
 PLAIN, WITH_SETS = 3, 5
@@ -25,7 +26,7 @@ class OnnxMixin:
         string, and "probabilities", (N, n_classes) float32. Models with categories use TreeEnsemble
         of ai.onnx.ml 5, others TreeEnsembleRegressor of ai.onnx.ml 3. Needs the package onnx.
         """
-        check_is_fitted(self, "arrays_")
+        check_trees(self, "to_onnx")
         onnx = _onnx()
         model = ensemble_to_onnx(
             self.arrays_,

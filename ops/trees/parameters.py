@@ -50,8 +50,8 @@ def unchanged_on_failure(fit):
 
 
 class ParameterError(ValueError, RuntimeError):
-    """A parameter that the native library refuses: a ValueError, as scikit-learn's are, and what
-    torch raises."""
+    """What the native library refuses, parameters or data: a ValueError, as scikit-learn's are, and
+    what torch raises."""
 
 
 # The native library's names of parameters: the estimators'.
@@ -60,10 +60,13 @@ NAMES = {"max_leaves": "max_leaf_nodes", "objective_param": "alpha", "seed": "ra
 
 @contextmanager
 def checked_parameters():
-    """Around the construction of a native model from options."""
+    """Around a native model's construction and fit; the errors of functions that the user gave
+    pass."""
     try:
         yield
     except (RuntimeError, ValueError) as error:
+        if not str(error).startswith("tilewright::"):
+            raise
         pattern = rf"\b({'|'.join(NAMES)})\b"
         message = re.sub(pattern, lambda found: NAMES[found.group()], str(error))
         raise ParameterError(message) from None

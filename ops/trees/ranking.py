@@ -1,5 +1,7 @@
 """Learning to rank with scikit-learn's parameter names."""
 
+from warnings import warn
+
 import numpy as np
 import torch
 
@@ -93,6 +95,11 @@ class GradientBoostingRanker(GradientBoostingBase):
         start = self._start(init_model)
         features, labels, _ = self._training_set(X, y, None, numeric=True, reset=start is not self)
         sizes = sizes_of(group, qid)
+        if sizes is None:
+            warn(
+                f"neither group nor qid is given: all {len(labels)} rows are one query",
+                stacklevel=3,
+            )
         weight = self._weights(query_weight, len(labels), sizes)
         options = self._options() | {
             "objective": "lambdarank",

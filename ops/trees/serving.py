@@ -1,8 +1,19 @@
 """Fitted trees that are packed once and predict as often as wanted: a mixin of the estimators."""
 
 import torch
+from sklearn.utils.validation import check_is_fitted
 
 from tilewright.trees.inputs import dense_blocks
+
+
+def check_trees(estimator, what, error=ValueError):
+    """Says where nothing is fitted yet, and that a linear model has no ``what``."""
+    if hasattr(estimator, "weight_"):
+        raise error(
+            f"{what} is of trees, which booster='gblinear' has none of; its model is in weight_, "
+            "bias_ and base_score_"
+        )
+    check_is_fitted(estimator, "arrays_")
 
 
 class ServingMixin:

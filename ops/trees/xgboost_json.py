@@ -137,6 +137,8 @@ def _linear(ensemble):
 
 def save(ensemble: Ensemble, path):
     """Writes a file that xgboost loads."""
+    if Path(path).suffix in (".ubj", ".bin", ".deprecated"):  # xgboost goes by it
+        raise ValueError(f"what is written is JSON: {path} should end in .json")
     outputs, softmax = ensemble.base_score.numel(), ensemble.objective == "softmax"
     if outputs > 1 and not softmax and ensemble.linear is not None:
         raise ValueError("linear models of several outputs cannot be written as XGBoost's JSON")

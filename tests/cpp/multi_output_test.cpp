@@ -19,11 +19,11 @@ using tilewright::trees::LinearBooster;
 using tilewright::trees::make_metric;
 using tilewright::trees::start_from;
 
-struct Table {
+struct VectorTable {
   torch::Tensor x, y;
 };
 
-Table table(int64_t rows) {
+VectorTable vector_table(int64_t rows) {
   torch::manual_seed(0);
   const auto x = torch::randn({rows, 5});
   const auto wave = torch::sin(3 * x.select(1, 1)), product = x.select(1, 0) * x.select(1, 2);
@@ -40,7 +40,7 @@ BoosterOptions options(int64_t rounds, bool vectors) {
 class MultiOutput : public testing::TestWithParam<bool> {};
 
 TEST_P(MultiOutput, LearnsSavesAndGoesOn) {
-  const Table t = table(800);
+  const VectorTable t = vector_table(800);
   Booster once(options(12, GetParam())), first(options(5, GetParam()));
   FitOptions how;
   how.evaluation.push_back({t.x, t.y});
@@ -72,7 +72,7 @@ TEST_P(MultiOutput, LearnsSavesAndGoesOn) {
 }
 
 TEST_P(MultiOutput, TakesALossOfTwoTables) {
-  const Table t = table(500);
+  const VectorTable t = vector_table(500);
   const auto loss = [](const at::Tensor& scores, const at::Tensor& y) {
     return (scores - y).square().sum(1) / 2;
   };
@@ -86,7 +86,7 @@ TEST_P(MultiOutput, TakesALossOfTwoTables) {
 INSTANTIATE_TEST_SUITE_P(Strategies, MultiOutput, testing::Bool());
 
 TEST(SeveralOutputs, OneRoundIsOneTreeOfAllClasses) {
-  const Table t = table(900);
+  const VectorTable t = vector_table(900);
   BoosterOptions classes = options(20, true);
   classes.objective = "softmax";
   classes.num_class = 3;
@@ -101,14 +101,14 @@ TEST(SeveralOutputs, OneRoundIsOneTreeOfAllClasses) {
 }
 
 TEST(SeveralOutputs, LinearModelsHaveAWeightForEach) {
-  const Table t = table(300);
+  const VectorTable t = vector_table(300);
   LinearBooster linear(options(30, false));
   linear.fit({t.x, t.y}, {});
   EXPECT_EQ(linear.predict(t.x).sizes(), t.y.sizes());
 }
 
 TEST(SeveralOutputs, SaysWhatIsWrong) {
-  const Table t = table(40);
+  const VectorTable t = vector_table(40);
   Booster numbers(options(2, false));
   EXPECT_MESSAGE(numbers.fit(t.x, t.y.slice(0, 0, 30)), "y must have shape (40, 3), got");
   auto bad = t.y.clone();

@@ -108,6 +108,7 @@ def test_compiled_kernels_keep_to_their_budgets(static):
     assert not excesses, "\n".join(excesses)
 
 
+@pytest.mark.unchecked
 @pytest.mark.kernels
 @pytest.mark.no_launch  # launches for the memory report do not count as tests of kernels
 @pytest.mark.skipif(MACHINE != "simt", reason="the memory report is the emulated device's")

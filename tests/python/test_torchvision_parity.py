@@ -111,6 +111,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize(
     "setting",
     [pytest.param("fasterrcnn_resnet50_fpn", marks=pytest.mark.kernels), "frozen", "one_map"],
