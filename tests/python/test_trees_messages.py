@@ -172,3 +172,23 @@ def test_an_interrupt_ends_a_fit(model):
     finally:
         timer.cancel()
     assert not hasattr(model, "arrays_")
+
+
+def test_65_thousand_features():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 65000)).astype(np.float32)
+    y = np.where(x[:, 64000] > 0, 5.0, -5.0)
+    for model in (
+        GradientBoostingRegressor(n_estimators=1, max_depth=1),
+        RandomForestRegressor(n_estimators=1, max_depth=1, bootstrap=False),
+    ):
+        model.fit(x, y)
+        assert model.arrays_["feature"][0] == 64000
+        assert model.feature_importances_.argmax() == 64000
+        with pytest.raises(ValueError, match="64999 features"):
+            model.predict(x[:, 1:])
+    categories = GradientBoostingRegressor(
+        n_estimators=1, categorical_features=np.arange(65000) == 64000
+    )
+    with pytest.raises(ValueError, match="column 64000"):
+        categories.fit(x, y)
