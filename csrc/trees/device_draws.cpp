@@ -41,11 +41,10 @@ std::optional<Tensor> draw_mask_of_round(const RowSampling& sampling, double lea
     keep_one(mask);
     return mask;
   }
-  if (double(round) < std::floor(1 / learning_rate)) return std::nullopt;
-  Tensor importance = at::zeros({rows}, codes.options().dtype(at::kDouble));
-  for (int64_t k = 0; k < gradients.size(0); ++k) importance += (gradients[k] * hessians[k]).abs();
-  const Tensor top = mask_of_greatest(importance, int64_t(double(rows) * sampling.top_rate));
-  const double share = std::min(sampling.other_rate / (1 - sampling.top_rate), 1.0);
+  if (!sampling.goss_in(round, learning_rate)) return std::nullopt;
+  const Tensor top = mask_of_greatest(goss_importance(gradients, hessians),
+                                      int64_t(double(rows) * sampling.top_rate));
+  const double share = sampling.other_share();
   Tensor mask = draw_row_mask(codes, share, round, seed);
   const Tensor stands_for_others = mask.logical_and(top.logical_not());
   mask.logical_or_(top);

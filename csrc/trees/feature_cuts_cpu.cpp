@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "tilewright/core/check.h"
+#include "tilewright/core/huge_pages.h"
 #include "tilewright/core/radix_sort.h"
 #include "tilewright/trees/cut_placer.h"
 #include "tilewright/trees/feature_args.h"
@@ -110,14 +111,16 @@ std::tuple<at::Tensor, at::Tensor> feature_cuts_cpu(const at::Tensor& x,
   auto* const placed = count.mutable_data_ptr<int32_t>();
   // Rows are long: some features are read together.
   at::parallel_for(0, ceil_div(features, kReadFeatures), 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> values(static_cast<size_t>(sampled * kReadFeatures));
+    // Not malloc's, which would keep it: the fit that follows needs other sizes.
+    HugeBuffer memory(sampled * kReadFeatures * int64_t(sizeof(float)));
+    auto* const values = memory.as<float>();
     std::vector<uint32_t> keys, scratch(static_cast<size_t>(weights.empty() ? sampled : 0));
     for (int64_t first = begin * kReadFeatures; first < std::min(end * kReadFeatures, features);
          first += kReadFeatures) {
       const int64_t last = std::min(first + kReadFeatures, features);
-      feature_sample(table, first, last, rows, sampled, values.data());
+      feature_sample(table, first, last, rows, sampled, values);
       for (int64_t f = first; f < last; ++f) {
-        const float* own = values.data() + (f - first) * sampled;
+        const float* own = values + (f - first) * sampled;
         if (!weights.empty()) {
           placed[f] = place_cuts(weigh(own, weights), max_bin, places + f * max_bin);
           continue;

@@ -15,7 +15,7 @@ namespace {
 
 using at::Tensor;
 
-constexpr int64_t kGrainRows = 4096;
+constexpr int64_t kCopiedRows = 4096;  // that are read at a time
 
 // Rows of a table begin where as few lines of the cache as can be are touched.
 int64_t padded(int64_t bytes) {
@@ -32,15 +32,14 @@ ForestData::ForestData(const InputTable& x, const Tensor& weights, int64_t max_b
   const auto [cuts, count] = x.cuts(weights, max_bin);
   cuts_ = cuts.contiguous();
   bins_ = (count + 1).contiguous();
-  const Tensor codes = x.codes(cuts, count);
-  const int64_t features = x.features(), size = codes.element_size();
+  const int64_t features = x.features(), size = int64_t(c10::elementSize(code_type(cuts)));
   const int64_t stride = padded(features * size);
   codes_ = HugeBuffer(std::max<int64_t>(rows_ * stride, 1));
-  const auto* from = static_cast<const uint8_t*>(codes.const_data_ptr());
-  at::parallel_for(0, rows_, kGrainRows, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      std::memcpy(codes_.as<uint8_t>() + row * stride, from + row * features * size,
-                  size_t(features * size));
+  x.for_codes(cuts, count, [&](int64_t first, const Tensor& codes) {
+    const auto* from = static_cast<const uint8_t*>(codes.const_data_ptr());
+    uint8_t* const to = codes_.as<uint8_t>() + first * stride;
+    for (int64_t row = 0; row < codes.size(0); ++row) {
+      std::memcpy(to + row * stride, from + row * features * size, size_t(features * size));
     }
   });
   table_.codes = codes_.as<void>();
@@ -66,23 +65,28 @@ void ForestData::find_extremes(int64_t begins, const Tensor& x) {
   const int64_t block = std::max<int64_t>(ceil_div(features, at::get_num_threads()), 1);
   at::parallel_for(0, ceil_div(features, block), 1, [&](int64_t first, int64_t last) {
     const int64_t begin = first * block, end = std::min(last * block, features);
-    const Tensor values = x.slice(1, begin, end).to(at::kFloat).contiguous();
-    const auto* value = values.const_data_ptr<float>();
-    const auto bound = [&](auto codes) {
-      for (int64_t row = 0; row < rows_; ++row) {
-        if (weights != nullptr && weights[row] == 0) continue;
-        for (int64_t f = begin; f < end; ++f) {
-          const int32_t code = codes[row * table_.stride + begins + f];
-          if (code == table_.missing) continue;
-          // Infinite values would leave no threshold between.
-          const float v = std::clamp(value[row * (end - begin) + f - begin], -3.0e38f, 3.0e38f);
-          float &low = least[f * max_bin + code], &high = most[f * max_bin + code];
-          low = std::min(low, v);
-          high = std::max(high, v);
+    const Tensor block_of_x = x.slice(1, begin, end);
+    for (int64_t from = 0; from < rows_; from += kCopiedRows) {  // a copy of few rows at a time
+      const int64_t to = std::min(from + kCopiedRows, rows_);
+      const Tensor values = block_of_x.slice(0, from, to).to(at::kFloat).contiguous();
+      const auto* value = values.const_data_ptr<float>();
+      const auto bound = [&](auto codes) {
+        for (int64_t row = from; row < to; ++row) {
+          if (weights != nullptr && weights[row] == 0) continue;
+          for (int64_t f = begin; f < end; ++f) {
+            const int32_t code = codes[row * table_.stride + begins + f];
+            if (code == table_.missing) continue;
+            // Infinite values would leave no threshold between.
+            const int64_t at = (row - from) * (end - begin) + f - begin;
+            const float v = std::clamp(value[at], -3.0e38f, 3.0e38f);
+            float &low = least[f * max_bin + code], &high = most[f * max_bin + code];
+            low = std::min(low, v);
+            high = std::max(high, v);
+          }
         }
-      }
-    };
-    table_.wide ? bound(codes_.as<uint16_t>()) : bound(codes_.as<uint8_t>());
+      };
+      table_.wide ? bound(codes_.as<uint16_t>()) : bound(codes_.as<uint8_t>());
+    }
   });
 }
 

@@ -19,6 +19,7 @@ namespace {
 using at::Tensor;
 
 constexpr int64_t kRowGrain = 1024;
+constexpr int64_t kCodedRows = 65536;  // that are quantised together
 
 std::optional<Tensor> given(const Tensor& tensor) {
   return tensor.defined() ? std::optional<Tensor>(tensor) : std::nullopt;
@@ -132,12 +133,20 @@ std::pair<Tensor, Tensor> InputTable::cuts(const Tensor& weights, int64_t max_bi
 Tensor InputTable::codes(const Tensor& cuts, const Tensor& count) const {
   if (dense_.defined()) return quantize_features(dense_, cuts, count);
   Tensor codes;
-  for_rows([&](int64_t first, const Tensor& x) {
-    const Tensor part = quantize_features(x, cuts, count);
+  for_codes(cuts, count, [&](int64_t first, const Tensor& part) {
     if (!codes.defined()) codes = at::empty({rows_, features_}, part.options());
-    codes.narrow(0, first, x.size(0)).copy_(part);
+    codes.narrow(0, first, part.size(0)).copy_(part);
   });
   return codes;
+}
+
+void InputTable::for_codes(const Tensor& cuts, const Tensor& count, const CodesBlock& body) const {
+  for_rows([&](int64_t first, const Tensor& x) {
+    for (int64_t from = 0; from < x.size(0); from += kCodedRows) {
+      const int64_t height = std::min(kCodedRows, x.size(0) - from);
+      body(first + from, quantize_features(x.narrow(0, from, height), cuts, count));
+    }
+  });
 }
 
 Tensor InputTable::columns() const {

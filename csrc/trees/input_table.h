@@ -28,6 +28,9 @@ class InputTable {
   // feature_cuts and quantize_features of the table.
   std::pair<at::Tensor, at::Tensor> cuts(const at::Tensor& weights, int64_t max_bin) const;
   at::Tensor codes(const at::Tensor& cuts, const at::Tensor& count) const;
+  // The codes of the rows from `first` on, block by block: nobody holds those of all.
+  using CodesBlock = std::function<void(int64_t first, const at::Tensor& codes)>;
+  void for_codes(const at::Tensor& cuts, const at::Tensor& count, const CodesBlock& body) const;
 
   // Blocks of rows or of columns, one after the other: a dense table is one block as it is, of a
   // sparse one they are dense float32.

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "tilewright/core/check.h"
+#include "tilewright/trees/link.h"
 #include "tilewright/trees/names.h"
 #include "tilewright/trees/ranking.h"
 #include "tilewright/trees/statistics.h"
@@ -130,13 +131,7 @@ Metric make_metric(const std::string& name, bool exp_gain) {
 }
 
 Tensor apply_link(const std::string& link, const Tensor& scores) {
-  return serially([&] {
-    const Tensor rows = scores.t();
-    if (link == "sigmoid") return rows.sigmoid();
-    if (link == "softmax") return rows.softmax(1);
-    if (link == "exp") return rows.exp();
-    return rows;
-  });
+  return serially([&] { return behind_link(link, scores.t()); });
 }
 
 }  // namespace tilewright::trees

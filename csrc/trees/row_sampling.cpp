@@ -50,6 +50,12 @@ std::vector<bool> greatest(const Tensor& importance, int64_t count) {
 
 }  // namespace
 
+Tensor goss_importance(const Tensor& gradients, const Tensor& hessians) {
+  Tensor sum = at::zeros({gradients.size(1)}, gradients.options().dtype(at::kDouble));
+  for (int64_t k = 0; k < gradients.size(0); ++k) sum += (gradients[k] * hessians[k]).abs();
+  return sum;
+}
+
 RowDraw draw_rows_of_round(const RowSampling& sampling, double learning_rate, int64_t round,
                            uint64_t seed, Tensor& gradients, Tensor& hessians) {
   const int64_t rows = gradients.size(1);
@@ -61,13 +67,10 @@ RowDraw draw_rows_of_round(const RowSampling& sampling, double learning_rate, in
     }
     return draw;
   }
-  if (double(round) < std::floor(1 / learning_rate)) return draw;
-  // Output by output: a sum over outputs in one call would add in an order of ATen's choice.
-  Tensor importance = at::zeros({rows}, at::kDouble);
-  for (int64_t k = 0; k < gradients.size(0); ++k) importance += (gradients[k] * hessians[k]).abs();
+  if (!sampling.goss_in(round, learning_rate)) return draw;
   const auto count = int64_t(double(rows) * sampling.top_rate);
-  const std::vector<bool> top = greatest(importance, count);
-  const double share = std::min(sampling.other_rate / (1 - sampling.top_rate), 1.0);
+  const std::vector<bool> top = greatest(goss_importance(gradients, hessians), count);
+  const double share = sampling.other_share();
   const std::vector<int32_t> others = draw_share(rows, share, round, seed);
   const auto factor = float(1 / share);
   draw.factor = at::ones({rows}, at::kFloat);

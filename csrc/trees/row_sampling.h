@@ -2,6 +2,8 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -15,7 +17,17 @@ struct RowSampling {
   // 1 / learning_rate on, as LightGBM does.
   bool goss = false;
   double top_rate = 0.2, other_rate = 0.1;
+
+  bool goss_in(int64_t round, double learning_rate) const {
+    return goss && double(round) >= std::floor(1 / learning_rate);
+  }
+  // Of the rows that are not at the top, the share that is drawn; each counts 1 / share times.
+  double other_share() const { return std::min(other_rate / (1 - top_rate), 1.0); }
 };
+
+// (N,) float64: |gradient * hessian| summed over outputs, one after the other: ATen would choose an
+// order of its own. gradients, hessians: (K, N).
+at::Tensor goss_importance(const at::Tensor& gradients, const at::Tensor& hessians);
 
 struct RowDraw {
   std::vector<int32_t> rows;  // ascending; empty for all

@@ -6,6 +6,7 @@
 #include "tilewright/core/check.h"
 #include "tilewright/core/on_device.h"
 #include "tilewright/trees/ensemble_of.h"
+#include "tilewright/trees/link.h"
 #include "tilewright/trees/model_file.h"
 #include "tilewright/trees/names.h"
 #include "tilewright/trees/packed_trees.h"
@@ -33,10 +34,8 @@ TreeEnsemble::TreeEnsemble(std::vector<at::Tensor> arrays, std::string link, int
     : arrays_(std::move(arrays)), link_(std::move(link)), num_features_(num_features) {
   TILEWRIGHT_CHECK(kTreeEnsemble, arrays_.size() == kPlain || arrays_.size() == kWithCategories,
                    "takes 9 arrays, or 11 with categories, got ", arrays_.size());
-  TILEWRIGHT_CHECK(
-      kTreeEnsemble,
-      link_ == "identity" || link_ == "sigmoid" || link_ == "softmax" || link_ == "exp",
-      "link must be identity, sigmoid, softmax or exp, got ", link_);
+  TILEWRIGHT_CHECK(kTreeEnsemble, is_link(link_),
+                   "link must be identity, sigmoid, softmax or exp, got ", link_);
   TILEWRIGHT_CHECK(kTreeEnsemble, num_features_ >= 1, "num_features must be positive, got ",
                    num_features_);
   const at::Tensor& base = arrays_[8];
@@ -80,11 +79,7 @@ std::vector<at::Tensor> TreeEnsemble::arrays_on(at::Device device) const {
 }
 
 at::Tensor TreeEnsemble::predict(const at::Tensor& x) const {
-  const at::Tensor found = scores(x);
-  if (link_ == "sigmoid") return found.sigmoid();
-  if (link_ == "softmax") return found.softmax(1);
-  if (link_ == "exp") return found.exp();
-  return found;
+  return behind_link(link_, scores(x));
 }
 
 void TreeEnsemble::save(const std::string& path) const {

@@ -27,22 +27,37 @@ int64_t row_stride_of(int64_t features) {
 
 TreeGrower::TreeGrower(const at::Tensor& codes, const at::Tensor& bins, int64_t num_codes,
                        int64_t outputs)
+    : TreeGrower(codes.size(0), codes.scalar_type(), bins, num_codes, outputs) {
+  take_codes(0, codes);
+}
+
+void TreeGrower::take_codes(int64_t first, const at::Tensor& codes) {
+  Workspace& w = *work_;
+  const int64_t features = w.codes.features;
+  at::from_blob(w.row_codes.as<void>(), {w.codes.count, features}, {w.codes.row_stride, 1},
+                codes.options())
+      .narrow(0, first, codes.size(0))
+      .copy_(codes);
+  at::from_blob(w.column_codes.as<void>(), {features, w.codes.count}, codes.options())
+      .narrow(1, first, codes.size(0))
+      .copy_(codes.t());
+}
+
+TreeGrower::TreeGrower(int64_t count, at::ScalarType code, const at::Tensor& bins,
+                       int64_t num_codes, int64_t outputs)
     : work_(std::make_unique<Workspace>()) {
   Workspace& w = *work_;
-  const int64_t count = codes.size(0), features = codes.size(1);
+  const int64_t features = bins.numel();
   TILEWRIGHT_CHECK(kGrowTree, count < (int64_t(1) << 31) - kTreePrefetch,
                    "codes may have at most 2^31 ", "rows, got ", count);
   w.codes.count = count;
   w.codes.features = features;
   w.codes.codes = num_codes;
   w.codes.row_stride = row_stride_of(features);
-  w.codes.wide = codes.scalar_type() != at::kByte;
-  const int64_t size = codes.element_size();
+  w.codes.wide = code != at::kByte;
+  const auto size = int64_t(c10::elementSize(code));
   w.row_codes = HugeBuffer(count * w.codes.row_stride * size + kTreeCodesRead);
   w.column_codes = HugeBuffer(count * features * size + 3);  // read four bytes at a time
-  at::from_blob(w.row_codes.as<void>(), {count, features}, {w.codes.row_stride, 1}, codes.options())
-      .copy_(codes);
-  at::from_blob(w.column_codes.as<void>(), {features, count}, codes.options()).copy_(codes.t());
   w.bins = bins.to(at::kInt).contiguous();
   w.codes.rows = w.row_codes.as<void>();
   w.codes.columns = w.column_codes.as<void>();

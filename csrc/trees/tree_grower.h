@@ -87,6 +87,11 @@ class TreeGrower : public Grower {
   // grows; 0: grow is called.
   TreeGrower(const at::Tensor& codes, const at::Tensor& bins, int64_t num_codes,
              int64_t outputs = 0);
+  // Of N rows of codes, uint8 or int16, that take_codes brings before a tree grows.
+  TreeGrower(int64_t rows, at::ScalarType code, const at::Tensor& bins, int64_t num_codes,
+             int64_t outputs);
+  // Those of the rows from `first` on.
+  void take_codes(int64_t first, const at::Tensor& codes);
   ~TreeGrower() override;
 
   GrownTree grow(const at::Tensor& gradients, const at::Tensor& hessians,

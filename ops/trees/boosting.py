@@ -10,7 +10,13 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from tilewright.trees.base import GradientBoostingBase
 from tilewright.trees.files import CLASSES, read_classes
-from tilewright.trees.inputs import check_fits_float, check_labels, tensor_of
+from tilewright.trees.inputs import (
+    BLOCK_ROWS,
+    check_fits_float,
+    check_labels,
+    distinct,
+    tensor_of,
+)
 from tilewright.trees.parameters import unchanged_on_failure, with_parameters_of
 from tilewright.trees.tensors import as_array, class_of, like_input, on_cpu
 
@@ -220,8 +226,10 @@ class GradientBoostingClassifier(ClassifierMixin, GradientBoostingBase):
             X, y, sample_weight, numeric=False, reset=start is not self
         )
         check_labels(labels)
-        check_classification_targets(labels)
-        self.classes_ = np.unique(labels) if start is None else start.classes_
+        classes = distinct(labels)
+        # scikit-learn's check makes copies of what it is given.
+        check_classification_targets(classes if len(classes) <= 20 else labels)
+        self.classes_ = classes if start is None else start.classes_
         if len(self.classes_) < 2:
             raise ValueError(f"y must have at least 2 classes, got 1 class: {self.classes_[0]!r}")
         codes = self._encode(labels)
@@ -237,12 +245,16 @@ class GradientBoostingClassifier(ClassifierMixin, GradientBoostingBase):
 
     def _encode(self, y):
         labels = np.asarray(as_array(y))
-        places = np.searchsorted(self.classes_, labels).clip(max=len(self.classes_) - 1)
-        unknown = self.classes_[places] != labels
-        if unknown.any():
-            row = int(np.flatnonzero(unknown)[0])
-            raise ValueError(f"y of row {row} is {labels[row]!r}, which is not in classes_")
-        return torch.from_numpy(places.astype(np.float32))
+        codes = np.empty(labels.shape, np.float32)
+        for first in range(0, len(labels), BLOCK_ROWS):
+            some = labels[first : first + BLOCK_ROWS]
+            places = np.searchsorted(self.classes_, some).clip(max=len(self.classes_) - 1)
+            unknown = self.classes_[places] != some
+            if unknown.any():
+                row = first + int(np.flatnonzero(unknown)[0])
+                raise ValueError(f"y of row {row} is {labels[row]!r}, which is not in classes_")
+            codes[first : first + BLOCK_ROWS] = places
+        return torch.from_numpy(codes)
 
     def predict_proba(self, X):
         """(n_samples, n_classes): a tensor for a tensor, else an array."""

@@ -18,6 +18,7 @@ ACCEPTED = {
     "accept_sparse": "csr",
 }
 
+BLOCK_ROWS = 1 << 16  # labels that are looked at together
 BLOCK_CELLS = 1 << 22  # values of a sparse table that are dense at a time
 
 
@@ -25,6 +26,14 @@ def tensor_of(array):
     """The array's memory, or a copy where torch does not take it: read only, or backwards."""
     shared = array.flags.writeable and all(stride >= 0 for stride in array.strides)
     return torch.from_numpy(array if shared else array.copy())
+
+
+def distinct(labels):
+    """numpy.unique, without copies of all labels."""
+    parts = [
+        np.unique(labels[first : first + BLOCK_ROWS]) for first in range(0, len(labels), BLOCK_ROWS)
+    ]
+    return np.unique(np.concatenate(parts))
 
 
 def check_labels(y):
