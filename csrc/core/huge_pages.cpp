@@ -39,7 +39,9 @@ HugeBuffer::HugeBuffer(int64_t bytes) {
   const uintptr_t first = (reinterpret_cast<uintptr_t>(mapped_) + kHuge - 1) / kHuge * kHuge;
   data_ = reinterpret_cast<void*>(first);
 #ifdef MADV_HUGEPAGE
-  if (bytes >= int64_t(kHuge)) (void)madvise(data_, size_t(bytes), MADV_HUGEPAGE);
+  // Whole pages alone: a huge one at the end would be there in full however little of it is used.
+  const size_t whole = size_t(bytes) / kHuge * kHuge;
+  if (whole > 0) (void)madvise(data_, whole, MADV_HUGEPAGE);
 #endif
 }
 

@@ -132,8 +132,8 @@ void BoostingRounds::grow(int64_t round, Grower* grower, const Tensor& cuts) {
   const Targets& targets = training_.targets;
   dart_.begin_round(place, trees_of_round_);
   leave_out_dropped();
-  auto [gradients, hessians] =
-      objective_.gradients(training_.scores, targets.labels, targets.weights);
+  gradients_ = objective_.gradients(training_.scores, targets.labels, targets.weights, gradients_);
+  auto& [gradients, hessians] = gradients_;
   if (device_ != nullptr) {
     device_->grow(place, gradients, hessians, options_.learning_rate * dart_.new_factor(),
                   training_.sums);

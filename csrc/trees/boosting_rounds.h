@@ -53,7 +53,9 @@ class BoostingRounds {
   const int64_t first_tree_, first_round_;  // how many there were before this fit
   Dart dart_;
   std::unique_ptr<DeviceGrower> device_;  // null where the CPU grows the trees
-  at::Tensor dropped_scores_;  // (K, N): what the dropped trees answer, undefined for none
+  Objective::Gradients gradients_;  // of the last round: a fit that asked for memory in each would
+                                    // leave malloc with more and more holes
+  at::Tensor dropped_scores_;       // (K, N): what the dropped trees answer, undefined for none
   EnsembleArrays best_;
   at::Tensor bin_counts_;
 };

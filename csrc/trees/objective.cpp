@@ -45,8 +45,8 @@ std::pair<Tensor, Tensor> Objective::weighted_derivatives(const Tensor& scores,
   return {gradient * w, hessian * w};
 }
 
-std::pair<Tensor, Tensor> Objective::gradients(const Tensor& scores, const Tensor& labels,
-                                               const Tensor& weights) const {
+Objective::Gradients Objective::gradients(const Tensor& scores, const Tensor& labels,
+                                          const Tensor& weights, const Gradients& earlier) const {
   const int64_t rows = scores.size(1);
   // Of few rows as float64: ATen's float32 functions round a value by its place in the tensor,
   // which the exact histograms of few rows would show.
@@ -57,7 +57,10 @@ std::pair<Tensor, Tensor> Objective::gradients(const Tensor& scores, const Tenso
   // Of many in chunks whose places do not depend on the number of threads, for the same reason;
   // what ATen leaves between its steps stays in a second-level cache then.
   const auto type = weights.defined() ? at::kDouble : scores.scalar_type();
-  const Tensor out[] = {at::empty(scores.sizes(), type), at::empty(scores.sizes(), type)};
+  Tensor out[] = {earlier.first, earlier.second};
+  for (Tensor& part : out) {
+    if (!part.defined()) part = at::empty(scores.sizes(), type);
+  }
   const auto size = size_t(out[0].element_size());
   at::parallel_for(0, ceil_div(rows, kRowsOfGradients), 1, [&](int64_t first, int64_t last) {
     for (int64_t begin = first * kRowsOfGradients; begin < std::min(last * kRowsOfGradients, rows);

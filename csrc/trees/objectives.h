@@ -40,9 +40,11 @@ class TILEWRIGHT_API Objective {
   // gradients are asked for.
   virtual bool takes_queries() const { return false; }
   virtual void set_queries(const at::Tensor&) {}
-  // Gradients and hessians, (K, N) float32 or float64, times weights (N,) where defined.
-  std::pair<at::Tensor, at::Tensor> gradients(const at::Tensor& scores, const at::Tensor& labels,
-                                              const at::Tensor& weights) const;
+  // Gradients and hessians, (K, N) float32 or float64, times weights (N,) where defined. Those of
+  // many rows take the memory of `earlier` ones of the same scores, where there are such.
+  using Gradients = std::pair<at::Tensor, at::Tensor>;
+  Gradients gradients(const at::Tensor& scores, const at::Tensor& labels, const at::Tensor& weights,
+                      const Gradients& earlier = {}) const;
   // What all rows score before the first tree, (K,) float32: XGBoost's rule.
   virtual at::Tensor base_score(const at::Tensor& labels, const at::Tensor& weights) const;
   // Whether a fit on CUDA asks for it there: of a loss that may hold tensors. Others are asked on
