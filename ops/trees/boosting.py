@@ -226,6 +226,8 @@ class GradientBoostingClassifier(ClassifierMixin, GradientBoostingBase):
             X, y, sample_weight, numeric=False, reset=start is not self
         )
         check_labels(labels)
+        if len(labels) == 0:
+            raise ValueError("X and y must have at least one row, got none")
         classes = distinct(labels)
         # scikit-learn's check makes copies of what it is given.
         check_classification_targets(classes if len(classes) <= 20 else labels)

@@ -2,6 +2,7 @@
 blocks of rows are dense at a time."""
 
 import contextlib
+import math
 import warnings
 
 import numpy as np
@@ -29,7 +30,7 @@ def tensor_of(array):
 
 
 def distinct(labels):
-    """numpy.unique, without copies of all labels."""
+    """numpy.unique of at least one label, without copies of all."""
     parts = [
         np.unique(labels[first : first + BLOCK_ROWS]) for first in range(0, len(labels), BLOCK_ROWS)
     ]
@@ -61,7 +62,7 @@ def check_fits_float(y):
     if y.numel() == 0:
         return
     greatest = float(y.abs().max())
-    if greatest > torch.finfo(torch.float32).max:
+    if torch.finfo(torch.float32).max < greatest < math.inf:  # the rest is not finite
         raise ValueError(f"y must fit float32, got {greatest:g}: divide it by a constant")
     spread = float(y.std(0, correction=0).max())
     if 0 < spread * MOST_OFFSET < greatest:

@@ -153,6 +153,19 @@ def test_labels_that_float32_does_not_hold(kind):
         kind(**SMALL).fit(x, 0 * y + 1e9)  # of one value nothing is lost
 
 
+@pytest.mark.parametrize("wrong", [float("inf"), float("nan")])
+def test_labels_of_float64_that_are_not_finite_are_named(wrong):
+    x, y = (torch.from_numpy(part) for part in table())
+    with pytest.raises(ValueError, match=f"y must be finite; that of row 3 is {wrong}"):
+        GradientBoostingRegressor(**SMALL).fit(x, torch.where(torch.arange(200) == 3, wrong, y))
+
+
+@pytest.mark.parametrize("kind", [GradientBoostingClassifier, GradientBoostingRegressor])
+def test_no_rows(kind):
+    with pytest.raises(ValueError, match=r"at least one row|must not be empty"):
+        kind(**SMALL).fit(torch.zeros(0, 3), torch.zeros(0))
+
+
 @pytest.mark.parametrize(
     "model",
     [
