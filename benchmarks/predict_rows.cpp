@@ -50,7 +50,8 @@ void succeeded(int code) {
 }
 
 Predict tilewright_of(const Work& work) {
-  const auto ensemble = torch::jit::load(work.model).attr("ensemble").toCustomClass<tilewright::TreeEnsemble>();
+  const auto ensemble =
+      torch::jit::load(work.model).attr("ensemble").toCustomClass<tilewright::TreeEnsemble>();
   return [=](const float* x, float* out) {
     const c10::InferenceMode mode;
     const at::Tensor rows = at::from_blob(const_cast<float*>(x), {work.count, work.features});
@@ -63,17 +64,23 @@ Predict xgboost_of(const Work& work) {
   void* library = opened(work.library);
   using Handle = void*;
   Handle booster;
-  succeeded(symbol<int(const Handle*, uint64_t, Handle*)>(library, "XGBoosterCreate")(nullptr, 0, &booster));
-  succeeded(symbol<int(Handle, const char*)>(library, "XGBoosterLoadModel")(booster, work.model.c_str()));
-  succeeded(symbol<int(Handle, const char*, const char*)>(library, "XGBoosterSetParam")(booster, "nthread", "2"));
-  using FromDense = int(Handle, const char*, const char*, Handle, const uint64_t**, uint64_t*, const float**);
+  succeeded(symbol<int(const Handle*, uint64_t, Handle*)>(library, "XGBoosterCreate")(nullptr, 0,
+                                                                                      &booster));
+  succeeded(
+      symbol<int(Handle, const char*)>(library, "XGBoosterLoadModel")(booster, work.model.c_str()));
+  succeeded(symbol<int(Handle, const char*, const char*)>(library, "XGBoosterSetParam")(
+      booster, "nthread", "2"));
+  using FromDense =
+      int(Handle, const char*, const char*, Handle, const uint64_t**, uint64_t*, const float**);
   auto* predict = symbol<FromDense>(library, "XGBoosterPredictFromDense");
-  const std::string config = R"({"type": 0, "training": false, "iteration_begin": 0, "iteration_end": 0,
+  const std::string config =
+      R"({"type": 0, "training": false, "iteration_begin": 0, "iteration_end": 0,
                                  "strict_shape": false, "cache_id": 0, "missing": NaN})";
   return [=](const float* x, float* out) {
     const std::string rows = "{\"data\": [" + std::to_string(reinterpret_cast<uintptr_t>(x)) +
                              ", true], \"shape\": [" + std::to_string(work.count) + ", " +
-                             std::to_string(work.features) + R"(], "typestr": "<f4", "version": 3})";
+                             std::to_string(work.features) +
+                             R"(], "typestr": "<f4", "version": 3})";
     const uint64_t* shape;
     uint64_t dims;
     const float* found;
@@ -106,12 +113,13 @@ Predict lightgbm_of(const Work& work) {
       *out = float(value);
     };
   }
-  using ForMat = int(Handle, const void*, int, int32_t, int32_t, int, int, int, int, const char*, int64_t*, double*);
+  using ForMat = int(Handle, const void*, int, int32_t, int32_t, int, int, int, int, const char*,
+                     int64_t*, double*);
   auto* predict = symbol<ForMat>(library, "LGBM_BoosterPredictForMat");
   return [=](const float* x, float* out) mutable {
     int64_t length;
-    succeeded(predict(booster, x, kFloat32, int32_t(work.count), int32_t(work.features), kRowMajor, kNormal, 0,
-                      kAllRounds, parameters, &length, found.data()));
+    succeeded(predict(booster, x, kFloat32, int32_t(work.count), int32_t(work.features), kRowMajor,
+                      kNormal, 0, kAllRounds, parameters, &length, found.data()));
     std::copy_n(found.data(), work.count, out);
   };
 }
@@ -127,20 +135,25 @@ Predict predict_of(const std::string& who, const Work& work) {
 
 int main(int argc, char** argv) {
   if (argc != 9) {
-    std::fprintf(stderr, "usage: %s WHO LIBRARY MODEL ROWS FEATURES TOTAL COUNT REPEATS\n", argv[0]);
+    std::fprintf(stderr, "usage: %s WHO LIBRARY MODEL ROWS FEATURES TOTAL COUNT REPEATS\n",
+                 argv[0]);
     return 2;
   }
   const Work work{argv[2], argv[3], std::stoll(argv[5]), std::stoll(argv[7])};
-  const int64_t total = std::stoll(argv[6]), repeats = std::stoll(argv[8]), places = total / work.count;
-  std::vector<float> rows(size_t(total * work.features)), first(size_t(work.count)), out(size_t(work.count));
-  std::ifstream(argv[4], std::ios::binary).read(reinterpret_cast<char*>(rows.data()), int64_t(rows.size() * 4));
+  const int64_t total = std::stoll(argv[6]), repeats = std::stoll(argv[8]),
+                places = total / work.count;
+  std::vector<float> rows(size_t(total * work.features)), first(size_t(work.count)),
+      out(size_t(work.count));
+  std::ifstream(argv[4], std::ios::binary)
+      .read(reinterpret_cast<char*>(rows.data()), int64_t(rows.size() * 4));
   const Predict predict = predict_of(argv[1], work);
   predict(rows.data(), first.data());
   for (int64_t i = 0; i < 20 + repeats; ++i) {
     const float* x = rows.data() + (i % places) * work.count * work.features;
     const auto start = std::chrono::steady_clock::now();
     predict(x, out.data());
-    const std::chrono::duration<double, std::micro> taken = std::chrono::steady_clock::now() - start;
+    const std::chrono::duration<double, std::micro> taken =
+        std::chrono::steady_clock::now() - start;
     if (i >= 20) std::printf("%.3f ", taken.count());
   }
   std::printf("\n");
