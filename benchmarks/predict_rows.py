@@ -102,7 +102,10 @@ def main():
             median = {who: statistics.median(t) for who, t in times.items()}
             ratio = min(median["xgboost"], median["lightgbm"]) / median["tilewright"]
             rows.append({"rows": count, "us": median, "ratio": ratio})
-            shown = [f"{median[who]:.3g} us" for who in LIBRARIES]
+            shown = [
+                f"{median[who]:.3g} us" if median[who] < 1000 else f"{median[who] / 1000:.3g} ms"
+                for who in LIBRARIES
+            ]
             lines.append([str(count), *shown, f"{ratio:.1f}x"])
             print(*lines[-1], sep=" | ", flush=True)
     if not quick:
