@@ -1,10 +1,11 @@
-// Times the prediction of a few rows by a program without Python: tilewright through TreeEnsemble, xgboost and
-// lightgbm through their C interfaces, whose libraries are opened by name. benchmarks/predict_rows.py starts it.
+// Times the prediction of a few rows by a program without Python: tilewright through TreeEnsemble,
+// xgboost and lightgbm through their C interfaces, whose libraries are opened by name.
+// benchmarks/predict_rows.py starts it.
 //
 //   predict_rows tilewright|xgboost|lightgbm LIBRARY MODEL ROWS FEATURES TOTAL COUNT REPEATS
 //
-// ROWS holds TOTAL rows of FEATURES float32 each; each call predicts the next COUNT of them. Prints a line of
-// REPEATS times in microseconds, and one of the predictions of the first COUNT rows.
+// ROWS holds TOTAL rows of FEATURES float32 each; each call predicts the next COUNT of them. Prints
+// a line of REPEATS times in microseconds, and one of the predictions of the first COUNT rows.
 #include <ATen/ATen.h>
 #include <c10/core/InferenceMode.h>
 #include <dlfcn.h>

@@ -139,15 +139,16 @@ def memory_of(title, name, quick):
 
     def once():
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        return float(done.stdout.split()[-1])
+        return json.loads(done.stdout.splitlines()[-1])
 
-    return once() if quick else statistics.median(once() for _ in range(3))
+    taken = [once() for _ in range(1 if quick else 3)]
+    return None if None in taken else statistics.median(taken)
 
 
 def measure_memory(fits, name):
     fit = fits.functions[name]
     fit(2000)  # loads code and starts threads
-    print(peak_memory(fit))
+    print(json.dumps(peak_memory(fit)))  # null where the system does not tell
 
 
 class Rows:
@@ -174,7 +175,7 @@ class Rows:
         def cell(name):
             if name not in times:
                 return ""
-            taken = f", {memory[name]:.0f} MB" if memory else ""
+            taken = f", {memory[name]:.0f} MB" if memory and memory[name] is not None else ""
             return f"{shown(times[name])}{(extra or {}).get(name, '')}{taken}"
 
         cells = [cell(name) for name in COLUMNS[1:-1]]
@@ -189,9 +190,11 @@ class Rows:
 
 
 def kept_rows():
-    """What the file holds, of this machine."""
+    """What the file holds; rows of two machines do not go into one table."""
     kept = json.loads(FILE.read_text()) if FILE.exists() else None
-    return kept if kept and kept["machine"] == machine() else None
+    if kept and kept["machine"] != machine():
+        sys.exit(f"{FILE} is of {kept['machine']}, this is {machine()}: measure all works")
+    return kept
 
 
 def bench_predict(table, found, features, rows, threads):
@@ -208,7 +211,7 @@ def main():
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the rows, nothing saved")
-    parser.add_argument("--only", metavar="WORK", help="measure works of this title anew")
+    parser.add_argument("--only", metavar="WORK", help="fits whose titles hold this, anew")
     parser.add_argument("--memory", nargs=2, metavar=("WORK", "NAME"), help="of one contender")
     given = parser.parse_args()
     share = 10 if given.quick else 1
@@ -218,7 +221,9 @@ def main():
         title, name = given.memory
         return measure_memory(listed[title](), name)
     print(json.dumps(machine()))
-    table = Rows(kept_rows() if given.only else None)
+    if given.only and not any(given.only in title for title in listed):
+        sys.exit(f"--only must be in one of {', '.join(listed)}; got {given.only}")
+    table = Rows(kept_rows() if given.only and not given.quick else None)
     for number, (title, make) in enumerate(listed.items()):
         if given.only and given.only not in title:
             continue

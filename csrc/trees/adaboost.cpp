@@ -98,7 +98,7 @@ Tensor weighted_median(const Tensor& answers, const Tensor& weights) {
                    "takes answers (N, T) and weights (T,), got ", shape_of(answers), " and ",
                    shape_of(weights));
   const auto [sorted, order] = answers.sort(/*stable=*/std::optional<bool>(true), 1);
-  const Tensor below = weights.index({order}).cumsum(1);
+  const Tensor below = weights.to(answers.device()).index({order}).cumsum(1);
   const Tensor enough = below.ge(0.5 * below.slice(1, -1));
   return sorted.gather(1, enough.to(at::kByte).argmax(1, true)).squeeze(1);
 }

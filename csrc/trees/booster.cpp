@@ -155,7 +155,7 @@ void Booster::fit(const Dataset& data, const FitOptions& how) {
   if (!base_score.defined()) base_score = first_scores(*objective_, training.targets);
   BoostingRounds rounds(options_, *objective_, training, evaluation, how, base_score);
   rounds.run();
-  // Nothing of an earlier fit is touched before all has gone well.
+  // The model of an earlier fit stays until all has gone well.
   const EnsembleArrays a = rounds.arrays();
   ensemble_ = ensemble_of(a, base_score, objective_->link(), features);
   arrays_ = a;
@@ -167,12 +167,12 @@ void Booster::fit(const Dataset& data, const FitOptions& how) {
 
 Tensor Booster::scores(const Tensor& x) const {
   const Tensor found = ensemble()->scores(x);
-  check_known_categories(x, bin_counts_, options_.tree.categorical);
+  check_known_categories(InputTable("x", x), bin_counts_, options_.tree.categorical);
   return found;
 }
 Tensor Booster::predict(const Tensor& x) const {
   const Tensor found = ensemble()->predict(x);
-  check_known_categories(x, bin_counts_, options_.tree.categorical);
+  check_known_categories(InputTable("x", x), bin_counts_, options_.tree.categorical);
   return found;
 }
 
@@ -184,7 +184,7 @@ c10::intrusive_ptr<TreeEnsemble> Booster::ensemble() const {
 void Booster::save(const std::string& path) const {
   const TreeEnsemble& fitted = *ensemble();
   ModelFile file(kBooster, kBoosterVersion);
-  put_booster(file, options_, own_objective_);
+  put_booster(file, options_, *objective_, own_objective_);
   put_arrays(file, arrays_);
   file.put("base_score", base_score());
   file.put("link", fitted.link());
@@ -197,6 +197,7 @@ void Booster::save(const std::string& path) const {
 Booster Booster::load(const std::string& path, std::shared_ptr<Objective> objective) {
   const ModelFile file = ModelFile::read(kBooster, kBoosterVersion, path);
   Booster out = unfitted_booster<Booster>(file, std::move(objective));
+  take_targets(file, *out.objective_);
   const Tensor base_score = file.tensor("base_score", at::kFloat, 1);
   const int64_t outputs = out.objective_->outputs(),
                 features = file.whole("num_features", 1, kMostTreeFeatures);

@@ -74,7 +74,7 @@ Tensor BoostingRounds::find_cuts() {
     for (const Measured& set : evaluation_) {
       TILEWRIGHT_CHECK("trees", set.table.dense().defined(),
                        "columns of categories need dense tables for evaluation");
-      check_known_categories(set.table.dense(), count, categorical);
+      check_known_categories(set.table, count, categorical);
     }
   }
   bin_counts_ = count;

@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "tilewright/trees/input_table.h"
+
 namespace tilewright::trees {
 
 // Cuts and counts as feature_cuts gives them, with those of categorical features replaced: value c
@@ -17,7 +19,7 @@ std::pair<at::Tensor, at::Tensor> category_cuts(const at::Tensor& x, const at::T
 
 // What prediction may meet: an error names column and row of a category that is not below the
 // number of those that were there in training, `count` + 1.
-void check_known_categories(const at::Tensor& x, const at::Tensor& count,
+void check_known_categories(const InputTable& table, const at::Tensor& count,
                             const std::vector<uint8_t>& categorical);
 
 }  // namespace tilewright::trees

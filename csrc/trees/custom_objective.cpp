@@ -46,6 +46,8 @@ std::pair<at::Tensor, at::Tensor> CustomObjective::derivatives(const at::Tensor&
   const at::Tensor by = scores.t().detach().clone().requires_grad_();  // (N, K)
   // torch's own losses take one dtype for both.
   const at::Tensor sum = losses(by, labels.to(by.scalar_type())).sum();
+  TILEWRIGHT_CHECK(kTrees, is_on_device(sum) || !sum.isnan().item<bool>(),
+                   "the loss is NaN for some row, at scores that the fit has come to");
   const bool second = hessian_bound_ == 0;
   const at::Tensor gradient =
       sum.requires_grad() ? derivative(sum, by, second, second) : at::Tensor();
@@ -60,12 +62,12 @@ std::pair<at::Tensor, at::Tensor> CustomObjective::derivatives(const at::Tensor&
                                  ? derivative(column, by, k + 1 < outputs_, /*create=*/false)
                                  : at::Tensor();
     TILEWRIGHT_CHECK(kTrees, found.defined(),
-                     "the loss has no second derivative by the scores; name a bound");
+                     "the loss has no second derivative by the scores; name a bound (hessian)");
     hessian.select(0, k).copy_(found.select(1, k));
   }
   TILEWRIGHT_CHECK(
       kTrees, is_on_device(hessian) || hessian.numel() == 0 || hessian.max().item<double>() > 0,
-      "no second derivative of the loss by the scores is positive; name a bound");
+      "no second derivative of the loss by the scores is positive; name a bound (hessian)");
   return {first, hessian.clamp_min_(kLeastHessian)};
 }
 

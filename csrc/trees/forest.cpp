@@ -161,6 +161,7 @@ Tensor Forest::out_of_bag(const Tensor& x, const Tensor& weight) const {
   TILEWRIGHT_CHECK(kForest, arrays_.feature.defined(), "the model has not been fitted");
   TILEWRIGHT_CHECK(kForest, options_.bootstrap, "rows are out of a bag only with bootstrap");
   const InputTable features("x", x);
+  check_on_cpu(kForest, features);
   TILEWRIGHT_CHECK(kForest, features.features() == num_features_, "x must have ", num_features_,
                    " features, got ", features.features());
   const EnsembleArrays& a = arrays_;

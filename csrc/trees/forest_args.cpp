@@ -37,11 +37,17 @@ void check_tree_options(const char* op, const ForestTreeOptions& o, bool classes
                    kMostBins, "], got ", o.max_bin);
 }
 
+void check_on_cpu(const char* op, const InputTable& x) {
+  TILEWRIGHT_CHECK(op, x.device().is_cpu(), "fits on the CPU, got x on ", x.device(),
+                   "; use x.cpu()");
+}
+
 void check_training_set(const char* op, const InputTable& x, const Tensor& y, int64_t num_class) {
   TILEWRIGHT_CHECK(op, x.rows() > 0 && x.features() > 0, "x must not be empty, got (", x.rows(),
                    ", ", x.features(), ")");
   TILEWRIGHT_CHECK(op, x.rows() <= std::numeric_limits<int32_t>::max() / 2,
                    "x must have fewer than 2^30 rows, got ", x.rows());
+  check_on_cpu(op, x);
   check_given(op, "y", y);
   TILEWRIGHT_CHECK(op, y.is_cpu(), "fits on the CPU, got y on ", y.device());
   const bool shaped = y.dim() == 1 || (num_class == 0 && y.dim() == 2 && y.size(1) > 0);

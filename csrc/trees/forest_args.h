@@ -10,6 +10,8 @@ namespace tilewright::trees {
 
 void check_tree_options(const char* op, const ForestTreeOptions& options, bool classes);
 // num_class 0: y holds values.
+// Tables of forests and AdaBoost are read on the host.
+void check_on_cpu(const char* op, const InputTable& x);
 void check_training_set(const char* op, const InputTable& x, const at::Tensor& y,
                         int64_t num_class);
 // Labels as int64 and values as float64 (N, O), contiguous.

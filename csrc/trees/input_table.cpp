@@ -160,13 +160,15 @@ void InputTable::add_scores_in_turn(const EnsembleArrays& trees, Tensor& scores)
   for_rows([&](int64_t first, const Tensor& x) {
     Tensor part = scores.narrow(1, first, x.size(0));
     for (int64_t t = 0; t < builder.trees(); ++t) {
-      const EnsembleArrays tree = builder.slice(t, t + 1);
+      EnsembleArrays tree = builder.slice(t, t + 1);
       if (builder.vectors()) {
         part.add_(raw_scores(x, tree).t());
         continue;
       }
       const int64_t k = tree.tree_output[0].item<int32_t>();
-      part[k].add_(raw_scores(x, tree).select(1, k));
+      tree.tree_output = at::zeros_like(tree.tree_output);  // a column alone, not one of many
+      tree.num_outputs = 1;
+      part[k].add_(raw_scores(x, tree).select(1, 0));
     }
   });
 }

@@ -210,7 +210,7 @@ Tensor LinearBooster::predict(const Tensor& x) const {
 void LinearBooster::save(const std::string& path) const {
   TILEWRIGHT_CHECK(kTrees, weight_.defined(), "the model has not been fitted");
   ModelFile file(kLinearBooster, kLinearVersion);
-  put_booster(file, options_, own_objective_);
+  put_booster(file, options_, *objective_, own_objective_);
   file.put("weight", weight_);
   file.put("bias", bias_);
   file.put("base_score", base_score_);
@@ -221,6 +221,7 @@ void LinearBooster::save(const std::string& path) const {
 LinearBooster LinearBooster::load(const std::string& path, std::shared_ptr<Objective> objective) {
   const ModelFile file = ModelFile::read(kLinearBooster, kLinearVersion, path);
   LinearBooster out = unfitted_booster<LinearBooster>(file, std::move(objective));
+  take_targets(file, *out.objective_);
   out.weight_ = file.tensor("weight", at::kFloat, 2);
   out.bias_ = file.tensor("bias", at::kFloat, 1);
   out.base_score_ = file.tensor("base_score", at::kFloat, 1);

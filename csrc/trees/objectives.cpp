@@ -215,8 +215,8 @@ std::shared_ptr<Objective> Objective::make(const std::string& name, int64_t num_
   }
   if (name == "gamma") return std::make_shared<Tweedie>(2);
   if (name == "tweedie") {
-    TILEWRIGHT_CHECK(kTrees, param > 1 && param < 2, "tweedie's power must lie in (1, 2), got ",
-                     param);
+    TILEWRIGHT_CHECK(kTrees, param > 1 && param < 2,
+                     "tweedie's power (alpha) must lie in (1, 2), got ", param);
     return std::make_shared<Tweedie>(param);
   }
   if (name == "lambdarank") return std::make_shared<LambdaRank>(RankingOptions{});

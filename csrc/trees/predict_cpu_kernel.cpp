@@ -15,8 +15,8 @@ namespace {
 // in a first-level cache.
 constexpr int64_t kMostGroups = 8, kBlockBytes = 32 << 10;
 constexpr int kTogether = 8;
-// Up to so many rows leave most lanes idle: trees walk side by side in place of rows. One row takes
-// 100 trees of depth 6 in 1.4 us in place of 7 to 8 (Xeon, AVX-512).
+// Up to so many rows leave most lanes idle: full trees walk side by side in place of rows. A row
+// takes 100 trees of depth 6 in 1.4 us in place of 7 to 8 (Xeon, AVX-512).
 constexpr int64_t kFewRows = 4;
 
 // A block of rows, feature by feature in groups of kTreeLanes, and its results.
@@ -77,9 +77,7 @@ inline void walk_side_by_side(const PredictParams& p, const PackedTree* trees, c
     for (int j = 0; j < kTrees; ++j) {
       const uint32_t place = places[j][at[j]];
       const float value = x[place & ~kMissingLeft];
-      const bool left =
-          (value < thresholds[j][at[j]]) | ((value != value) & ((place & kMissingLeft) != 0));
-      at[j] = 2 * at[j] + !left;
+      at[j] = 2 * at[j] + !goes_left(value, thresholds[j][at[j]], place);
     }
   }
   for (int j = 0; j < kTrees; ++j) {
@@ -107,7 +105,7 @@ int64_t walk_few_rows(const PredictParams& p, int64_t first, const Block& block)
 template <bool kCategories>
 void walk_linked(const PredictParams& p, const PackedTree& tree, const Block& block) {
   const LinkedNode* nodes = p.linked_nodes + tree.nodes;
-  for (int64_t row = 0; row < block.groups * kTreeLanes; row += kTogether) {
+  for (int64_t row = 0; row < block.rows; row += kTogether) {
     const float* x = block.x + row / kTreeLanes * block.stride + row % kTreeLanes;
     int32_t at[kTogether] = {};
     for (bool moved = true; moved;) {
@@ -117,12 +115,10 @@ void walk_linked(const PredictParams& p, const PackedTree& tree, const Block& bl
         if (node.left == at[j]) continue;
         moved = true;
         const float value = x[(node.place & ~kMissingLeft) + j];
-        const bool missing_left = (value != value) & ((node.place & kMissingLeft) != 0);
-        bool left = (value < node.threshold) | missing_left;
+        bool left = goes_left(value, node.threshold, node.place);
         if (kCategories) {
           const int64_t begin = p.category_ptr[node.source], end = p.category_ptr[node.source + 1];
-          if (begin < end)
-            left = value != value ? missing_left : !is_among(p.categories, begin, end, value);
+          if (begin < end && value == value) left = !is_among(p.categories, begin, end, value);
         }
         at[j] = node.left + !left;
       }
@@ -148,15 +144,17 @@ void walk(const PredictParams& p, const Block& block) {
   }
 }
 
-// The group's rows feature by feature; what lacks to a whole group is its last row again.
+// The group's rows feature by feature; what lacks to a whole group is its last row again. Few rows
+// go through no loop of more than kTogether.
 template <class T>
-void take_group(const PredictParams& p, int64_t first, int64_t count, float* x) {
+void take_group(const PredictParams& p, int64_t first, int64_t count, bool few, float* x) {
+  const int lanes = few ? kTogether : kTreeLanes;
   const T* from[kTreeLanes];
-  for (int lane = 0; lane < kTreeLanes; ++lane) {
+  for (int lane = 0; lane < lanes; ++lane) {
     from[lane] = static_cast<const T*>(p.x) + (first + min_of<int64_t>(lane, count - 1)) * p.row;
   }
   for (int64_t f = 0; f < p.features; ++f, x += kTreeLanes) {
-    for (int lane = 0; lane < kTreeLanes; ++lane) x[lane] = float(from[lane][f * p.column]);
+    for (int lane = 0; lane < lanes; ++lane) x[lane] = float(from[lane][f * p.column]);
   }
 }
 
@@ -177,7 +175,7 @@ void predict(const PredictParams& p, int64_t begin, int64_t end) {
     const int64_t groups = ceil_div(count, int64_t(kTreeLanes));
     for (int64_t g = 0; g < groups; ++g) {
       const int64_t row = g * kTreeLanes;
-      take_group<T>(p, first + row, min_of<int64_t>(count - row, kTreeLanes),
+      take_group<T>(p, first + row, min_of<int64_t>(count - row, kTreeLanes), count <= kFewRows,
                     x.data() + g * stride);
     }
     std::memset(out.data(), 0, size_t(out.size()) * sizeof(float));

@@ -10,6 +10,11 @@ namespace tilewright {
 inline namespace TILEWRIGHT_MACHINE {
 namespace {
 
+// The step itself, for one row: whether it goes to the left child.
+inline bool goes_left(float value, float threshold, uint32_t place) {
+  return (value < threshold) | ((value != value) & ((place & kMissingLeft) != 0));
+}
+
 #if defined(CPU_CAPABILITY_AVX512)
 
 // The upper levels' nodes stand in registers, where a step looks up all lanes' at once; those of
@@ -156,9 +161,7 @@ class FullTree {
         for (int lane = 0; lane < kTreeLanes; ++lane) {
           const uint32_t place = places_[at[lane]];
           const float value = x[g * stride + (place & ~kMissingLeft) + lane];
-          const bool left =
-              (value < thresholds_[at[lane]]) | ((value != value) & ((place & kMissingLeft) != 0));
-          at[lane] = 2 * at[lane] + !left;
+          at[lane] = 2 * at[lane] + !goes_left(value, thresholds_[at[lane]], place);
         }
       }
       for (int lane = 0; lane < kTreeLanes; ++lane) {

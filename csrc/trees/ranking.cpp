@@ -116,10 +116,7 @@ double LambdaRank::metric(const Tensor& scores, const Tensor& labels, const Tens
 Metric LambdaRank::default_metric() const {
   const std::string at =
       options_.truncation > 0 ? "@" + std::to_string(options_.truncation) : std::string();
-  return {"ndcg" + at, true,
-          [options = options_](const Tensor& scores, const Tensor&, const Targets& targets) {
-            return ndcg(scores[0], targets, options.truncation, options.exp_gain);
-          }};
+  return make_metric("ndcg" + at, options_.exp_gain);
 }
 
 std::pair<Tensor, Tensor> LambdaRank::derivatives(const Tensor& scores,

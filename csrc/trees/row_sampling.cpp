@@ -35,7 +35,9 @@ std::vector<int32_t> draw_share(int64_t rows, double share, int64_t round, uint6
 // Which rows are among the `count` of greatest importance; of equal ones those that come first.
 std::vector<bool> greatest(const Tensor& importance, int64_t count) {
   const auto* from = importance.const_data_ptr<double>();
+  // What is no number counts as the greatest: there must be an order. The fit refuses it later on.
   std::vector<double> values(from, from + importance.numel());
+  for (double& value : values) value = std::isnan(value) ? HUGE_VAL : value;
   std::vector<bool> out(values.size(), false);
   if (count == 0) return out;
   std::nth_element(values.begin(), values.begin() + count - 1, values.end(), std::greater<>());
@@ -43,7 +45,8 @@ std::vector<bool> greatest(const Tensor& importance, int64_t count) {
   int64_t equal = count - std::count_if(values.begin(), values.begin() + count,
                                         [&](double value) { return value > least; });
   for (size_t i = 0; i < out.size(); ++i) {
-    out[i] = from[i] > least || (from[i] == least && equal-- > 0);
+    const double value = std::isnan(from[i]) ? HUGE_VAL : from[i];
+    out[i] = value > least || (value == least && equal-- > 0);
   }
   return out;
 }

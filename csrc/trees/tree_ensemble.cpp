@@ -6,6 +6,7 @@
 #include "tilewright/core/check.h"
 #include "tilewright/core/on_device.h"
 #include "tilewright/trees/ensemble_of.h"
+#include "tilewright/trees/input_table.h"
 #include "tilewright/trees/link.h"
 #include "tilewright/trees/model_file.h"
 #include "tilewright/trees/names.h"
@@ -56,6 +57,7 @@ TreeEnsemble::TreeEnsemble(const State& state)
 at::Tensor TreeEnsemble::scores(const at::Tensor& x) const {
   TILEWRIGHT_CHECK(kTreeEnsemble, x.dim() == 2 && x.size(1) == num_features_, "x must have ",
                    num_features_, " features, got ", shape_of(x));
+  if (x.layout() != at::kStrided) return scores_by_blocks(x);
   if (packed_ != nullptr && !is_on_device(x)) {
     check_floating(kTreeEnsemble, "x", x);
     return packed_->predict(x, arrays_[8].contiguous());
@@ -64,6 +66,15 @@ at::Tensor TreeEnsemble::scores(const at::Tensor& x) const {
   return predict_trees(x, a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], num_outputs(),
                        given(a, 9), given(a, 10)) +
          a[8];
+}
+
+at::Tensor TreeEnsemble::scores_by_blocks(const at::Tensor& x) const {
+  const trees::InputTable table("x", x);
+  at::Tensor out = at::empty({table.rows(), num_outputs()}, arrays_[8].options());
+  table.for_rows([&](int64_t first, const at::Tensor& rows) {
+    out.narrow(0, first, rows.size(0)).copy_(scores(rows));
+  });
+  return out;
 }
 
 std::vector<at::Tensor> TreeEnsemble::arrays_on(at::Device device) const {

@@ -30,7 +30,8 @@ class TILEWRIGHT_API TreeEnsemble : public torch::CustomClassHolder {
   TreeEnsemble(std::vector<at::Tensor> arrays, std::string link, int64_t num_features);
   explicit TreeEnsemble(const State& state);
 
-  // x: (N, F) floating, NaN missing, on any device: the first time on another one than the arrays'
+  // x: (N, F) floating, NaN missing; sparse CSR on the CPU, absent entries being 0, or dense on any
+  // device: the first time on another one than the arrays'
   // copies them there, to stay (before a CUDA graph is captured, then). (N, K) float32.
   at::Tensor scores(const at::Tensor& x) const;
   at::Tensor predict(const at::Tensor& x) const;
@@ -47,6 +48,7 @@ class TILEWRIGHT_API TreeEnsemble : public torch::CustomClassHolder {
   static c10::intrusive_ptr<TreeEnsemble> load(const std::string& path);
 
  private:
+  at::Tensor scores_by_blocks(const at::Tensor& x) const;  // of a sparse table
   std::vector<at::Tensor> arrays_on(at::Device device) const;
 
   std::vector<at::Tensor> arrays_;

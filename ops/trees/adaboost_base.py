@@ -21,7 +21,7 @@ from tilewright.trees.serving import ServingMixin
 def weighted_median(answers: Tensor, weights: Tensor) -> Tensor:
     """(N, T) answers and (T,) weights to (N, 1)."""
     answers, order = answers.sort(dim=1, stable=True)
-    below = weights[order].cumsum(1)
+    below = weights.to(answers.device)[order].cumsum(1)
     enough = below >= 0.5 * below[:, -1:]
     return answers.gather(1, enough.to(torch.uint8).argmax(1, keepdim=True))
 

@@ -17,7 +17,7 @@ from tilewright.trees.evaluation import (
 )
 from tilewright.trees.explain import ExplainMixin
 from tilewright.trees.files import FilesMixin
-from tilewright.trees.inputs import InputMixin, dense_blocks
+from tilewright.trees.inputs import InputMixin, check_same_names, dense_blocks
 from tilewright.trees.inspection import importance
 from tilewright.trees.linear import LinearModule
 from tilewright.trees.onnx_export import OnnxMixin
@@ -168,6 +168,21 @@ class GradientBoostingBase(
         init_model.to_module()  # says where nothing is fitted
         return init_model
 
+    def _check_goes_on(self, start):
+        """``start``, another fitted model, has to know columns and categories as X has them."""
+        if start.n_features_in_ != self.n_features_in_:
+            raise ValueError(
+                f"X has {self.n_features_in_} features, but init_model was fitted on "
+                f"{start.n_features_in_}"
+            )
+        check_same_names(self, getattr(start, "feature_names_in_", None), "init_model")
+        own, theirs = (getattr(model, "categories_", {}) for model in (self, start))
+        if own != theirs and (own or "category_ptr" in start.arrays_):
+            raise ValueError(
+                f"init_model must know X's categories, {own or 'numbers alone'}; it knows "
+                f"{theirs or 'numbers alone'}: astype(pandas.CategoricalDtype(...)) gives X those"
+            )
+
     def _metrics(self):
         return metrics_of(
             self.eval_metric, self.greater_is_better, isinstance(self, ClassifierMixin)
@@ -191,11 +206,8 @@ class GradientBoostingBase(
                 )
             if options["n_estimators"] == 0:
                 return self
-        elif start is not None and start.n_features_in_ != self.n_features_in_:
-            raise ValueError(
-                f"X has {self.n_features_in_} features, but init_model was fitted on "
-                f"{start.n_features_in_}"
-            )
+        elif start is not None:
+            self._check_goes_on(start)
         evaluation = []
         for (x, y, weight), group in zip(sets, groups, strict=True):
             table = self._table(x)
@@ -246,7 +258,8 @@ class GradientBoostingBase(
             self.arrays_ = booster.arrays()
             counts = booster.bin_counts.tolist()
             columns = [] if self.is_categorical_ is None else self.is_categorical_.nonzero()[0]
-            self.category_counts_ = {int(f): counts[f] + 1 for f in columns}
+            known = {} if start is None else getattr(start, "category_counts_", {})
+            self.category_counts_ = {int(f): max(counts[f] + 1, known.get(f, 0)) for f in columns}
         self.__dict__.update(learnt or {})
         if not linear:
             self._pack()

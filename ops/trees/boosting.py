@@ -127,7 +127,8 @@ class GradientBoostingRegressor(RegressorMixin, GradientBoostingBase):
         if self.loss == "poisson":
             self.max_delta_step = model.objective_param
         else:
-            self.alpha = model.objective_param
+            if self.loss in WITH_ALPHA:
+                self.alpha = model.objective_param
         self._fitted_loss = self.loss, model.objective_param
 
     @unchanged_on_failure
@@ -228,7 +229,12 @@ class GradientBoostingClassifier(ClassifierMixin, GradientBoostingBase):
         check_labels(labels)
         if len(labels) == 0:
             raise ValueError("X and y must have at least one row, got none")
-        classes = distinct(labels)
+        try:
+            classes = distinct(labels)
+        except TypeError as error:  # numbers beside strings, or None
+            raise ValueError(
+                f"Unknown label type: y must hold labels of one kind ({error})"
+            ) from None
         # scikit-learn's check makes copies of what it is given.
         check_classification_targets(classes if len(classes) <= 20 else labels)
         self.classes_ = classes if start is None else start.classes_
@@ -279,6 +285,8 @@ class GradientBoostingClassifier(ClassifierMixin, GradientBoostingBase):
 
 def _numbers(y):
     values = tensor_of(np.asarray(as_array(y)))
+    if values.dtype == torch.int64:
+        values = values.double()
     if values.dtype == torch.float64:
         check_fits_float(values)
     return values.float()

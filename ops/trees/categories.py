@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 
+from tilewright.trees.inputs import columns_of
+
 
 def _is_frame(x):
     return hasattr(x, "dtypes") and hasattr(x, "columns")
@@ -10,6 +12,29 @@ def _is_frame(x):
 
 def _category_columns(frame):
     return [i for i, kind in enumerate(frame.dtypes) if str(kind) == "category"]
+
+
+def _is_number(text):
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _refuse_strings(frame, known):
+    """A column that holds a string that is no number, other than those whose categories are
+    known."""
+    for i, kind in enumerate(frame.dtypes):
+        name = frame.columns[i]
+        if str(kind) not in ("object", "str", "string") or name in known:
+            continue
+        for value in frame.iloc[:, i]:
+            if isinstance(value, str) and not _is_number(value):
+                raise ValueError(
+                    f"column {name!r} holds strings such as {value!r}: make it numbers, or "
+                    "categories by astype('category')"
+                )
 
 
 def categorical_mask(wanted, features, names=None, frame_columns=()):
@@ -69,6 +94,7 @@ class CategoricalMixin:
             if columns:
                 self.categories_ = {name: list(x[name].cat.categories) for name in names}
         known = getattr(self, "categories_", {})
+        _refuse_strings(x, known)
         # A column that held categories in fit holds the same ones, whatever its dtype now.
         names += [name for name in known if name in x.columns and name not in names]
         if names:
@@ -123,8 +149,10 @@ class CategoricalMixin:
         counts = getattr(self, "category_counts_", None)
         if counts is None:
             return
+        columns = list(counts)
+        values_of = columns_of(table, columns).double()
         for column, count in counts.items():
-            values = table[:, column].double()
+            values = values_of[:, columns.index(column)]
             known = (values >= 0) & (values < count) & (values == values.floor())
             bad = ~(known | values.isnan())
             if bad.any():

@@ -66,7 +66,13 @@ def returning_tensors(loss):
 def _on_arrays(function, integer_labels):
     def measure(labels: torch.Tensor, predictions: torch.Tensor) -> float:
         y = labels.cpu().numpy().astype(np.int64 if integer_labels else np.float64)
-        return float(function(y, predictions.cpu().numpy().astype(np.float64)))
+        found = function(y, predictions.cpu().numpy().astype(np.float64))
+        try:
+            return float(found)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"eval_metric {_name(function)} must return a number, got {found!r}"
+            ) from None
 
     return measure
 

@@ -14,7 +14,7 @@ from tilewright.trees.ensemble import EnsembleModule
 from tilewright.trees.explain import ExplainMixin
 from tilewright.trees.forest_files import ForestFilesMixin
 from tilewright.trees.forest_inputs import ForestInputMixin
-from tilewright.trees.inputs import tensor_of
+from tilewright.trees.inputs import check_same_names, tensor_of
 from tilewright.trees.onnx_export import OnnxMixin
 from tilewright.trees.parameters import checked_parameters, seed_of
 from tilewright.trees.serving import ServingMixin
@@ -122,6 +122,8 @@ class ForestBase(
                 "warm_start adds trees to those there, which were fitted on other features or "
                 f"labels: (features, classes, outputs) were {before}, now {grown_on}"
             )
+        if kept is not None:
+            check_same_names(self, getattr(self, "_grown_names", None), "the trees there")
         trees = 0 if kept is None else kept["tree_output"].numel()
         if trees > self.n_estimators:
             raise ValueError(
@@ -143,6 +145,7 @@ class ForestBase(
             with checked_parameters():
                 forest.fit(x, y, weight, after_tree, kept)
             self.arrays_, self._grown_on = forest.arrays(), grown_on
+            self._grown_names = getattr(self, "feature_names_in_", None)
             value = self.arrays_["value"]
             self.base_score_ = torch.zeros(1 if value.dim() == 1 else value.shape[1])
             self._pack()

@@ -37,10 +37,14 @@ def distinct(labels):
     return np.unique(np.concatenate(parts))
 
 
-def check_labels(y):
+def check_labels(y, numeric=False):
     """A ValueError names the first row, and column where y has several, whose label is NaN or
     infinite; other kinds of y pass."""
     values = np.asarray(as_array(y))
+    if numeric and values.dtype.kind in "OSU":
+        for value in values.flat:
+            if isinstance(value, str):
+                raise ValueError(f"y must hold numbers, got strings such as {str(value)!r}")
     if values.dtype.kind != "f" or values.ndim not in (1, 2):
         return
     bad = ~np.isfinite(values)
@@ -49,6 +53,15 @@ def check_labels(y):
         column = f", column {place[1]}" if values.ndim == 2 else ""
         raise ValueError(
             f"y must be finite; that of row {place[0]}{column} is {values[tuple(place)]}"
+        )
+
+
+def check_same_names(estimator, names, what):
+    """The columns' names of a model that is to be gone on from, where both have some."""
+    own = getattr(estimator, "feature_names_in_", None)
+    if own is not None and names is not None and list(own) != list(names):
+        raise ValueError(
+            f"X must have the columns of {what}, {list(names)}, in this order; got {list(own)}"
         )
 
 
@@ -100,6 +113,11 @@ def dense_blocks(table):
     """The rows of torch's CSR tensor, some at a time; at least one block."""
     rows, features = table.shape
     pointers, columns, values = table.crow_indices(), table.col_indices(), table.values()
+    if len(columns) and not 0 <= int(columns.min()) <= int(columns.max()) < features:
+        raise ValueError(
+            f"x's column indices must lie in [0, {features}), they lie in "
+            f"[{int(columns.min())}, {int(columns.max())}]"
+        )
     height = max(BLOCK_CELLS // max(features, 1), 1)
     for first in range(0, max(rows, 1), height):
         last = min(first + height, rows)
@@ -114,6 +132,13 @@ def dense_blocks(table):
 def dense_of(table):
     """torch's CSR tensor as a dense one; a dense one as it is."""
     return table if table.layout == torch.strided else torch.cat(list(dense_blocks(table)))
+
+
+def columns_of(table, columns):
+    """Some columns of a tensor, dense or CSR, as a dense one."""
+    if table.layout == torch.strided:
+        return table[:, columns]
+    return torch.cat([block[:, columns] for block in dense_blocks(table)])
 
 
 def floating_table(estimator, x, reset):
@@ -140,8 +165,7 @@ class InputMixin:
         else:
             x = validate_data(self, self._encoded(x, reset=False), reset=False, **ACCEPTED)
             table = sparse_tensor(x) if sparse.issparse(x) else tensor_of(x)
-        if table.layout == torch.strided:
-            self._check_categories(table)
+        self._check_categories(table)
         return table
 
     def _training_set(self, x, y, sample_weight, numeric, reset=True, multi_output=False):
@@ -156,7 +180,7 @@ class InputMixin:
                 raise ValueError(f"y must have shape (n_samples,), got {labels.shape}")
         else:
             if y is not None:
-                check_labels(y)
+                check_labels(y, numeric)
             x = self._encoded(x, reset)
             if sparse.issparse(y):
                 raise TypeError("y must be dense, got a sparse matrix")
@@ -178,4 +202,10 @@ class InputMixin:
             ensure_same_device=False,
             allow_all_zero_weights=False,
         )
-        return torch.from_numpy(np.array(checked, dtype=np.float32))
+        weights = torch.from_numpy(np.asarray(checked, np.float64)).float()
+        if not weights.isfinite().all() or not weights.any():
+            raise ValueError(
+                "sample_weight must fit float32, got weights up to "
+                f"{float(np.max(as_array(checked)))}: multiply it by a constant"
+            )
+        return weights

@@ -4,12 +4,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy import sparse
 from scipy.stats.mstats import mquantiles
 from sklearn.base import is_classifier
 from sklearn.inspection import permutation_importance
 from torch import Tensor
 
-from tilewright.trees.inputs import tensor_of
+from tilewright.trees.inputs import dense_of, tensor_of
 from tilewright.trees.tensors import as_array
 
 __all__ = ["PartialDependence", "importance", "partial_dependence", "permutation_importance"]
@@ -76,31 +77,40 @@ def partial_dependence(
 
     Args:
         model: any fitted estimator that takes X.
-        X: (n_samples, n_features), a tensor, an array or a data frame of numbers, with NaN for
-            missing where the model takes it.
+        X: (n_samples, n_features), a tensor, an array, a sparse table or a data frame of numbers
+            and of the categories that the model knows, with NaN for missing where it takes it.
         features: the column, by its position or name, or several whose values are crossed.
         response: "prediction": what ``predict`` answers, of a classifier probabilities (of two
             classes that of the second); "score": raw scores, of a model of trees.
         individual: whether the answers for each row are kept too.
         sample_weight: (n_samples,) for the mean.
         grid: the values of each feature, (G,) each; None: all values that occur if they are fewer
-            than ``grid_resolution``, else so many at equal distances between ``percentiles``.
+            than ``grid_resolution`` or categories, else so many at equal distances between
+            ``percentiles``.
     """
+    names = column_names(model, X)
+    coded = bool(getattr(model, "categories_", {})) and hasattr(X, "iloc")
+    if coded:  # places of categories, which the model takes as a tensor
+        X = torch.from_numpy(model._encoded(X, reset=False).to_numpy(dtype=np.float64))
+    elif sparse.issparse(X):
+        X = X.toarray()
     tensors = isinstance(X, Tensor)
-    x = X.detach() if tensors else tensor_of(np.asarray(X))
+    x = dense_of(X.detach()) if tensors else tensor_of(np.asarray(X))
     if x.dim() != 2 or x.numel() == 0:
         raise ValueError(
             f"X must have shape (n_samples, n_features) and not be empty, got {tuple(x.shape)}"
         )
     if x.dtype not in (torch.float32, torch.float64):
         x = x.float()
-    names = [str(name) for name in getattr(X, "columns", getattr(model, "feature_names_in_", []))]
-    features = [_position(f, names) for f in np.atleast_1d(features)]
+    features = [position_of(f, names) for f in np.atleast_1d(features)]
+    if not features:
+        raise ValueError("features must name at least one column, got none")
     for f in features:
         if not 0 <= f < x.shape[1]:
             raise ValueError(f"features must lie in [0, {x.shape[1]}), got {f}")
     if grid is None:
-        grid = [_grid(x[:, f], f, grid_resolution, percentiles) for f in features]
+        kinds = getattr(model, "category_counts_", {})
+        grid = [_grid(x[:, f], f, grid_resolution, percentiles, f in kinds) for f in features]
     elif len(grid) != len(features):
         raise ValueError(f"grid must have values for {len(features)} features, got {len(grid)}")
     grid = [torch.as_tensor(values).to(x) for values in grid]
@@ -131,7 +141,12 @@ def partial_dependence(
     return PartialDependence(sums.unflatten(1, sizes), [g.double() for g in grid], rows)
 
 
-def _position(feature, names):
+def column_names(model, X):
+    return [str(name) for name in getattr(X, "columns", getattr(model, "feature_names_in_", []))]
+
+
+def position_of(feature, names):
+    """Of a column by its position or name."""
     if not isinstance(feature, str):
         return int(feature)
     if feature not in names:
@@ -168,7 +183,7 @@ def _response(model, response):
     return probabilities
 
 
-def _grid(column, feature, resolution, percentiles):
+def _grid(column, feature, resolution, percentiles, categories):
     if resolution < 2:
         raise ValueError(f"grid_resolution must be at least 2, got {resolution}")
     if len(percentiles) != 2 or not 0 <= percentiles[0] < percentiles[1] <= 1:
@@ -177,7 +192,7 @@ def _grid(column, feature, resolution, percentiles):
     if len(present) == 0:
         raise ValueError(f"all values of feature {feature} are missing: give its grid")
     values = present.unique()
-    if len(values) < resolution:
+    if len(values) < resolution or categories:  # between categories there is nothing
         return values
     low, high = mquantiles(present.double().cpu().numpy(), prob=percentiles)
     if np.isclose(low, high):

@@ -1,5 +1,7 @@
 """Reading JSON of others: what is not there or of another kind is an error with its path."""
 
+import re
+
 import torch
 
 # Half a step beyond float32's greatest number, whose shortest decimals lie beyond it too: what is
@@ -34,7 +36,7 @@ class Reader:
     def whole(self, low=0, high=2**31 - 1):
         """An integer, or a string of one."""
         value = self.value
-        if isinstance(value, str) and value.strip("-").isdigit() and len(value) < 12:
+        if isinstance(value, str) and re.fullmatch("-?[0-9]{1,11}", value):
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             self.fail(f"must be an integer in [{low}, {high}], got {str(value)[:40]!r}")

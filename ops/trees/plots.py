@@ -2,7 +2,12 @@
 
 import numpy as np
 
-from tilewright.trees.inspection import importance, partial_dependence
+from tilewright.trees.inspection import (
+    column_names,
+    importance,
+    partial_dependence,
+    position_of,
+)
 from tilewright.trees.tensors import as_array
 
 DRAWN_ROWS = 50  # the most lines of single rows in a picture
@@ -112,8 +117,10 @@ def plot_partial_dependence(
     if len(axes) != len(features):
         raise ValueError(f"axes must be {len(features)}, one for each of features, got {len(axes)}")
     names = names_of(model, feature_names, np.shape(X)[1])
+    known = column_names(model, X)
     for ax, columns in zip(axes, features, strict=True):
-        columns = [columns] if isinstance(columns, (int, np.integer)) else list(columns)
+        alone = isinstance(columns, (int, np.integer, str))
+        columns = [position_of(c, known) for c in ([columns] if alone else columns)]
         found = partial_dependence(
             model, X, columns, individual=kind != "average" and len(columns) == 1, **options
         )

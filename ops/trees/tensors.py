@@ -3,14 +3,21 @@ scikit-learn's own ensembles, which know arrays alone."""
 
 import numpy as np
 import torch
+from scipy import sparse
 from sklearn.utils.metaestimators import available_if
 
 
 def as_array(value):
-    """A tensor as an array (on the CPU without a copy; 16-bit floats as float32); else `value`."""
+    """A tensor as an array (on the CPU without a copy; 16-bit floats as float32), a sparse one as
+    scipy's CSR; else `value`."""
     if not isinstance(value, torch.Tensor):
         return value
     value = value.detach().cpu()
+    if value.layout != torch.strided:
+        entries = value.to_sparse_coo().coalesce()
+        return sparse.csr_array(
+            (as_array(entries.values()), entries.indices().numpy()), shape=tuple(value.shape)
+        )
     return (value.float() if value.dtype in (torch.bfloat16, torch.float16) else value).numpy()
 
 

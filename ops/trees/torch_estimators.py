@@ -94,6 +94,15 @@ class TorchEstimator(BaseEstimator):
             value = getattr(self, name)
             if int(value) != value or value < 1:
                 raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+        if isinstance(self.module, nn.Module) or not callable(self.module or perceptron):
+            raise ValueError(
+                "module must be a function of (n_features, n_outputs) that makes a "
+                f"torch.nn.Module, got a {type(self.module).__name__}"
+            )
+        if not callable(self.optimizer):
+            raise ValueError(
+                f"optimizer must be a class such as torch.optim.Adam, got {self.optimizer!r}"
+            )
         if not 0 < self.lr < math.inf:
             raise ValueError(f"lr must be positive, got {self.lr!r}")
 
@@ -115,7 +124,13 @@ class TorchEstimator(BaseEstimator):
             kept = weight > 0
             x, y, weight = x[kept.to(x.device)], y[kept], weight[kept] / weight[kept].mean()
         with _seeded(seed, device):
-            module = (self.module or perceptron)(self.n_features_in_, n_outputs).to(device)
+            module = (self.module or perceptron)(self.n_features_in_, n_outputs)
+            if not isinstance(module, nn.Module):
+                raise ValueError(
+                    "module must be a function of (n_features, n_outputs) that makes a "
+                    f"torch.nn.Module, it made a {type(module).__name__}"
+                )
+            module = module.to(device)
             if self.module is None and x.dtype == torch.float64:
                 module = module.double()
             x = x.to(device, _dtype(module))

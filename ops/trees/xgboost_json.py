@@ -159,6 +159,8 @@ def save(ensemble: Ensemble, path):
         },
         "version": [3, 2, 0],
     }
+    if not Path(path).absolute().parent.is_dir():
+        raise FileNotFoundError(f"no folder for {path}")
     whole = Path(f"{path}.part")  # a model that is there stays until the new one is
     whole.write_text(json.dumps(model, allow_nan=False))
     whole.replace(path)
@@ -227,7 +229,7 @@ def load(path) -> Ensemble:
     """Reads a model of trees, or a linear one, that xgboost or :func:`save` wrote."""
     try:
         parsed = json.loads(Path(path).read_text())
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"not a model of XGBoost: {path} is no JSON ({error})") from None
     learner = Reader(parsed, "model")["learner"]
     ours, param, parameters = read_objective(learner["objective"])

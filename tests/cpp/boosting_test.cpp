@@ -123,6 +123,8 @@ TEST(Boosting, TakesSparseTables) {
   how.evaluation = {{x.to_sparse_csr(), t.y}};
   sparse.fit({x.to_sparse_csr(), t.y}, how);
   expect_same_trees(dense, sparse);
+  EXPECT_TRUE(sparse.predict(x.to_sparse_csr()).equal(dense.predict(x)));
+  EXPECT_MESSAGE(sparse.predict(x.to_sparse()), "must be dense or of layout sparse_csr");
   EXPECT_LT(sparse.metrics().back(), sparse.metrics().front());
 }
 

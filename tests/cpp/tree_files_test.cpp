@@ -26,6 +26,14 @@ using tilewright::trees::ForestOptions;
 using tilewright::trees::LinearBooster;
 using tilewright::trees::ModelFile;
 
+// A file with one field changed.
+template <class Change>
+void rewrite(const std::string& path, const Change& change) {
+  ModelFile file = ModelFile::read("Booster", 1, path);
+  change(file);
+  file.write(path);
+}
+
 TEST(TreeFiles, BoostersPredictTheSameBits) {
   const auto x = features(300);
   const Path path("booster.model");
@@ -91,6 +99,29 @@ TEST(TreeFiles, LinearBoosters) {
   EXPECT_MESSAGE(Booster::load(path.text), "must hold a model of kind Booster, got LinearBooster");
 }
 
+TEST(TreeFiles, LabelsOfSeveralColumns) {
+  const auto x = features(200), y = torch::stack({values_of(x), values_of(x).square()}, 1);
+  const Path path("columns.model");
+  for (const char* strategy : {"one_output_per_tree", "multi_output_tree"}) {
+    BoosterOptions options = options_for("squared_error");
+    options.multi_strategy = strategy;
+    options.tree.categorical.clear();
+    Booster booster(options);
+    booster.fit(x, y);
+    booster.save(path.text);
+    EXPECT_TRUE(Booster::load(path.text).predict(x).equal(booster.predict(x))) << strategy;
+  }
+  LinearBooster linear(options_for("squared_error"));
+  linear.fit({x, y, {}, {}});
+  linear.save(path.text);
+  EXPECT_TRUE(LinearBooster::load(path.text).predict(x).equal(linear.predict(x)));
+  // Classes are labels of one column.
+  const Booster booster = fitted("softmax", x);
+  booster.save(path.text);
+  rewrite(path.text, [](ModelFile& f) { f.put("targets", int64_t(2)); });
+  EXPECT_MESSAGE(Booster::load(path.text), "labels of one column");
+}
+
 TEST(TreeFiles, ForestsKeepWhatOutOfBagNeeds) {
   const auto x = features(300), y = values_of(x);
   const Path path("forest.model");
@@ -123,14 +154,6 @@ TEST(TreeFiles, AnEnsembleByItself) {
   const Path path("ensemble.model");
   booster.ensemble()->save(path.text);
   EXPECT_TRUE(TreeEnsemble::load(path.text)->predict(x).equal(booster.predict(x)));
-}
-
-// A file with one field changed.
-template <class Change>
-void rewrite(const std::string& path, const Change& change) {
-  ModelFile file = ModelFile::read("Booster", 1, path);
-  change(file);
-  file.write(path);
 }
 
 TEST(TreeFiles, ErrorsNameTheField) {

@@ -110,7 +110,7 @@ def test_data_frames():
     assert (model.predict(frame) == plain.predict(array)).all()
     with pytest.raises(ValueError, match="feature names should match"):
         model.predict(frame[["f1", "f0", "f2", "f3", "f4", "f5", "f6"]])
-    with pytest.raises(ValueError, match="could not convert string to float"):
+    with pytest.raises(ValueError, match="column 'f6' holds strings such as 'word'"):
         GradientBoostingRegressor().fit(frame.assign(f6="word"), y)
     model.fit(x, y)
     assert not hasattr(model, "feature_names_in_")

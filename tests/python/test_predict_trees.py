@@ -73,7 +73,10 @@ def check(x, arrays, outputs=1):
 @kernels
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("missing", [False, True])
-@pytest.mark.parametrize(("trees", "depth", "full"), [(5, 3, True), (4, 6, False), (3, 14, False)])
+@pytest.mark.parametrize(
+    ("trees", "depth", "full"),
+    [(5, 3, True), (9, 7, True), (9, 8, True), (4, 6, False), (3, 14, False)],
+)
 def test_rows_walk_to_their_leaves(device, dtype, missing, trees, depth, full):
     x = torch.randn(70, 5).to(dtype)
     if missing:
@@ -135,10 +138,11 @@ def test_one_row_at_a_time_is_the_same(device):
 @kernels
 @pytest.mark.parametrize("outputs", [1, 3])
 @pytest.mark.parametrize("vector", [False, True])
-@pytest.mark.parametrize("full", [True, False])  # False: of many depths
-def test_few_rows_are_the_same(device, full, vector, outputs):
-    # On the CPU trees walk side by side, eight of one depth, where there are few rows.
-    arrays = random_trees(21, 4, 4, outputs=outputs, full=full, vector=vector)
+@pytest.mark.parametrize(("full", "depth"), [(True, 0), (True, 4), (True, 8), (False, 10)])
+def test_few_rows_are_the_same(device, full, depth, vector, outputs):
+    # On the CPU trees walk side by side, eight of one depth, where there are few rows; those of
+    # more than eight levels, which stand between some of depth 10 at most, do not.
+    arrays = random_trees(21, depth, 4, outputs=outputs, full=full, vector=vector)
     x = torch.randn(60, 4, device=device)
     x[torch.rand(x.shape, device=device) < 0.2] = float("nan")
     whole = predict(x, arrays, outputs)

@@ -8,9 +8,11 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 
 from tilewright.trees import (
     AdaBoostClassifier,
+    AdaBoostRegressor,
     GradientBoostingClassifier,
     GradientBoostingRanker,
     GradientBoostingRegressor,
@@ -205,3 +207,41 @@ def test_65_thousand_features():
     )
     with pytest.raises(ValueError, match="column 64000"):
         categories.fit(x, y)
+
+
+def test_categories_of_sparse_rows_are_looked_at():
+    x, y = table(300)
+    x[:, 2] = np.arange(300) % 4
+    model = GradientBoostingRegressor(n_estimators=2, categorical_features=[2]).fit(x, y)
+    rows = sparse.csr_array(np.nan_to_num(x[:10]))
+    assert np.array_equal(model.predict(rows), model.predict(np.nan_to_num(x[:10])))
+    rows[7, 2] = 4
+    with pytest.raises(ValueError, match=r"column 2 holds categories.* row 7 is 4"):
+        model.predict(rows)
+
+
+@pytest.mark.parametrize("rows", [60, 60000])
+def test_goss_with_gradients_that_are_no_numbers(rows):
+    x = torch.arange(float(rows))[:, None]
+
+    def loss(scores, y):  # finite, with a slope that is NaN
+        return (scores - y) ** 2 + torch.where(y > 50, (scores * 0).sqrt(), 0)
+
+    model = GradientBoostingRegressor(
+        loss=loss, hessian=2.0, sampling_method="goss", learning_rate=1.0
+    )
+    with pytest.raises(ValueError, match="finite"):
+        model.fit(x, x[:, 0])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_tables_on_a_gpu_are_refused_by_what_is_the_cpus():
+    x, y = torch.randn(60, 3, device="cuda"), torch.arange(60.0) % 2
+    for kind in (RandomForestRegressor, AdaBoostRegressor):
+        with pytest.raises(ValueError, match="fits on the CPU, got x on cuda"):
+            kind(n_estimators=2).fit(x, y)
+    boosted = AdaBoostRegressor(n_estimators=3).fit(x.cpu(), y)
+    assert torch.equal(boosted.predict(x).cpu(), boosted.predict(x.cpu()))
+    ranker = GradientBoostingRanker(n_estimators=2)
+    ranker.fit(x.cpu(), y, group=[60], eval_set=[(x, y)], eval_group=[[60]])
+    assert 0 <= ranker.evals_result_["validation_0"]["ndcg@32"][-1] <= 1

@@ -19,7 +19,25 @@ KINDS = {
     "softmax": GradientBoostingClassifier,
     "ranking": GradientBoostingRanker,
 }
-WRONG = [-1, 1e400, 99999999999, 2**31, "x", "", [], {}, None, True, 0.5, 0, [0] * 3, "-1", "1e9"]
+WRONG = [
+    -1,
+    1e400,
+    99999999999,
+    2**31,
+    "x",
+    "",
+    [],
+    {},
+    None,
+    True,
+    0.5,
+    0,
+    [0] * 3,
+    "-1",
+    "1e9",
+    "--5",
+    "5-",
+]
 BYTES = ["-1", "1e400", "99999999999", '"x"', "[]", "{}", "null", "true", "0.5", "", "\x00"]
 
 
