@@ -15,6 +15,7 @@ inline namespace TILEWRIGHT_MACHINE {
 template <class T, class G>
 class DeformBackward {
   using Acc = Accumulate<T>;
+  static constexpr bool kPairs = std::is_same_v<G, c10::BFloat16>;  // of rows, in products
 
  public:
   explicit DeformBackward(const DeformBackwardCpuParams& params)
@@ -33,8 +34,10 @@ class DeformBackward {
     zeros_.assign(s_.channels, T(0));
     grad_rows_.resize(rows * out_stride_);
     grad_planes_.resize(groups_ * outs_ * row_stride_);
+    if (kPairs) transposed_.resize(max_of(grad_rows_.size(), grad_planes_.size()));
     if (spreads_ || dots_) grad_columns_.resize(cells);
     if (p_.grad_weight != nullptr) columns_.resize(cells);
+    if (kPairs && p_.grad_weight != nullptr) pairs_.resize(cells + tasks_.block * p_.tile.taps);
     if (spreads_) grad_image_.resize((s_.pixels() + 1) * tasks_.block + kLanes<T>);
   }
   ~DeformBackward() { brgemm_done(); }
@@ -81,22 +84,35 @@ class DeformBackward {
     const T* grad = static_cast<const T*>(p_.grad) + image_ * s_.out_pixels() * s_.out_channels;
     if (p_.grad_channels_last) {
       const T* rows = grad + first_ * s_.out_channels + from;
-      planes_to_tile(rows, s_.out_channels, outs, rows_, grad_planes_.data(), row_stride_);
+      transpose(rows, s_.out_channels, outs, rows_, grad_planes_, row_stride_);
       for (int64_t row = 0; row < rows_; ++row) {
         copy_run(rows + row * s_.out_channels, outs, grad_rows_.data() + row * out_stride_);
       }
     } else {
       const T* planes = grad + from * s_.out_pixels() + first_;
-      planes_to_tile(planes, s_.out_pixels(), rows_, outs, grad_rows_.data(), out_stride_);
+      transpose(planes, s_.out_pixels(), rows_, outs, grad_rows_, out_stride_);
       for (int64_t c = 0; c < outs; ++c) {
         copy_run(planes + c * s_.out_pixels(), rows_, grad_planes_.data() + c * row_stride_);
       }
     }
+    if (kPairs && rows_ % 2 == 1) {
+      for (int64_t c = 0; c < outs; ++c) grad_planes_[c * row_stride_ + rows_] = G(0);
+    }
   }
-  static void copy_run(const T* from, int64_t count, Acc* to) {
+  void transpose(const T* planes, int64_t plane_stride, int64_t size, int64_t channels,
+                 Buffer<G>& to, int64_t stride) {
+    if constexpr (kPairs) {
+      planes_to_tile(planes, plane_stride, size, channels, transposed_.data(), stride);
+      copy_run(transposed_.data(), size * stride, to.data());
+    } else {
+      planes_to_tile(planes, plane_stride, size, channels, to.data(), stride);
+    }
+  }
+  template <class From>
+  static void copy_run(const From* from, int64_t count, G* to) {
     for (int64_t i = 0; i < count; i += kLanes<T>) {
       const int64_t lanes = min_of(kLanes<T>, count - i);
-      store_lanes<Acc>(load_lanes(from + i, lanes), to + i, lanes);
+      store_lanes<G>(load_lanes(from + i, lanes), to + i, lanes);
     }
   }
 
@@ -105,7 +121,7 @@ class DeformBackward {
     const int64_t n = taps_ * part_;
     for (int64_t g = 0; g < groups_; ++g) {
       const G* weight = static_cast<const G*>(p_.weight) +
-                        ((first_part() + g) * outs_ * s_.taps() + tap_) * part_;
+                        ((first_part() + g) * outs_ * s_.taps() + (kPairs ? 2 : 1) * tap_) * part_;
       gemm(serves_, {rows_, n, outs_, out_stride_, s_.taps() * part_, n, false},
            grad_rows_.data() + g * outs_, weight, grad_columns_.data() + g * p_.tile.rows * n);
     }
@@ -116,13 +132,34 @@ class DeformBackward {
     const int64_t n = taps_ * part_;
     const bool add = first_ > 0 || image_ > tasks_.first_image(s_, image_part_);
     const int64_t parts = s_.channels / part_;
+    const int64_t depth = kPairs ? (rows_ + 1) / 2 * 2 : rows_;
     for (int64_t g = 0; g < groups_; ++g) {
       Acc* to = static_cast<Acc*>(p_.grad_weight) +
                 ((image_part_ * parts + first_part() + g) * outs_ * s_.taps() + tap_) * part_;
-      gemm(serves_, {outs_, n, rows_, row_stride_, n, s_.taps() * part_, add},
-           grad_planes_.data() + g * outs_ * row_stride_, columns_.data() + g * p_.tile.rows * n,
-           to);
+      G* columns = columns_.data() + g * p_.tile.rows * n;
+      if (kPairs) columns = pair_up(columns, n);
+      gemm(serves_, {outs_, n, depth, row_stride_, n, s_.taps() * part_, add},
+           grad_planes_.data() + g * outs_ * row_stride_, columns, to);
     }
+  }
+  // Rows 2i and 2i + 1 element by element; behind an odd one come zeros.
+  G* pair_up(const G* columns, int64_t n) {
+    for (int64_t row = 0; row < rows_; row += 2) {
+      const G *first = columns + row * n, *second = first + n;
+      G* to = pairs_.data() + row * n;
+      if (row + 1 < rows_) {
+        for (int64_t i = 0; i < n; ++i) {
+          to[2 * i] = first[i];
+          to[2 * i + 1] = second[i];
+        }
+      } else {
+        for (int64_t i = 0; i < n; ++i) {
+          to[2 * i] = first[i];
+          to[2 * i + 1] = G(0);
+        }
+      }
+    }
+    return pairs_.data();
   }
 
   // One tap of all the tile's output pixels.
@@ -222,10 +259,12 @@ class DeformBackward {
   const int64_t out_stride_, row_stride_;
   const bool serves_, spreads_, dots_;
   Buffer<T> zeros_;
-  Buffer<Acc> grad_rows_;     // (rows, out_stride)
-  Buffer<Acc> grad_planes_;   // (groups * outs, row_stride)
+  Buffer<G> grad_rows_;       // (rows, out_stride)
+  Buffer<G> grad_planes_;     // (groups * outs, row_stride)
+  Buffer<Acc> transposed_;    // of pairs: either of these, before it is rounded
   Buffer<Acc> grad_columns_;  // (groups, rows, taps, part)
   Buffer<G> columns_;         // the same
+  Buffer<G> pairs_;           // of one group, rows side by side
   Buffer<Acc> grad_image_;    // (pixels and the one that does not exist, block)
   int64_t block_, og_, image_part_, channel_, image_, first_, rows_, tap_, taps_;
 };
@@ -275,6 +314,11 @@ void TILEWRIGHT_ON_MACHINE(deform_conv_backward)(const DeformBackwardCpuParams& 
                                                  int64_t begin, int64_t end) {
   dispatch_floating("_deform_conv2d_backward", params.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
+    if constexpr (std::is_same_v<T, c10::BFloat16>) {
+      if (params.bfloat16_products) {
+        return DeformBackward<T, c10::BFloat16>(params).tasks(begin, end);
+      }
+    }
     DeformBackward<T, Accumulate<T>>(params).tasks(begin, end);
   });
 }

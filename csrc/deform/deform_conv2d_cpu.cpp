@@ -56,7 +56,9 @@ Tensor deform_conv2d_cpu(const Tensor& input, const Tensor& weight, const Tensor
   params.dtype = input.scalar_type();
   params.shape = deform_conv_shape(args, input, weight);
   const DeformConvShape& s = params.shape;
-  params.bfloat16_products = false;
+  params.bfloat16_products =
+      params.dtype == at::kBFloat16 && brgemm_serves_bfloat16() &&
+      std::max(s.taps() * (s.group_channels() + 1), s.out_channels) <= kMostLeadingDimension;
   params.channels_last = is_channels_last(output);
   const Tensor rows = input.contiguous(kChannelsLast);
   const Tensor packed = forward_weight(s, weight.contiguous(), params.bfloat16_products);
@@ -74,12 +76,15 @@ Tensor deform_conv2d_cpu(const Tensor& input, const Tensor& weight, const Tensor
   return output;
 }
 
-// (C / part, C_out / groups, taps, part)
-Tensor backward_weight(const DeformConvShape& s, int64_t part, const Tensor& weight) {
-  return weight
-      .view({s.groups, s.group_out_channels(), s.group_channels() / part, part, s.taps()})
-      .permute({0, 2, 1, 4, 3})
-      .to(sums_of(weight))
+// (C / part, C_out / groups, taps, part); of bfloat16 products pairs of results lie together.
+Tensor backward_weight(const DeformConvShape& s, int64_t part, const Tensor& weight,
+                       bool bfloat16_products) {
+  const Tensor rows =
+      weight.view({s.groups, s.group_out_channels(), s.group_channels() / part, part, s.taps()})
+          .permute({0, 2, 1, 4, 3});
+  if (!bfloat16_products) return rows.to(sums_of(weight)).contiguous();
+  return rows.reshape({s.channels / part, s.group_out_channels() / 2, 2, s.taps() * part})
+      .transpose(2, 3)
       .contiguous();
 }
 
@@ -143,7 +148,11 @@ DeformConvGrads deform_conv2d_backward_cpu(
   if (input.numel() == 0 || !(needs[0] || needs[1] || needs[2] || needs[3])) return grads;
 
   const int64_t part = tasks.group_part(s);
-  const Tensor packed = backward_weight(s, part, weight.contiguous());
+  params.bfloat16_products =
+      params.dtype == at::kBFloat16 && brgemm_serves_bfloat16() &&
+      s.group_out_channels() % 2 == 0 &&
+      std::max(s.taps() * part, s.out_channels) < kMostLeadingDimension;
+  const Tensor packed = backward_weight(s, part, weight.contiguous(), params.bfloat16_products);
   params.weight = packed.const_data_ptr();
   if (needs[0]) params.grad_input = grad_input.mutable_data_ptr();
   Tensor weights, moves_y, moves_x, masks;

@@ -88,7 +88,8 @@ struct DeformBackwardCpuParams {
   DeformConvShape shape;
   const void *grad, *input;   // of T; input (N, H, W, C)
   const void *offset, *mask;  // of Acc
-  const void* weight;         // (parts, C_out / groups, taps, group part), parts = C / group part
+  const void* weight;         // (parts, C_out / groups, taps, group part), parts = C / group part;
+                              // of bfloat16 products pairs of results lie together
   void* grad_input;           // of T, or null
   void* grad_weight;          // (image_parts, parts, C_out / groups, taps, group part) of Acc, or null
   // (blocks, N, offset_groups, taps, OH, OW) of Acc each, or null.

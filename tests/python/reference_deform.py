@@ -9,11 +9,10 @@ def bilinear(plane, y, x):
     """A (C, H, W) map that goes on as zeros, at a point (tensors of no dimensions)."""
     height, width = plane.shape[1:]
     total = torch.zeros(plane.shape[0], dtype=plane.dtype)
-    if not (math.isfinite(y) and math.isfinite(x)):
+    at_y, at_x = y.item(), x.item()
+    if not (-1 <= at_y < height and -1 <= at_x < width):  # NaN is not
         return total
-    if not (-1 <= y < height and -1 <= x < width):
-        return total
-    top, left = math.floor(y), math.floor(x)
+    top, left = math.floor(at_y), math.floor(at_x)
     for row, weight_y in ((top, 1 - (y - top)), (top + 1, y - top)):
         for column, weight_x in ((left, 1 - (x - left)), (left + 1, x - left)):
             if 0 <= row < height and 0 <= column < width:

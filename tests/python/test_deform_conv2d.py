@@ -93,7 +93,7 @@ def test_forward_and_backward(device, shape, dtype, channels_last, masked):
 
 
 @kernels
-@pytest.mark.parametrize("needed", itertools.product([False, True], repeat=5))
+@pytest.mark.parametrize("needed", list(itertools.product([False, True], repeat=5)))
 def test_each_gradient_alone(device, needed):
     tensors, numbers = problem(SHAPES[2])
     every = [leaf(t, device) for t in tensors]
@@ -115,7 +115,7 @@ def test_each_gradient_alone(device, needed):
 def test_gradcheck(device, shape):
     tensors, numbers = problem(shape, batch=1)
     # Offsets away from whole coordinates, where derivatives by differences do not exist.
-    tensors[2] = (tensors[2].floor() + 0.2 + 0.6 * torch.rand_like(tensors[2])).clamp(-3, 3)
+    tensors[2] = tensors[2].floor() + 0.2 + 0.6 * torch.rand_like(tensors[2])
     ours = [leaf(t, device) for t in tensors]
     assert gradcheck(lambda *t: call(t, numbers), ours)
 
