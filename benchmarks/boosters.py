@@ -22,7 +22,8 @@ PACKAGES = ["xgboost", "lightgbm", "catboost"]
 
 
 class Contender:
-    """Fits, and predicts probabilities of class 1 or values. `categorical`: (F,) bool, or None."""
+    """Fits, and predicts probabilities of class 1 or values; xgboost and lightgbm have their
+    boosters as `model`. `categorical`: (F,) bool, or None."""
 
     def __init__(self, name, classify, threads, categorical=None):
         self.name, self.classify, self.threads = name, classify, threads
@@ -56,7 +57,7 @@ class Contender:
         data = xgboost.QuantileDMatrix(x, y, max_bin=256, **kinds)
         options = {"max_depth": DEPTH, "eta": RATE, "nthread": self.threads, "max_bin": 256}
         options["objective"] = "binary:logistic" if self.classify else "reg:squarederror"
-        booster = xgboost.train(options, data, TREES)
+        booster = self.model = xgboost.train(options, data, TREES)
         if self.categorical is None:
             return booster.inplace_predict
         return lambda t: booster.predict(xgboost.DMatrix(t, **kinds))
@@ -73,7 +74,8 @@ class Contender:
         if self.categorical is not None:
             kinds["categorical_feature"] = np.flatnonzero(self.categorical).tolist()
         data = lightgbm.Dataset(x, y, params=options, **kinds)
-        return lightgbm.train(options, data, TREES).predict
+        self.model = lightgbm.train(options, data, TREES)
+        return self.model.predict
 
     def _catboost(self, x, y):
         import catboost

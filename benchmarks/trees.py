@@ -2,10 +2,10 @@
 same hyperparameters, in turns in one process, with quality beside speed.
 
 100 trees of depth 6, at most 256 bins; times are of binning and boosting together. Memory is what a
-fit takes at most beyond what its process had before, each in a process of its own. A peer that is
+fit takes at most beyond what its process had before, the median of three processes. A peer that is
 not installed is left out (pip install --no-deps xgboost==3.2.0 lightgbm==4.7.0 catboost==1.2.10
 six: their other requirements are here, or would overwrite torch's). catboost's trees are symmetric:
-it learns less from as many. python benchmarks/trees.py [--quick]
+it learns less from as many. python benchmarks/trees.py [--quick] [--only WORK]
 """
 
 import argparse
@@ -13,6 +13,7 @@ import json
 import statistics
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from sklearn.metrics import roc_auc_score
 
 from tilewright import trees
 
+FILE = RESULTS / "trees.json"
 COLUMNS = ["work", *NAMES, "faster than the best"]
 
 
@@ -132,10 +134,14 @@ def works(share, threads):
 
 
 def memory_of(title, name, quick):
-    """MB that one contender takes, in a process of its own."""
+    """MB that one contender takes, in processes of its own."""
     command = [sys.executable, __file__, "--memory", title, name, *(["--quick"] if quick else [])]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
+
+    def once():
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return float(done.stdout.split()[-1])
+
+    return once() if quick else statistics.median(once() for _ in range(3))
 
 
 def measure_memory(fits, name):
@@ -145,8 +151,18 @@ def measure_memory(fits, name):
 
 
 class Rows:
-    def __init__(self):
-        self.lines, self.rows = [], []
+    """The table. Rows that are measured again take the places of those in the file."""
+
+    def __init__(self, kept):
+        self.lines, self.rows = (kept["lines"], kept["rows"]) if kept else ([], [])
+
+    def put(self, line, row):
+        for i, old in enumerate(self.rows):
+            if old["work"] == row["work"]:
+                self.lines[i], self.rows[i] = line, row
+                return
+        self.lines.append(line)
+        self.rows.append(row)
 
     def add(self, work, functions, extra=None, memory=None, **options):
         """Times {name: function}; `extra` is {name: text} beside the times, `memory` {name: MB}."""
@@ -154,7 +170,6 @@ class Rows:
         best = min((t for name, t in times.items() if name != "tilewright"), default=None)
         ratio = None if best is None else best / times["tilewright"]
         row = {"work": work, "ms": times, "mb": memory, "ratio": ratio, "quality": extra or {}}
-        self.rows.append(row)
 
         def cell(name):
             if name not in times:
@@ -163,13 +178,20 @@ class Rows:
             return f"{shown(times[name])}{(extra or {}).get(name, '')}{taken}"
 
         cells = [cell(name) for name in COLUMNS[1:-1]]
-        self.lines.append([work, *cells, "" if ratio is None else f"{ratio:.1f}x"])
-        print(*self.lines[-1], sep=" | ", flush=True)
+        line = [work, *cells, "" if ratio is None else f"{ratio:.1f}x"]
+        self.put(line, row)
+        print(*line, sep=" | ", flush=True)
 
     def save(self):
         RESULTS.mkdir(exist_ok=True)
         data = {"machine": machine(), "columns": COLUMNS, "lines": self.lines, "rows": self.rows}
-        (RESULTS / "trees.json").write_text(json.dumps(data, indent=1) + "\n")
+        FILE.write_text(json.dumps(data, indent=1) + "\n")
+
+
+def kept_rows():
+    """What the file holds, of this machine."""
+    kept = json.loads(FILE.read_text()) if FILE.exists() else None
+    return kept if kept and kept["machine"] == machine() else None
 
 
 def bench_predict(table, found, features, rows, threads):
@@ -182,8 +204,11 @@ def bench_predict(table, found, features, rows, threads):
 
 
 def main():
+    # catboost leaves the tables it has read not writable.
+    warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the rows, nothing saved")
+    parser.add_argument("--only", metavar="WORK", help="measure works of this title anew")
     parser.add_argument("--memory", nargs=2, metavar=("WORK", "NAME"), help="of one contender")
     given = parser.parse_args()
     share = 10 if given.quick else 1
@@ -193,8 +218,10 @@ def main():
         title, name = given.memory
         return measure_memory(listed[title](), name)
     print(json.dumps(machine()))
-    table = Rows()
+    table = Rows(kept_rows() if given.only else None)
     for number, (title, make) in enumerate(listed.items()):
+        if given.only and given.only not in title:
+            continue
         fits = make()
         memory = {name: memory_of(title, name, given.quick) for name in fits.functions}
         quality = fits.quality()

@@ -11,6 +11,7 @@
 #include "tilewright/trees/categories.h"
 #include "tilewright/trees/exact_grower.h"
 #include "tilewright/trees/feature_args.h"
+#include "tilewright/trees/feature_cuts.h"
 
 namespace tilewright::trees {
 namespace {
@@ -99,7 +100,7 @@ std::unique_ptr<Grower> BoostingRounds::make_grower(Tensor& cuts) {
                     [&](int64_t first, const Tensor& codes) { grower->take_codes(first, codes); });
     return grower;
   }
-  const Tensor codes = table.codes(cuts, bin_counts_);
+  const Tensor codes = quantize_features(table.dense(), cuts, bin_counts_);
   device_ = std::make_unique<DeviceGrower>(options_, outputs_, codes, cuts, bin_counts_);
   bin_counts_ = bin_counts_.cpu();
   return nullptr;

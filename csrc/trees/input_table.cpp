@@ -130,16 +130,6 @@ std::pair<Tensor, Tensor> InputTable::cuts(const Tensor& weights, int64_t max_bi
   return {at::cat(cuts), at::cat(counts)};
 }
 
-Tensor InputTable::codes(const Tensor& cuts, const Tensor& count) const {
-  if (dense_.defined()) return quantize_features(dense_, cuts, count);
-  Tensor codes;
-  for_codes(cuts, count, [&](int64_t first, const Tensor& part) {
-    if (!codes.defined()) codes = at::empty({rows_, features_}, part.options());
-    codes.narrow(0, first, part.size(0)).copy_(part);
-  });
-  return codes;
-}
-
 void InputTable::for_codes(const Tensor& cuts, const Tensor& count, const CodesBlock& body) const {
   for_rows([&](int64_t first, const Tensor& x) {
     for (int64_t from = 0; from < x.size(0); from += kCodedRows) {

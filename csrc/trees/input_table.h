@@ -25,10 +25,9 @@ class InputTable {
   int64_t features() const { return features_; }
   const at::Tensor& dense() const { return dense_; }  // undefined of a sparse table
 
-  // feature_cuts and quantize_features of the table.
+  // feature_cuts of the table.
   std::pair<at::Tensor, at::Tensor> cuts(const at::Tensor& weights, int64_t max_bin) const;
-  at::Tensor codes(const at::Tensor& cuts, const at::Tensor& count) const;
-  // The codes of the rows from `first` on, block by block: nobody holds those of all.
+  // quantize_features of the rows from `first` on, block by block: nobody holds the codes of all.
   using CodesBlock = std::function<void(int64_t first, const at::Tensor& codes)>;
   void for_codes(const at::Tensor& cuts, const at::Tensor& count, const CodesBlock& body) const;
 

@@ -133,6 +133,21 @@ def test_one_row_at_a_time_is_the_same(device):
 
 
 @kernels
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("vector", [False, True])
+@pytest.mark.parametrize("full", [True, False])  # False: of many depths
+def test_few_rows_are_the_same(device, full, vector, outputs):
+    # On the CPU trees walk side by side, eight of one depth, where there are few rows.
+    arrays = random_trees(21, 4, 4, outputs=outputs, full=full, vector=vector)
+    x = torch.randn(60, 4, device=device)
+    x[torch.rand(x.shape, device=device) < 0.2] = float("nan")
+    whole = predict(x, arrays, outputs)
+    for count in (1, 2, 3, 4, 5, 6):
+        parts = [predict(rows, arrays, outputs) for rows in x.split(count)]
+        assert torch.equal(whole, torch.cat(parts))
+
+
+@kernels
 def test_no_tree_scores_nothing(device):
     arrays = {name: value[:0] for name, value in random_trees(1, 1, 2).items()}
     arrays["tree_ptr"] = torch.zeros(1, dtype=torch.int64)
