@@ -40,8 +40,4 @@ DeformConvGrads deform_conv_grads(const at::Tensor& input, const at::Tensor& wei
 DeformConvShape deform_conv_shape(const DeformConvArgs& args, const at::Tensor& input,
                                   const at::Tensor& weight);
 
-inline at::Tensor or_undefined(const std::optional<at::Tensor>& tensor) {
-  return tensor ? *tensor : at::Tensor();
-}
-
 }  // namespace tilewright

@@ -8,7 +8,7 @@
 #include "tilewright/core/autocast.h"
 #include "tilewright/core/check.h"
 #include "tilewright/core/operator_handle.h"
-#include "tilewright/deform/deform_args.h"
+#include "tilewright/deform/deform_calls.h"
 #include "tilewright/deform/deform_conv2d_composite.h"
 
 namespace tilewright {
@@ -20,28 +20,6 @@ using Maybe = std::optional<at::Tensor>;
 
 Maybe optional_tensor(const at::Tensor& tensor) {
   return tensor.defined() ? Maybe(tensor) : std::nullopt;
-}
-
-at::Tensor call_deform_conv2d(const at::Tensor& input, const at::Tensor& weight,
-                              const at::Tensor& offset, const Maybe& mask, const Maybe& bias,
-                              c10::SymIntArrayRef stride, c10::SymIntArrayRef padding,
-                              c10::SymIntArrayRef dilation, c10::SymInt groups,
-                              c10::SymInt offset_groups) {
-  static const auto op =
-      operator_handle<decltype(call_deform_conv2d)>("tilewright::deform_conv2d");
-  return op.call(input, weight, offset, mask, bias, stride, padding, dilation, groups,
-                 offset_groups);
-}
-
-DeformConvGrads call_deform_conv2d_backward(
-    const at::Tensor& grad, const at::Tensor& input, const at::Tensor& weight,
-    const at::Tensor& offset, const Maybe& mask, c10::SymIntArrayRef stride,
-    c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation, c10::SymInt groups,
-    c10::SymInt offset_groups, DeformConvNeeds needs) {
-  static const auto op =
-      operator_handle<decltype(call_deform_conv2d_backward)>("tilewright::_deform_conv2d_backward");
-  return op.call(grad, input, weight, offset, mask, stride, padding, dilation, groups,
-                 offset_groups, needs);
 }
 
 class DeformConvFunction : public torch::autograd::Function<DeformConvFunction> {
@@ -62,7 +40,7 @@ class DeformConvFunction : public torch::autograd::Function<DeformConvFunction> 
     data["groups"] = args.groups;
     data["offset_groups"] = args.offset_groups;
     ctx->save_for_backward(
-        {input, weight, offset, or_undefined(mask), or_undefined(bias)});
+        {input, weight, offset, mask.value_or(at::Tensor()), bias.value_or(at::Tensor())});
     return output;
   }
 
@@ -170,7 +148,7 @@ at::Tensor deform_conv2d_meta(const at::Tensor& input, const at::Tensor& weight,
                               c10::SymIntArrayRef dilation, c10::SymInt groups,
                               c10::SymInt offset_groups) {
   const DeformConvArgs args{"deform_conv2d", stride, padding, dilation, groups, offset_groups};
-  check_deform_conv(args, input, weight, offset, or_undefined(mask), or_undefined(bias));
+  check_deform_conv(args, input, weight, offset, mask.value_or(at::Tensor()), bias.value_or(at::Tensor()));
   return deform_conv_output(args, input, weight);
 }
 
@@ -181,11 +159,33 @@ DeformConvGrads deform_conv2d_backward_meta(
     c10::SymInt offset_groups, DeformConvNeeds needs) {
   check_deform_conv_backward(
       {"_deform_conv2d_backward", stride, padding, dilation, groups, offset_groups}, grad, input,
-      weight, offset, or_undefined(mask), needs);
-  return deform_conv_grads(input, weight, offset, or_undefined(mask), needs);
+      weight, offset, mask.value_or(at::Tensor()), needs);
+  return deform_conv_grads(input, weight, offset, mask.value_or(at::Tensor()), needs);
 }
 
 }  // namespace
+
+at::Tensor call_deform_conv2d(const at::Tensor& input, const at::Tensor& weight,
+                              const at::Tensor& offset, const std::optional<at::Tensor>& mask, const std::optional<at::Tensor>& bias,
+                              c10::SymIntArrayRef stride, c10::SymIntArrayRef padding,
+                              c10::SymIntArrayRef dilation, c10::SymInt groups,
+                              c10::SymInt offset_groups) {
+  static const auto op =
+      operator_handle<decltype(call_deform_conv2d)>("tilewright::deform_conv2d");
+  return op.call(input, weight, offset, mask, bias, stride, padding, dilation, groups,
+                 offset_groups);
+}
+
+DeformConvGrads call_deform_conv2d_backward(
+    const at::Tensor& grad, const at::Tensor& input, const at::Tensor& weight,
+    const at::Tensor& offset, const std::optional<at::Tensor>& mask, c10::SymIntArrayRef stride,
+    c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation, c10::SymInt groups,
+    c10::SymInt offset_groups, DeformConvNeeds needs) {
+  static const auto op =
+      operator_handle<decltype(call_deform_conv2d_backward)>("tilewright::_deform_conv2d_backward");
+  return op.call(grad, input, weight, offset, mask, stride, padding, dilation, groups,
+                 offset_groups, needs);
+}
 
 at::Tensor deform_conv2d(const at::Tensor& input, const at::Tensor& weight,
                          const at::Tensor& offset, const std::optional<at::Tensor>& mask,

@@ -49,7 +49,7 @@ Tensor deform_conv2d_cpu(const Tensor& input, const Tensor& weight, const Tensor
                          c10::SymIntArrayRef dilation, c10::SymInt groups,
                          c10::SymInt offset_groups) {
   const DeformConvArgs args{"deform_conv2d", stride, padding, dilation, groups, offset_groups};
-  check_deform_conv(args, input, weight, offset, or_undefined(mask), or_undefined(bias));
+  check_deform_conv(args, input, weight, offset, mask.value_or(Tensor()), bias.value_or(Tensor()));
   Tensor output = deform_conv_output(args, input, weight);
   if (output.numel() == 0) return output;
   DeformCpuParams params{};
@@ -62,8 +62,8 @@ Tensor deform_conv2d_cpu(const Tensor& input, const Tensor& weight, const Tensor
   params.channels_last = is_channels_last(output);
   const Tensor rows = input.contiguous(kChannelsLast);
   const Tensor packed = forward_weight(s, weight.contiguous(), params.bfloat16_products);
-  const Tensor moves = sums_as(offset, input), shares = sums_as(or_undefined(mask), input),
-               biases = sums_as(or_undefined(bias), input);
+  const Tensor moves = sums_as(offset, input), shares = sums_as(mask.value_or(Tensor()), input),
+               biases = sums_as(bias.value_or(Tensor()), input);
   params.input = rows.const_data_ptr();
   params.offset = moves.const_data_ptr();
   params.mask = data_or_null(shares);
@@ -113,8 +113,8 @@ DeformConvGrads deform_conv2d_backward_cpu(
     DeformConvNeeds needs) {
   const DeformConvArgs args{"_deform_conv2d_backward", stride, padding,
                             dilation,                  groups, offset_groups};
-  check_deform_conv_backward(args, grad, input, weight, offset, or_undefined(mask), needs);
-  auto grads = deform_conv_grads(input, weight, offset, or_undefined(mask), needs);
+  check_deform_conv_backward(args, grad, input, weight, offset, mask.value_or(Tensor()), needs);
+  auto grads = deform_conv_grads(input, weight, offset, mask.value_or(Tensor()), needs);
   auto& [grad_input, grad_weight, grad_offset, grad_mask, grad_bias] = grads;
   if (grad.numel() == 0 || input.numel() == 0) {
     for (Tensor* empty : {&grad_input, &grad_weight, &grad_offset, &grad_mask, &grad_bias}) {
@@ -132,7 +132,7 @@ DeformConvGrads deform_conv2d_backward_cpu(
   const auto options = input.options().dtype(sums_of(input)).memory_format(std::nullopt);
   const Tensor results = grad.contiguous(grad.suggest_memory_format());
   const Tensor rows = input.contiguous(kChannelsLast);
-  const Tensor moves = sums_as(offset, input), shares = sums_as(or_undefined(mask), input);
+  const Tensor moves = sums_as(offset, input), shares = sums_as(mask.value_or(Tensor()), input);
   params.grad = results.const_data_ptr();
   params.input = rows.const_data_ptr();
   params.offset = moves.const_data_ptr();

@@ -62,15 +62,15 @@ Tensor deform_conv2d_cuda(const Tensor& input, const Tensor& weight, const Tenso
                           c10::SymIntArrayRef dilation, c10::SymInt groups,
                           c10::SymInt offset_groups) {
   const DeformConvArgs args{"deform_conv2d", stride, padding, dilation, groups, offset_groups};
-  check_deform_conv(args, input, weight, offset, or_undefined(mask), or_undefined(bias));
+  check_deform_conv(args, input, weight, offset, mask.value_or(Tensor()), bias.value_or(Tensor()));
   const DeviceGuard guard(input);
   Tensor output = deform_conv_output(args, input, weight);
   if (output.numel() == 0) return output;
   const DeformConvShape s = deform_conv_shape(args, input, weight);
   const Tensor rows = input.contiguous(at::MemoryFormat::ChannelsLast);
   const Tensor packed = deform_weight(s, weight, false);
-  const Tensor moves = deform_maps(offset, input), shares = deform_maps(or_undefined(mask), input),
-               biases = deform_maps(or_undefined(bias), input);
+  const Tensor moves = deform_maps(offset, input), shares = deform_maps(mask.value_or(Tensor()), input),
+               biases = deform_maps(bias.value_or(Tensor()), input);
   dispatch_floating(args.op, input.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     using Device = device_t<T>;
@@ -168,9 +168,9 @@ DeformConvGrads deform_conv2d_backward_cuda(
     DeformConvNeeds needs) {
   const DeformConvArgs args{"_deform_conv2d_backward", stride, padding,
                             dilation,                  groups, offset_groups};
-  check_deform_conv_backward(args, grad, input, weight, offset, or_undefined(mask), needs);
+  check_deform_conv_backward(args, grad, input, weight, offset, mask.value_or(Tensor()), needs);
   const DeviceGuard guard(input);
-  auto grads = deform_conv_grads(input, weight, offset, or_undefined(mask), needs);
+  auto grads = deform_conv_grads(input, weight, offset, mask.value_or(Tensor()), needs);
   if (grad.numel() == 0 || input.numel() == 0) {
     auto& [gi, gw, go, gm, gb] = grads;
     for (Tensor* none : {&gi, &gw, &go, &gm, &gb}) none->zero_();
@@ -182,7 +182,7 @@ DeformConvGrads deform_conv2d_backward_cuda(
   if (input.numel() == 0) return grads;
   const DeformConvShape s = deform_conv_shape(args, input, weight);
   const Tensor rows = input.contiguous(at::MemoryFormat::ChannelsLast);
-  const Tensor moves = deform_maps(offset, input), shares = deform_maps(or_undefined(mask), input);
+  const Tensor moves = deform_maps(offset, input), shares = deform_maps(mask.value_or(Tensor()), input);
   const Tensor packed = deform_weight(s, weight, true);
   dispatch_floating(args.op, input.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
