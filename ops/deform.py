@@ -42,9 +42,9 @@ def deform_conv2d(
     offset: Tensor,
     weight: Tensor,
     bias: Optional[Tensor] = None,  # noqa: UP045
-    stride: BroadcastingList2[int] = (1, 1),
-    padding: BroadcastingList2[int] = (0, 0),
-    dilation: BroadcastingList2[int] = (1, 1),
+    stride: BroadcastingList2[int] = 1,
+    padding: BroadcastingList2[int] = 0,
+    dilation: BroadcastingList2[int] = 1,
     mask: Optional[Tensor] = None,  # noqa: UP045
 ) -> Tensor:
     """Deformable convolution (arXiv:1703.06211), with a mask its second version (arXiv:1811.11168).
@@ -91,8 +91,7 @@ class DeformConv2d(nn.Module):
 
     State dicts of torchvision's ``DeformConv2d`` (``weight``, ``bias``) load as they are,
     ``conv_offset`` staying as it is; so do those of mmcv's ``DeformConv2dPack``
-    (``modulated=False``) and ``ModulatedDeformConv2dPack``, older ones with ``conv2_offset`` or
-    ``<name>_offset`` beside the module among them.
+    (``modulated=False``) and ``ModulatedDeformConv2dPack``.
 
     Args:
         in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias: as of
@@ -189,13 +188,9 @@ class DeformConv2d(nn.Module):
 
     def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, *rest):
         for kind in ("weight", "bias"):
-            wanted = f"{prefix}conv_offset.{kind}"
-            # mmcv before 1.0 kept the offsets' convolution beside the module.
-            for name in (f"{prefix}conv2_offset.{kind}", f"{prefix[:-1]}_offset.{kind}"):
-                if name in state_dict and wanted not in state_dict:
-                    state_dict[wanted] = state_dict.pop(name)
-            if wanted not in state_dict:  # torchvision's: the offsets come from elsewhere
-                state_dict[wanted] = getattr(self.conv_offset, kind).detach()
+            name = f"{prefix}conv_offset.{kind}"
+            if name not in state_dict:  # torchvision's: the offsets come from elsewhere
+                state_dict[name] = getattr(self.conv_offset, kind).detach()
         super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, *rest)
 
     def extra_repr(self) -> str:
