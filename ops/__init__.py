@@ -14,6 +14,7 @@ from tilewright import (  # noqa: E402
     attention_modules,
     boxes,
     data,
+    deform,
     models,
     pooling,
     suppression,
@@ -22,6 +23,7 @@ from tilewright._C import version as _version  # noqa: E402
 from tilewright.attention import *  # noqa: E402, F403
 from tilewright.attention_modules import *  # noqa: E402, F403
 from tilewright.boxes import *  # noqa: E402, F403
+from tilewright.deform import *  # noqa: E402, F403
 from tilewright.pooling import *  # noqa: E402, F403
 from tilewright.suppression import *  # noqa: E402, F403
 
@@ -36,6 +38,7 @@ __all__ = [
     *attention.__all__,
     *attention_modules.__all__,
     *boxes.__all__,
+    *deform.__all__,
     *pooling.__all__,
     *suppression.__all__,
 ]

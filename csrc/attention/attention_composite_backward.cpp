@@ -1,54 +1,13 @@
 // The first derivatives of the composite as functions that autograd can differentiate again.
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/autograd.h>
-
 #include <algorithm>
 #include <vector>
 
 #include "tilewright/attention/attention_composite.h"
+#include "tilewright/core/differentiate.h"
 
 namespace tilewright {
 namespace {
-
-using torch::autograd::variable_list;
-
-// Records a graph, free of autocast: it would round the products, and their derivatives.
-struct DifferentiableHere {
-  at::AutoGradMode grad_mode{true};
-  c10::impl::ExcludeDispatchKeyGuard no_autocast{c10::autocast_dispatch_keyset};
-};
-
-// A name of its own for each input: one tensor may be given as query and as key.
-at::Tensor own(const at::Tensor& tensor) {
-  return tensor.defined() ? tensor.view_as(tensor) : tensor;
-}
-
-// Results beside the gradients that they received.
-struct Outputs {
-  variable_list results, grads;
-
-  void add(const at::Tensor& result, const at::Tensor& grad) {
-    if (!grad.defined() || !result.requires_grad()) return;
-    results.push_back(result);
-    grads.push_back(grad);
-  }
-};
-
-// One gradient for each input, undefined where it is not needed.
-variable_list differentiate(const Outputs& outputs, const variable_list& inputs,
-                            const std::vector<bool>& needed) {
-  variable_list asked, found(inputs.size());
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    if (needed[i]) asked.push_back(inputs[i]);
-  }
-  if (outputs.results.empty() || asked.empty()) return found;
-  auto grads = torch::autograd::grad(outputs.results, asked, outputs.grads, /*retain_graph=*/true,
-                                     /*create_graph=*/true, /*allow_unused=*/true);
-  for (size_t i = 0, next = 0; i < inputs.size(); ++i) {
-    if (needed[i]) found[i] = grads[next++];
-  }
-  return found;
-}
 
 struct Rows {
   int64_t begin, length;
@@ -83,11 +42,11 @@ AttentionGrads attention_composite_backward(const AttentionArgs& args, const at:
   const AttentionExtras given{own(extras.bias), own(extras.alibi_slopes), own(extras.sinks),
                               extras.rng_state};
   const auto [out, lse] = attention_composite(args, q, k, v, given);
-  Outputs outputs;
+  DifferentiableOutputs outputs;
   outputs.add(out, grad_out);
   outputs.add(lse, grad_lse);
-  const auto grads = differentiate(
-      outputs, {q, k, v, given.bias, given.alibi_slopes, given.sinks},
+  const auto grads = outputs.differentiate(
+      {q, k, v, given.bias, given.alibi_slopes, given.sinks},
       {q.requires_grad(), k.requires_grad(), v.requires_grad(), needs[0], needs[1], needs[2]});
   return {grads[0], grads[1], grads[2], grads[3], grads[4], grads[5]};
 }
@@ -101,7 +60,7 @@ VarlenGrads attention_varlen_composite_backward(
   const at::Tensor q = own(query), k = own(key), v = own(value), slopes = own(extras.alibi_slopes);
   const auto q_rows = sequence_rows(cu_seqlens_q, q.size(0), max_seqlen_q);
   const auto k_rows = sequence_rows(cu_seqlens_k, k.size(0), max_seqlen_k);
-  Outputs outputs;
+  DifferentiableOutputs outputs;
   for (size_t b = 0; b < q_rows.size(); ++b) {
     if (q_rows[b].length == 0) continue;
     AttentionExtras own_extras;
@@ -115,9 +74,9 @@ VarlenGrads attention_varlen_composite_backward(
       outputs.add(lse, grad_lse.narrow(1, q_rows[b].begin, q_rows[b].length).unsqueeze(0));
     }
   }
-  const auto grads =
-      differentiate(outputs, {q, k, v, slopes},
-                    {q.requires_grad(), k.requires_grad(), v.requires_grad(), need_slopes});
+  const auto grads = outputs.differentiate(
+      {q, k, v, slopes},
+      {q.requires_grad(), k.requires_grad(), v.requires_grad(), need_slopes});
   return {grads[0], grads[1], grads[2], grads[3]};
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 #include "tilewright/core/cpu/gemm.h"
 #include "tilewright/core/cpu/vec.h"
+#include "tilewright/core/math.h"
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
 

@@ -15,5 +15,12 @@ TILEWRIGHT_DEVICE void atomic_add(int64_t* address, int64_t value) {
   using Bits = unsigned long long;
   atomicAdd(reinterpret_cast<Bits*>(address), static_cast<Bits>(value));
 }
+// Of numbers that are not negative, and no NaN: their bits are ordered as they are.
+TILEWRIGHT_DEVICE void atomic_max_of_positive(float* address, float value) {
+  atomicMax(reinterpret_cast<int*>(address), __float_as_int(value));
+}
+TILEWRIGHT_DEVICE void atomic_max_of_positive(double* address, double value) {
+  atomicMax(reinterpret_cast<long long*>(address), __double_as_longlong(value));
+}
 
 }  // namespace tilewright::inline TILEWRIGHT_MACHINE

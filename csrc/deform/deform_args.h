@@ -1,0 +1,43 @@
+// What deform_conv2d and its backward check and allocate, whatever the device.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <array>
+#include <optional>
+#include <tuple>
+
+#include "tilewright/deform/deform_math.h"
+
+namespace tilewright {
+
+struct DeformConvArgs {
+  const char* op;
+  c10::SymIntArrayRef stride, padding, dilation;
+  c10::SymInt groups, offset_groups;
+};
+
+using DeformConvNeeds = std::array<bool, 5>;  // input, weight, offset, mask, bias
+using DeformConvGrads = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
+
+// An error where shapes, dtypes or devices do not fit; mask and bias may be undefined.
+void check_deform_conv(const DeformConvArgs& args, const at::Tensor& input,
+                       const at::Tensor& weight, const at::Tensor& offset, const at::Tensor& mask,
+                       const at::Tensor& bias);
+void check_deform_conv_backward(const DeformConvArgs& args, const at::Tensor& grad,
+                                const at::Tensor& input, const at::Tensor& weight,
+                                const at::Tensor& offset, const at::Tensor& mask,
+                                const DeformConvNeeds& needs);
+
+// The result, not initialised.
+at::Tensor deform_conv_output(const DeformConvArgs& args, const at::Tensor& input,
+                              const at::Tensor& weight);
+// The gradients, not initialised; of no elements where they are not needed.
+DeformConvGrads deform_conv_grads(const at::Tensor& input, const at::Tensor& weight,
+                                  const at::Tensor& offset, const at::Tensor& mask,
+                                  const DeformConvNeeds& needs);
+
+// Of tensors that were checked, on a machine.
+DeformConvShape deform_conv_shape(const DeformConvArgs& args, const at::Tensor& input,
+                                  const at::Tensor& weight);
+
+}  // namespace tilewright

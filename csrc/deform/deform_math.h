@@ -1,0 +1,69 @@
+// Deformable convolution's formula, once, for every machine: where a tap reads, what the four
+// pixels around that place weigh, and the derivative in the place.
+#pragma once
+#include "tilewright/core/math.h"
+
+namespace tilewright::inline TILEWRIGHT_MACHINE {
+
+struct DeformConvShape {
+  int64_t batch, channels, height, width;  // of the input
+  int64_t out_channels, out_height, out_width;
+  int64_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
+  int64_t groups, offset_groups;
+
+  TILEWRIGHT_HD int64_t taps() const { return kernel_h * kernel_w; }
+  TILEWRIGHT_HD int64_t pixels() const { return height * width; }
+  TILEWRIGHT_HD int64_t out_pixels() const { return out_height * out_width; }
+  TILEWRIGHT_HD int64_t group_channels() const { return channels / groups; }
+  TILEWRIGHT_HD int64_t group_out_channels() const { return out_channels / groups; }
+  TILEWRIGHT_HD int64_t offset_group_channels() const { return channels / offset_groups; }
+  // Where a tap lies without an offset.
+  TILEWRIGHT_HD int64_t tap_y(int64_t out_y, int64_t tap) const {
+    return out_y * stride_h - pad_h + tap / kernel_w * dilation_h;
+  }
+  TILEWRIGHT_HD int64_t tap_x(int64_t out_x, int64_t tap) const {
+    return out_x * stride_w - pad_w + tap % kernel_w * dilation_w;
+  }
+};
+
+// A bilinear sample of a map that goes on as zeros. Of pixels that do not exist the index is that
+// behind the last one, height * width.
+template <class T>
+struct DeformSample {
+  int64_t pixel[4];  // above left, above right, below left, below right
+  T down, right;     // in [0, 1): how far below and right of the first
+
+  TILEWRIGHT_HD T weight(int corner) const {
+    return (corner & 2 ? down : T(1) - down) * (corner & 1 ? right : T(1) - right);
+  }
+  // From the four pixels, or from their products with something: the derivative in y and in x.
+  TILEWRIGHT_HD T slope_y(const T* value) const {
+    return (T(1) - right) * (value[2] - value[0]) + right * (value[3] - value[1]);
+  }
+  TILEWRIGHT_HD T slope_x(const T* value) const {
+    return (T(1) - down) * (value[1] - value[0]) + down * (value[3] - value[2]);
+  }
+};
+
+// A coordinate beyond [-1, size), or NaN, reads zeros alone; at exactly -1 the slope counts.
+template <class T>
+TILEWRIGHT_HD DeformSample<T> deform_sample(T y, T x, int64_t height, int64_t width) {
+  DeformSample<T> sample;
+  const int64_t none = height * width;
+  const bool inside = y >= T(-1) && x >= T(-1) && y < T(height) && x < T(width);
+  const T safe_y = inside ? y : T(-1), safe_x = inside ? x : T(-1);
+  const T top_y = std::floor(safe_y), left_x = std::floor(safe_x);
+  const int64_t top = int64_t(top_y), left = int64_t(left_x);
+  const bool has_top = inside && top >= 0, has_below = inside && top + 1 < height;
+  const bool has_left = left >= 0, has_right = left + 1 < width;
+  const int64_t first = top * width + left;
+  sample.pixel[0] = has_top && has_left ? first : none;
+  sample.pixel[1] = has_top && has_right ? first + 1 : none;
+  sample.pixel[2] = has_below && has_left ? first + width : none;
+  sample.pixel[3] = has_below && has_right ? first + width + 1 : none;
+  sample.down = safe_y - top_y;
+  sample.right = safe_x - left_x;
+  return sample;
+}
+
+}  // namespace tilewright::inline TILEWRIGHT_MACHINE
