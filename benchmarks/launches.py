@@ -66,6 +66,25 @@ def channels_last(generator):
     _forward_backward(generator, torch.channels_last, _pools)
 
 
+@representative("deformable convolution")
+def deformable_convolution(generator):
+    """Channels that travel in packs, and such that do not; the input's gradient both ways."""
+    for dtype in DTYPES:
+        for channels, layout in ((32, torch.channels_last), (19, torch.contiguous_format)):
+            sizes = [(2, channels, 12, 11), (70, channels, 3, 3), (2, 18, 12, 11), (2, 9, 12, 11)]
+            x, weight, offset, mask = (
+                torch.randn(size, generator=generator, dtype=torch.float64).to(dtype)
+                for size in sizes
+            )
+            x = x.contiguous(memory_format=layout)
+            given = [t.requires_grad_() for t in (x, weight, offset, mask)]
+            for fixed in (False, True):
+                torch.use_deterministic_algorithms(fixed)
+                out = torch.ops.tilewright.deform_conv2d(*given, padding=[1, 1])
+                out.backward(torch.ones_like(out))
+            torch.use_deterministic_algorithms(False)
+
+
 @representative("boxes")
 def boxes(generator):
     for dtype in (torch.float64, torch.float32):

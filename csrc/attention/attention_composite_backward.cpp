@@ -75,8 +75,7 @@ VarlenGrads attention_varlen_composite_backward(
     }
   }
   const auto grads = outputs.differentiate(
-      {q, k, v, slopes},
-      {q.requires_grad(), k.requires_grad(), v.requires_grad(), need_slopes});
+      {q, k, v, slopes}, {q.requires_grad(), k.requires_grad(), v.requires_grad(), need_slopes});
   return {grads[0], grads[1], grads[2], grads[3]};
 }
 

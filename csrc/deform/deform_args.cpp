@@ -63,9 +63,10 @@ void check_maps(const DeformConvArgs& args, const char* name, const at::Tensor& 
   const auto out = out_sizes(args, input, weight);
   const std::array<c10::SymInt, 4> wanted{input.sym_size(0), channels, out[0], out[1]};
   TILEWRIGHT_CHECK(args.op, tensor.dim() == 4 && tensor.sym_sizes().equals(wanted), name,
-                   " must have shape (N, ", per_tap, "offset_groups * kernel height * width, output "
-                   "height, output width) = ", shape_of(c10::SymIntArrayRef(wanted)), ", got ",
-                   shape_of(tensor));
+                   " must have shape (N, ", per_tap,
+                   "offset_groups * kernel height * width, output "
+                   "height, output width) = ",
+                   shape_of(c10::SymIntArrayRef(wanted)), ", got ", shape_of(tensor));
 }
 
 void check_same_dtype(const char* op, const char* name, const at::Tensor& tensor,
@@ -89,8 +90,8 @@ void check_deform_conv(const DeformConvArgs& args, const at::Tensor& input,
   check_shape(op, "weight", weight, "(C_out, C / groups, KH, KW)", 4);
   check_numbers(args);
   const c10::SymInt channels = input.sym_size(1), out_channels = weight.sym_size(0);
-  TILEWRIGHT_CHECK(op, channels % args.groups == 0 && out_channels % args.groups == 0,
-                   "groups (", args.groups, ") must divide input's channels (", channels,
+  TILEWRIGHT_CHECK(op, channels % args.groups == 0 && out_channels % args.groups == 0, "groups (",
+                   args.groups, ") must divide input's channels (", channels,
                    ") and weight's first size (", out_channels, ")");
   TILEWRIGHT_CHECK(op, weight.sym_size(1) * args.groups == channels,
                    "weight must have shape (C_out, C / groups, KH, KW) with C / groups = ",
@@ -100,9 +101,10 @@ void check_deform_conv(const DeformConvArgs& args, const at::Tensor& input,
   TILEWRIGHT_CHECK(op, channels % args.offset_groups == 0, "offset_groups (", args.offset_groups,
                    ") must divide input's channels (", channels, ")");
   const auto out = out_sizes(args, input, weight);
-  TILEWRIGHT_CHECK(op, out[0] >= 1 && out[1] >= 1, "the kernel reaches beyond the padded input: ",
-                   "input ", shape_of(input), ", weight ", shape_of(weight),
-                   " give an output of height ", out[0], " and width ", out[1]);
+  TILEWRIGHT_CHECK(op, out[0] >= 1 && out[1] >= 1,
+                   "the kernel reaches beyond the padded input: ", "input ", shape_of(input),
+                   ", weight ", shape_of(weight), " give an output of height ", out[0],
+                   " and width ", out[1]);
   const c10::SymInt taps = args.offset_groups * weight.sym_size(2) * weight.sym_size(3);
   check_maps(args, "offset", offset, "2 * ", 2 * taps, input, weight);
   if (mask.defined()) check_maps(args, "mask", mask, "", taps, input, weight);

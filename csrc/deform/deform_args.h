@@ -6,6 +6,7 @@
 #include <optional>
 #include <tuple>
 
+#include "tilewright/core/export.h"
 #include "tilewright/deform/deform_math.h"
 
 namespace tilewright {
@@ -20,24 +21,24 @@ using DeformConvNeeds = std::array<bool, 5>;  // input, weight, offset, mask, bi
 using DeformConvGrads = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 
 // An error where shapes, dtypes or devices do not fit; mask and bias may be undefined.
-void check_deform_conv(const DeformConvArgs& args, const at::Tensor& input,
-                       const at::Tensor& weight, const at::Tensor& offset, const at::Tensor& mask,
-                       const at::Tensor& bias);
-void check_deform_conv_backward(const DeformConvArgs& args, const at::Tensor& grad,
-                                const at::Tensor& input, const at::Tensor& weight,
-                                const at::Tensor& offset, const at::Tensor& mask,
-                                const DeformConvNeeds& needs);
+TILEWRIGHT_API void check_deform_conv(const DeformConvArgs& args, const at::Tensor& input,
+                                      const at::Tensor& weight, const at::Tensor& offset,
+                                      const at::Tensor& mask, const at::Tensor& bias);
+TILEWRIGHT_API void check_deform_conv_backward(const DeformConvArgs& args, const at::Tensor& grad,
+                                               const at::Tensor& input, const at::Tensor& weight,
+                                               const at::Tensor& offset, const at::Tensor& mask,
+                                               const DeformConvNeeds& needs);
 
 // The result, not initialised.
-at::Tensor deform_conv_output(const DeformConvArgs& args, const at::Tensor& input,
-                              const at::Tensor& weight);
+TILEWRIGHT_API at::Tensor deform_conv_output(const DeformConvArgs& args, const at::Tensor& input,
+                                             const at::Tensor& weight);
 // The gradients, not initialised; of no elements where they are not needed.
-DeformConvGrads deform_conv_grads(const at::Tensor& input, const at::Tensor& weight,
-                                  const at::Tensor& offset, const at::Tensor& mask,
-                                  const DeformConvNeeds& needs);
+TILEWRIGHT_API DeformConvGrads deform_conv_grads(const at::Tensor& input, const at::Tensor& weight,
+                                                 const at::Tensor& offset, const at::Tensor& mask,
+                                                 const DeformConvNeeds& needs);
 
 // Of tensors that were checked, on a machine.
-DeformConvShape deform_conv_shape(const DeformConvArgs& args, const at::Tensor& input,
-                                  const at::Tensor& weight);
+TILEWRIGHT_API DeformConvShape deform_conv_shape(const DeformConvArgs& args,
+                                                 const at::Tensor& input, const at::Tensor& weight);
 
 }  // namespace tilewright

@@ -52,8 +52,12 @@ class DeformConvFunction : public torch::autograd::Function<DeformConvFunction> 
     const auto stride = data.at("stride").toSymIntVector(),
                padding = data.at("padding").toSymIntVector(),
                dilation = data.at("dilation").toSymIntVector();
-    const DeformConvArgs args{"deform_conv2d", stride, padding, dilation,
-                              data.at("groups").toSymInt(), data.at("offset_groups").toSymInt()};
+    const DeformConvArgs args{"deform_conv2d",
+                              stride,
+                              padding,
+                              dilation,
+                              data.at("groups").toSymInt(),
+                              data.at("offset_groups").toSymInt()};
     DeformConvNeeds needs{};
     size_t edge = 0;  // of the tensors that were given
     for (size_t i = 0; i < needs.size(); ++i) {
@@ -109,15 +113,15 @@ class DeformConvBackwardFunction : public torch::autograd::Function<DeformConvBa
   }
 };
 
-DeformConvGrads deform_conv2d_backward_autograd(
-    const at::Tensor& grad, const at::Tensor& input, const at::Tensor& weight,
-    const at::Tensor& offset, const Maybe& mask, c10::SymIntArrayRef stride,
-    c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation, c10::SymInt groups,
-    c10::SymInt offset_groups, DeformConvNeeds needs) {
-  const DeformConvArgs args{"_deform_conv2d_backward", stride, padding,
-                            dilation,                  groups, offset_groups};
-  const auto g =
-      DeformConvBackwardFunction::apply(grad, input, weight, offset, mask, args, needs);
+DeformConvGrads deform_conv2d_backward_autograd(const at::Tensor& grad, const at::Tensor& input,
+                                                const at::Tensor& weight, const at::Tensor& offset,
+                                                const Maybe& mask, c10::SymIntArrayRef stride,
+                                                c10::SymIntArrayRef padding,
+                                                c10::SymIntArrayRef dilation, c10::SymInt groups,
+                                                c10::SymInt offset_groups, DeformConvNeeds needs) {
+  const DeformConvArgs args{
+      "_deform_conv2d_backward", stride, padding, dilation, groups, offset_groups};
+  const auto g = DeformConvBackwardFunction::apply(grad, input, weight, offset, mask, args, needs);
   return {g[0], g[1], g[2], g[3], g[4]};
 }
 
@@ -148,15 +152,17 @@ at::Tensor deform_conv2d_meta(const at::Tensor& input, const at::Tensor& weight,
                               c10::SymIntArrayRef dilation, c10::SymInt groups,
                               c10::SymInt offset_groups) {
   const DeformConvArgs args{"deform_conv2d", stride, padding, dilation, groups, offset_groups};
-  check_deform_conv(args, input, weight, offset, mask.value_or(at::Tensor()), bias.value_or(at::Tensor()));
+  check_deform_conv(args, input, weight, offset, mask.value_or(at::Tensor()),
+                    bias.value_or(at::Tensor()));
   return deform_conv_output(args, input, weight);
 }
 
-DeformConvGrads deform_conv2d_backward_meta(
-    const at::Tensor& grad, const at::Tensor& input, const at::Tensor& weight,
-    const at::Tensor& offset, const Maybe& mask, c10::SymIntArrayRef stride,
-    c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation, c10::SymInt groups,
-    c10::SymInt offset_groups, DeformConvNeeds needs) {
+DeformConvGrads deform_conv2d_backward_meta(const at::Tensor& grad, const at::Tensor& input,
+                                            const at::Tensor& weight, const at::Tensor& offset,
+                                            const Maybe& mask, c10::SymIntArrayRef stride,
+                                            c10::SymIntArrayRef padding,
+                                            c10::SymIntArrayRef dilation, c10::SymInt groups,
+                                            c10::SymInt offset_groups, DeformConvNeeds needs) {
   check_deform_conv_backward(
       {"_deform_conv2d_backward", stride, padding, dilation, groups, offset_groups}, grad, input,
       weight, offset, mask.value_or(at::Tensor()), needs);
@@ -166,21 +172,21 @@ DeformConvGrads deform_conv2d_backward_meta(
 }  // namespace
 
 at::Tensor call_deform_conv2d(const at::Tensor& input, const at::Tensor& weight,
-                              const at::Tensor& offset, const std::optional<at::Tensor>& mask, const std::optional<at::Tensor>& bias,
-                              c10::SymIntArrayRef stride, c10::SymIntArrayRef padding,
-                              c10::SymIntArrayRef dilation, c10::SymInt groups,
-                              c10::SymInt offset_groups) {
-  static const auto op =
-      operator_handle<decltype(call_deform_conv2d)>("tilewright::deform_conv2d");
+                              const at::Tensor& offset, const std::optional<at::Tensor>& mask,
+                              const std::optional<at::Tensor>& bias, c10::SymIntArrayRef stride,
+                              c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
+                              c10::SymInt groups, c10::SymInt offset_groups) {
+  static const auto op = operator_handle<decltype(call_deform_conv2d)>("tilewright::deform_conv2d");
   return op.call(input, weight, offset, mask, bias, stride, padding, dilation, groups,
                  offset_groups);
 }
 
-DeformConvGrads call_deform_conv2d_backward(
-    const at::Tensor& grad, const at::Tensor& input, const at::Tensor& weight,
-    const at::Tensor& offset, const std::optional<at::Tensor>& mask, c10::SymIntArrayRef stride,
-    c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation, c10::SymInt groups,
-    c10::SymInt offset_groups, DeformConvNeeds needs) {
+DeformConvGrads call_deform_conv2d_backward(const at::Tensor& grad, const at::Tensor& input,
+                                            const at::Tensor& weight, const at::Tensor& offset,
+                                            const std::optional<at::Tensor>& mask,
+                                            c10::SymIntArrayRef stride, c10::SymIntArrayRef padding,
+                                            c10::SymIntArrayRef dilation, c10::SymInt groups,
+                                            c10::SymInt offset_groups, DeformConvNeeds needs) {
   static const auto op =
       operator_handle<decltype(call_deform_conv2d_backward)>("tilewright::_deform_conv2d_backward");
   return op.call(grad, input, weight, offset, mask, stride, padding, dilation, groups,

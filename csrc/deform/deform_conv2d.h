@@ -26,10 +26,12 @@ namespace tilewright {
 // coordinates, its derivative is the one to the right and below; at coordinate -1, where offsets of
 // zero beside padding put taps, it is therefore not 0, as in torchvision. Offsets that are NaN,
 // infinite or far outside read 0 and get no gradient.
-TILEWRIGHT_API at::Tensor deform_conv2d(
-    const at::Tensor& input, const at::Tensor& weight, const at::Tensor& offset,
-    const std::optional<at::Tensor>& mask = {}, const std::optional<at::Tensor>& bias = {},
-    at::IntArrayRef stride = 1, at::IntArrayRef padding = 0, at::IntArrayRef dilation = 1,
-    int64_t groups = 1, int64_t offset_groups = 1);
+TILEWRIGHT_API at::Tensor deform_conv2d(const at::Tensor& input, const at::Tensor& weight,
+                                        const at::Tensor& offset,
+                                        const std::optional<at::Tensor>& mask = {},
+                                        const std::optional<at::Tensor>& bias = {},
+                                        at::IntArrayRef stride = 1, at::IntArrayRef padding = 0,
+                                        at::IntArrayRef dilation = 1, int64_t groups = 1,
+                                        int64_t offset_groups = 1);
 
 }  // namespace tilewright

@@ -166,9 +166,8 @@ class DeformBackward {
   void walk(int64_t t) {
     TapReader<Acc> reader(s_, static_cast<const Acc*>(p_.offset), static_cast<const Acc*>(p_.mask),
                           image_, og_, tap_ + t, first_);
-    const PixelRows<T> pixels{
-        static_cast<const T*>(p_.input) + image_ * s_.pixels() * s_.channels, zeros_.data(),
-        s_.pixels(), s_.channels};
+    const PixelRows<T> pixels{static_cast<const T*>(p_.input) + image_ * s_.pixels() * s_.channels,
+                              zeros_.data(), s_.pixels(), s_.channels};
     const int64_t map =
         ((block_ * s_.batch + image_) * s_.offset_groups + og_) * s_.taps() + tap_ + t;
     for (int64_t row = 0; row < rows_; ++row) {

@@ -11,15 +11,16 @@ namespace tilewright::inline TILEWRIGHT_MACHINE {
 template <class T>
 struct DeformSpreadParts {
   using Acc = accumulate_t<T>;
-  static constexpr int kStride = kDeformColumns + 1;
+  // Half of the tile's rows at a time, so that float64 fits.
+  static constexpr int kRows = kDeformRows / 2, kStride = kDeformColumns + 1;
   TilePlan<Acc> plan;
   TileFactors<T> factors;
-  Acc* columns;  // (kDeformRows, kStride): the columns' gradient
+  Acc* columns;  // (kRows, kStride): the columns' gradient
   Acc* dots;     // (kDeformRows, 4): its products with the four pixels
   TILEWRIGHT_HD explicit DeformSpreadParts(SharedMemory& shared)
       : plan(shared),
         factors(shared),
-        columns(shared.take<Acc>(kDeformRows * kStride)),
+        columns(shared.take<Acc>(kRows * kStride)),
         dots(shared.take<Acc>(kDeformRows * 4)) {}
 };
 
@@ -42,16 +43,18 @@ TILEWRIGHT_DEVICE void spread(const DeformParams<T>& p, int64_t place, accumulat
   if (unit > 0) atomic_add(p.fixed_input + place, int64_t(rint(double(value) / unit)));
 }
 
-// Of the columns' gradient in parts.columns, `count` channels from `channel` on.
+// Of the columns' gradient in parts.columns, that of the tile's rows from `first_row` on: `count`
+// channels from `channel` on.
 template <class T>
 TILEWRIGHT_DEVICE void spread_columns(const DeformParams<T>& p, const DeformSpreadParts<T>& parts,
-                                      int64_t image, int64_t channel, int count) {
+                                      int64_t image, int64_t channel, int count, int first_row) {
   using Acc = accumulate_t<T>;
   const DeformConvShape& s = p.shape;
   const int64_t first_place = image * s.pixels() * s.channels + channel;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   Acc largest = Acc(0);
-  for (int row = warp; row < kDeformRows; row += kDeformThreads / 32) {
+  for (int r = warp; r < DeformSpreadParts<T>::kRows; r += kDeformThreads / 32) {
+    const int row = first_row + r;
     const DeformSample<Acc> sample = parts.plan.samples[row];
     const Acc mask = parts.plan.masks[row];
 #pragma unroll
@@ -61,7 +64,7 @@ TILEWRIGHT_DEVICE void spread_columns(const DeformParams<T>& p, const DeformSpre
         const int64_t place = first_place + sample.pixel[k] * s.channels;
         const Acc weight = sample.weight(k) * mask;
         for (int c = lane; c < count; c += 32) {
-          const Acc grad = parts.columns[row * DeformSpreadParts<T>::kStride + c];
+          const Acc grad = parts.columns[r * DeformSpreadParts<T>::kStride + c];
           dot += grad * to_accumulate(ldg(p.input + place + c));
           if (p.only_largest) {
             const Acc size = grad * weight < Acc(0) ? -grad * weight : grad * weight;
@@ -83,7 +86,7 @@ TILEWRIGHT_DEVICE void spread_columns(const DeformParams<T>& p, const DeformSpre
 
 // A block: kDeformRows output pixels of an image, one tap of one offset group.
 template <class T>
-__global__ void __launch_bounds__(kDeformThreads) deform_conv_spread_kernel(DeformParams<T> p) {
+__global__ void deform_conv_spread_kernel(DeformParams<T> p) {
   using Acc = accumulate_t<T>;
   constexpr int kDepth = TileFactors<T>::kDepth;
   SharedMemory shared;
@@ -126,12 +129,15 @@ __global__ void __launch_bounds__(kDeformThreads) deform_conv_spread_kernel(Defo
       sums.add(parts.factors);
       __syncthreads();
     }
-    sums.for_each([&](int row, int column, Acc sum) {
-      parts.columns[row * DeformSpreadParts<T>::kStride + column] = sum;
-    });
-    __syncthreads();
-    spread_columns(p, parts, image, c, count);
-    __syncthreads();
+    for (int from = 0; from < kDeformRows; from += DeformSpreadParts<T>::kRows) {
+      sums.for_each([&](int row, int column, Acc sum) {
+        if (row < from || row >= from + DeformSpreadParts<T>::kRows) return;
+        parts.columns[(row - from) * DeformSpreadParts<T>::kStride + column] = sum;
+      });
+      __syncthreads();
+      spread_columns(p, parts, image, c, count, from);
+      __syncthreads();
+    }
     c += count;
   }
   if (p.only_largest) return;
@@ -158,8 +164,7 @@ __global__ void __launch_bounds__(kDeformThreads) deform_conv_spread_kernel(Defo
 // A block: the weight's gradient of kDeformRows results and kDeformColumns channels of a group, for
 // one tap, over one split of all output pixels.
 template <class T, int kWidth>
-__global__ void __launch_bounds__(kDeformThreads)
-    deform_conv_grad_weight_kernel(DeformParams<T> p, int64_t channel_tiles) {
+__global__ void deform_conv_grad_weight_kernel(DeformParams<T> p, int64_t channel_tiles) {
   using Acc = accumulate_t<T>;
   constexpr int kDepth = TileFactors<T>::kDepth;
   SharedMemory shared;
@@ -200,7 +205,8 @@ __global__ void __launch_bounds__(kDeformThreads)
       const int from = int(c - begin), to = int(last - begin);
       const int stop = last == end ? kDeformColumns : to;
       for (int i = int(threadIdx.x); i < kDepth * (kDeformColumns / kWidth); i += kDeformThreads) {
-        const int k = i / (kDeformColumns / kWidth), column = i % (kDeformColumns / kWidth) * kWidth;
+        const int k = i / (kDeformColumns / kWidth),
+                  column = i % (kDeformColumns / kWidth) * kWidth;
         if (column < from || column >= stop) continue;
         Pack<T, kWidth> values;
 #pragma unroll

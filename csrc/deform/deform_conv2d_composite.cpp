@@ -13,17 +13,17 @@ using at::Tensor;
 // Where all taps read on one axis, (N, offset_groups, taps, OH, OW), in the type of sums.
 Tensor coordinates(const DeformConvShape& s, const Tensor& offset, bool vertical) {
   const auto options = offset.options();
-  const Tensor kernel = vertical ? at::arange(s.kernel_h, options) : at::arange(s.kernel_w, options);
-  const Tensor out = vertical ? at::arange(s.out_height, options) : at::arange(s.out_width, options);
-  const Tensor base = vertical
-                          ? (out * s.stride_h - s.pad_h).view({1, 1, -1, 1}) +
-                                (kernel * s.dilation_h).view({-1, 1, 1, 1})
-                          : (out * s.stride_w - s.pad_w).view({1, 1, 1, -1}) +
-                                (kernel * s.dilation_w).view({1, -1, 1, 1});
+  const Tensor kernel =
+      vertical ? at::arange(s.kernel_h, options) : at::arange(s.kernel_w, options);
+  const Tensor out =
+      vertical ? at::arange(s.out_height, options) : at::arange(s.out_width, options);
+  const Tensor base = vertical ? (out * s.stride_h - s.pad_h).view({1, 1, -1, 1}) +
+                                     (kernel * s.dilation_h).view({-1, 1, 1, 1})
+                               : (out * s.stride_w - s.pad_w).view({1, 1, 1, -1}) +
+                                     (kernel * s.dilation_w).view({1, -1, 1, 1});
   const Tensor taps = base.expand({s.kernel_h, s.kernel_w, s.out_height, s.out_width})
                           .reshape({s.taps(), s.out_height, s.out_width});
-  return offset
-             .view({s.batch, s.offset_groups, s.taps(), 2, s.out_height, s.out_width})
+  return offset.view({s.batch, s.offset_groups, s.taps(), 2, s.out_height, s.out_width})
              .select(3, vertical ? 0 : 1) +
          taps;
 }
@@ -32,20 +32,24 @@ Tensor coordinates(const DeformConvShape& s, const Tensor& offset, bool vertical
 Tensor columns_of(const DeformConvShape& s, const Tensor& input, const Tensor& offset,
                   const Tensor& mask) {
   const Tensor y = coordinates(s, offset, true), x = coordinates(s, offset, false);
-  const Tensor inside = (y >= -1).logical_and(y < s.height).logical_and(x >= -1).logical_and(
-      x < s.width);  // NaN is not
+  const Tensor inside = (y >= -1)
+                            .logical_and(y < s.height)
+                            .logical_and(x >= -1)
+                            .logical_and(x < s.width);  // NaN is not
   const Tensor safe_y = at::where(inside, y, -1.0), safe_x = at::where(inside, x, -1.0);
   const Tensor top = safe_y.detach().floor(), left = safe_x.detach().floor();
   const Tensor down = safe_y - top, right = safe_x - left;
-  const Tensor pixels = input.reshape(
-      {s.batch, s.offset_groups, s.offset_group_channels(), s.height * s.width});
+  const Tensor pixels =
+      input.reshape({s.batch, s.offset_groups, s.offset_group_channels(), s.height * s.width});
   const std::vector<int64_t> flat{s.batch, s.offset_groups, 1, s.taps() * s.out_pixels()};
   Tensor sum;
   for (int corner = 0; corner < 4; ++corner) {
     const Tensor row = (top + (corner & 2 ? 1 : 0)).to(at::kLong);
     const Tensor column = (left + (corner & 1 ? 1 : 0)).to(at::kLong);
-    const Tensor there = inside.logical_and(row >= 0).logical_and(row < s.height).logical_and(
-        column >= 0).logical_and(column < s.width);
+    const Tensor there = inside.logical_and(row >= 0)
+                             .logical_and(row < s.height)
+                             .logical_and(column >= 0)
+                             .logical_and(column < s.width);
     const Tensor place = at::where(there, row * s.width + column, 0).reshape(flat);
     const Tensor value = pixels.gather(
         3, place.expand({s.batch, s.offset_groups, s.offset_group_channels(), flat[3]}));
@@ -59,13 +63,13 @@ Tensor columns_of(const DeformConvShape& s, const Tensor& input, const Tensor& o
 
 Tensor composite(const DeformConvShape& s, const Tensor& input, const Tensor& weight,
                  const Tensor& offset, const Tensor& mask, const Tensor& bias) {
-  const Tensor columns = columns_of(s, input, offset, mask)
-                             .reshape({s.batch, s.groups, s.group_channels() * s.taps(),
-                                       s.out_pixels()});
+  const Tensor columns =
+      columns_of(s, input, offset, mask)
+          .reshape({s.batch, s.groups, s.group_channels() * s.taps(), s.out_pixels()});
   const Tensor matrix =
       weight.reshape({s.groups, s.group_out_channels(), s.group_channels() * s.taps()});
-  const Tensor out = at::matmul(matrix, columns)
-                         .reshape({s.batch, s.out_channels, s.out_height, s.out_width});
+  const Tensor out =
+      at::matmul(matrix, columns).reshape({s.batch, s.out_channels, s.out_height, s.out_width});
   return bias.defined() ? out + bias.view({1, -1, 1, 1}) : out;
 }
 
@@ -85,8 +89,8 @@ DeformConvGrads deform_conv_composite_backward(const DeformConvArgs& args, const
   outputs.add(composite(deform_conv_shape(args, input, weight), summed(i), summed(w), summed(o),
                         summed(m), summed(b)),
               summed(grad));
-  const auto grads = outputs.differentiate(
-      {i, w, o, m, b}, std::vector<bool>(needs.begin(), needs.end()));
+  const auto grads =
+      outputs.differentiate({i, w, o, m, b}, std::vector<bool>(needs.begin(), needs.end()));
   return {grads[0], grads[1], grads[2], grads[3], grads[4]};
 }
 

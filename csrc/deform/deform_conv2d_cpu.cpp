@@ -32,9 +32,8 @@ const void* data_or_null(const Tensor& tensor) {
 
 // (groups, taps, C / groups, C_out / groups); of bfloat16 products pairs of channels lie together.
 Tensor forward_weight(const DeformConvShape& s, const Tensor& weight, bool bfloat16_products) {
-  const Tensor rows =
-      weight.view({s.groups, s.group_out_channels(), s.group_channels(), s.taps()})
-          .permute({0, 3, 2, 1});
+  const Tensor rows = weight.view({s.groups, s.group_out_channels(), s.group_channels(), s.taps()})
+                          .permute({0, 3, 2, 1});
   if (!bfloat16_products) return rows.to(sums_of(weight)).contiguous();
   const int64_t odd = s.group_channels() % 2;
   return at::constant_pad_nd(rows, {0, 0, 0, odd})
@@ -106,13 +105,14 @@ Tensor sum_blocks(const Tensor& parts) {
   return sum;
 }
 
-DeformConvGrads deform_conv2d_backward_cpu(
-    const Tensor& grad, const Tensor& input, const Tensor& weight, const Tensor& offset,
-    const std::optional<Tensor>& mask, c10::SymIntArrayRef stride, c10::SymIntArrayRef padding,
-    c10::SymIntArrayRef dilation, c10::SymInt groups, c10::SymInt offset_groups,
-    DeformConvNeeds needs) {
-  const DeformConvArgs args{"_deform_conv2d_backward", stride, padding,
-                            dilation,                  groups, offset_groups};
+DeformConvGrads deform_conv2d_backward_cpu(const Tensor& grad, const Tensor& input,
+                                           const Tensor& weight, const Tensor& offset,
+                                           const std::optional<Tensor>& mask,
+                                           c10::SymIntArrayRef stride, c10::SymIntArrayRef padding,
+                                           c10::SymIntArrayRef dilation, c10::SymInt groups,
+                                           c10::SymInt offset_groups, DeformConvNeeds needs) {
+  const DeformConvArgs args{
+      "_deform_conv2d_backward", stride, padding, dilation, groups, offset_groups};
   check_deform_conv_backward(args, grad, input, weight, offset, mask.value_or(Tensor()), needs);
   auto grads = deform_conv_grads(input, weight, offset, mask.value_or(Tensor()), needs);
   auto& [grad_input, grad_weight, grad_offset, grad_mask, grad_bias] = grads;
@@ -148,18 +148,16 @@ DeformConvGrads deform_conv2d_backward_cpu(
   if (input.numel() == 0 || !(needs[0] || needs[1] || needs[2] || needs[3])) return grads;
 
   const int64_t part = tasks.group_part(s);
-  params.bfloat16_products =
-      params.dtype == at::kBFloat16 && brgemm_serves_bfloat16() &&
-      s.group_out_channels() % 2 == 0 &&
-      std::max(s.taps() * part, s.out_channels) < kMostLeadingDimension;
+  params.bfloat16_products = params.dtype == at::kBFloat16 && brgemm_serves_bfloat16() &&
+                             s.group_out_channels() % 2 == 0 &&
+                             std::max(s.taps() * part, s.out_channels) < kMostLeadingDimension;
   const Tensor packed = backward_weight(s, part, weight.contiguous(), params.bfloat16_products);
   params.weight = packed.const_data_ptr();
   if (needs[0]) params.grad_input = grad_input.mutable_data_ptr();
   Tensor weights, moves_y, moves_x, masks;
   if (needs[1]) {
-    weights = at::empty({tasks.image_parts, s.channels / part, s.group_out_channels(), s.taps(),
-                         part},
-                        options);
+    weights = at::empty(
+        {tasks.image_parts, s.channels / part, s.group_out_channels(), s.taps(), part}, options);
     params.grad_weight = weights.mutable_data_ptr();
   }
   const auto maps = [&](void*& data) {
@@ -174,9 +172,8 @@ DeformConvGrads deform_conv2d_backward_cpu(
   }
   if (needs[3]) masks = maps(params.grad_mask);
   params.tile = deform_tile(s.out_pixels(), s.taps(), 2 * tasks.block * packed.element_size());
-  at::parallel_for(0, tasks.count(s), 1, [&](int64_t begin, int64_t end) {
-    deform_conv_backward(params, begin, end);
-  });
+  at::parallel_for(0, tasks.count(s), 1,
+                   [&](int64_t begin, int64_t end) { deform_conv_backward(params, begin, end); });
   if (needs[1]) store_grad_weight(s, weights, grad_weight);
   if (needs[2]) {
     grad_offset.copy_(

@@ -62,9 +62,8 @@ class DeformForward {
             int64_t rows) {
     TapReader<Acc> reader(s_, static_cast<const Acc*>(p_.offset), static_cast<const Acc*>(p_.mask),
                           image, og, first_tap + t, first);
-    const PixelRows<T> pixels{
-        static_cast<const T*>(p_.input) + image * s_.pixels() * s_.channels, zeros_.data(),
-        s_.pixels(), s_.channels};
+    const PixelRows<T> pixels{static_cast<const T*>(p_.input) + image * s_.pixels() * s_.channels,
+                              zeros_.data(), s_.pixels(), s_.channels};
     const int64_t begin = og * s_.offset_group_channels(), end = begin + s_.offset_group_channels();
     for (int64_t row = 0; row < rows; ++row) {
       const DeformSample<Acc> sample = reader.sample(row);
@@ -90,8 +89,7 @@ class DeformForward {
     const int64_t outs = s_.group_out_channels(), k = taps * padded_;
     const bool add = tap > 0 || p_.bias != nullptr;
     for (int64_t g = 0; g < s_.groups; ++g) {
-      const G* weight =
-          static_cast<const G*>(p_.weight) + (g * s_.taps() + tap) * padded_ * outs;
+      const G* weight = static_cast<const G*>(p_.weight) + (g * s_.taps() + tap) * padded_ * outs;
       gemm(serves_, {rows, outs, k, k, outs, s_.out_channels, add},
            columns_.data() + g * p_.tile.rows * k, weight, sums_.data() + g * outs);
     }
@@ -116,8 +114,8 @@ class DeformForward {
   const int64_t group_, padded_;
   const bool serves_;
   Buffer<T> zeros_;
-  Buffer<G> columns_;   // (groups, rows, taps, padded)
-  Buffer<Acc> sums_;    // (rows, C_out)
+  Buffer<G> columns_;  // (groups, rows, taps, padded)
+  Buffer<Acc> sums_;   // (rows, C_out)
 };
 
 }  // namespace TILEWRIGHT_MACHINE

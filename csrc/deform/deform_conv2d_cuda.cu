@@ -23,15 +23,14 @@ Tensor deform_maps(const Tensor& maps, const Tensor& input) {
 // Whether channels can travel 16 bytes at a time.
 bool in_packs(const DeformConvShape& s, const Tensor& rows) {
   const int64_t width = 16 / rows.element_size();
-  return reinterpret_cast<uintptr_t>(rows.const_data_ptr()) % 16 == 0 &&
-         s.channels % width == 0 && s.group_channels() % width == 0 &&
-         s.offset_group_channels() % width == 0;
+  return reinterpret_cast<uintptr_t>(rows.const_data_ptr()) % 16 == 0 && s.channels % width == 0 &&
+         s.group_channels() % width == 0 && s.offset_group_channels() % width == 0;
 }
 
 // (groups, taps, C / groups, outs), or with the results first (groups, outs, taps, C / groups).
 Tensor deform_weight(const DeformConvShape& s, const Tensor& weight, bool results_first) {
-  const Tensor split = weight.contiguous().view(
-      {s.groups, s.group_out_channels(), s.group_channels(), s.taps()});
+  const Tensor split =
+      weight.contiguous().view({s.groups, s.group_out_channels(), s.group_channels(), s.taps()});
   return (results_first ? split.permute({0, 1, 3, 2}) : split.permute({0, 3, 2, 1})).contiguous();
 }
 
@@ -69,7 +68,8 @@ Tensor deform_conv2d_cuda(const Tensor& input, const Tensor& weight, const Tenso
   const DeformConvShape s = deform_conv_shape(args, input, weight);
   const Tensor rows = input.contiguous(at::MemoryFormat::ChannelsLast);
   const Tensor packed = deform_weight(s, weight, false);
-  const Tensor moves = deform_maps(offset, input), shares = deform_maps(mask.value_or(Tensor()), input),
+  const Tensor moves = deform_maps(offset, input),
+               shares = deform_maps(mask.value_or(Tensor()), input),
                biases = deform_maps(bias.value_or(Tensor()), input);
   dispatch_floating(args.op, input.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
@@ -99,8 +99,8 @@ void spread_on_cuda(DeformParams<device_t<T>> params, const DeformConvNeeds& nee
   const DeformConvShape& s = params.shape;
   const auto options = rows.options().dtype(deform_sums(rows)).memory_format(std::nullopt);
   const std::vector<int64_t> sizes{s.batch, s.height, s.width, s.channels};
-  const LaunchConfig config = deform_config<DeformSpreadParts<Device>>(
-      s.batch * params.tiles() * s.offset_groups * s.taps());
+  const LaunchConfig config = deform_config<DeformSpreadParts<Device>>(s.batch * params.tiles() *
+                                                                       s.offset_groups * s.taps());
   Tensor sums, fixed, not_finite, largest, moves, masks;
   if (needs[0]) {
     sums = at::zeros(sizes, options);
@@ -142,11 +142,10 @@ void grad_weight_on_cuda(DeformParams<device_t<T>> params, const Tensor& rows,
   using Acc = accumulate_t<Device>;
   constexpr int64_t kSplitPixels = 4096, kMostSplits = 32;
   const DeformConvShape& s = params.shape;
-  params.splits =
-      std::min(ceil_div(s.batch * s.out_pixels(), kSplitPixels), kMostSplits);
-  const Tensor parts = at::empty({params.splits, s.groups, s.group_out_channels(), s.taps(),
-                                  s.group_channels()},
-                                 rows.options().dtype(deform_sums(rows)).memory_format(std::nullopt));
+  params.splits = std::min(ceil_div(s.batch * s.out_pixels(), kSplitPixels), kMostSplits);
+  const Tensor parts =
+      at::empty({params.splits, s.groups, s.group_out_channels(), s.taps(), s.group_channels()},
+                rows.options().dtype(deform_sums(rows)).memory_format(std::nullopt));
   params.grad_weight = mutable_data<Acc>(parts);
   const int64_t channel_tiles = ceil_div(s.group_channels(), kDeformColumns);
   const LaunchConfig config = deform_config<DeformForwardParts<Device>>(
@@ -161,13 +160,14 @@ void grad_weight_on_cuda(DeformParams<device_t<T>> params, const Tensor& rows,
   grad_weight.copy_(parts.sum(0).transpose(2, 3).reshape(grad_weight.sizes()));
 }
 
-DeformConvGrads deform_conv2d_backward_cuda(
-    const Tensor& grad, const Tensor& input, const Tensor& weight, const Tensor& offset,
-    const std::optional<Tensor>& mask, c10::SymIntArrayRef stride, c10::SymIntArrayRef padding,
-    c10::SymIntArrayRef dilation, c10::SymInt groups, c10::SymInt offset_groups,
-    DeformConvNeeds needs) {
-  const DeformConvArgs args{"_deform_conv2d_backward", stride, padding,
-                            dilation,                  groups, offset_groups};
+DeformConvGrads deform_conv2d_backward_cuda(const Tensor& grad, const Tensor& input,
+                                            const Tensor& weight, const Tensor& offset,
+                                            const std::optional<Tensor>& mask,
+                                            c10::SymIntArrayRef stride, c10::SymIntArrayRef padding,
+                                            c10::SymIntArrayRef dilation, c10::SymInt groups,
+                                            c10::SymInt offset_groups, DeformConvNeeds needs) {
+  const DeformConvArgs args{
+      "_deform_conv2d_backward", stride, padding, dilation, groups, offset_groups};
   check_deform_conv_backward(args, grad, input, weight, offset, mask.value_or(Tensor()), needs);
   const DeviceGuard guard(input);
   auto grads = deform_conv_grads(input, weight, offset, mask.value_or(Tensor()), needs);
@@ -182,7 +182,8 @@ DeformConvGrads deform_conv2d_backward_cuda(
   if (input.numel() == 0) return grads;
   const DeformConvShape s = deform_conv_shape(args, input, weight);
   const Tensor rows = input.contiguous(at::MemoryFormat::ChannelsLast);
-  const Tensor moves = deform_maps(offset, input), shares = deform_maps(mask.value_or(Tensor()), input);
+  const Tensor moves = deform_maps(offset, input),
+               shares = deform_maps(mask.value_or(Tensor()), input);
   const Tensor packed = deform_weight(s, weight, true);
   dispatch_floating(args.op, input.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;

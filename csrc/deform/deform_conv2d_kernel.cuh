@@ -10,12 +10,12 @@ template <class T>
 struct DeformParams {
   using Acc = accumulate_t<T>;
   DeformConvShape shape;
-  const T* input;             // (N, H, W, C)
-  const T* weight;            // forward (groups, taps, C / groups, outs); backward (groups, outs,
-                              // taps, C / groups); outs = C_out / groups
-  const Acc *offset, *mask;   // as the operator has them; mask may be null
-  const Acc* bias;            // (C_out,) or null
-  T* output;                  // (N, C_out, OH, OW), or (N, OH, OW, C_out) where channels_last
+  const T* input;            // (N, H, W, C)
+  const T* weight;           // forward (groups, taps, C / groups, outs); backward (groups, outs,
+                             // taps, C / groups); outs = C_out / groups
+  const Acc *offset, *mask;  // as the operator has them; mask may be null
+  const Acc* bias;           // (C_out,) or null
+  T* output;                 // (N, C_out, OH, OW), or (N, OH, OW, C_out) where channels_last
   bool channels_last;
   const T *grad_rows, *grad_planes;  // backward: (N, OH, OW, C_out) and (N, C_out, OH, OW)
   int64_t splits;                    // of all output pixels, for the weight's gradient
@@ -38,7 +38,8 @@ struct TilePlan {
   DeformSample<Acc>* samples;  // (kDeformRows,)
   Acc* masks;
   TILEWRIGHT_HD explicit TilePlan(SharedMemory& shared)
-      : samples(shared.take<DeformSample<Acc>>(kDeformRows)), masks(shared.take<Acc>(kDeformRows)) {}
+      : samples(shared.take<DeformSample<Acc>>(kDeformRows)),
+        masks(shared.take<Acc>(kDeformRows)) {}
 
   // Output pixels from the first on; those from `end` on read nothing. Barriers are the caller's.
   template <class T>
@@ -135,7 +136,7 @@ TILEWRIGHT_DEVICE void for_offset_groups(const DeformConvShape& s, int64_t group
 // A block: kDeformRows output pixels of an image by kDeformColumns results of a group. kWidth:
 // channels that travel together, 1 or what fills 16 bytes.
 template <class T, int kWidth>
-__global__ void __launch_bounds__(kDeformThreads) deform_conv_forward_kernel(DeformParams<T> p) {
+__global__ void deform_conv_forward_kernel(DeformParams<T> p) {
   using Acc = accumulate_t<T>;
   constexpr int kDepth = TileFactors<T>::kDepth;
   SharedMemory shared;
@@ -160,12 +161,13 @@ __global__ void __launch_bounds__(kDeformThreads) deform_conv_forward_kernel(Def
                                              parts.plan.masks[row], c + k);
             });
         const int64_t channel = c - group * s.group_channels();
-        const T* weight = p.weight + ((group * s.taps() + tap) * s.group_channels() + channel) * outs;
+        const T* weight =
+            p.weight + ((group * s.taps() + tap) * s.group_channels() + channel) * outs;
         fill_rows<kDepth, kDeformColumns, 1>(
             parts.factors.b, TileFactors<T>::kStrideB, outs - out, [&](int k, int column) {
               Pack<T, 1> value;
-              value[0] = k < end - c ? ldg(weight + k * outs + out + column)
-                                     : from_accumulate<T>(Acc(0));
+              value[0] =
+                  k < end - c ? ldg(weight + k * outs + out + column) : from_accumulate<T>(Acc(0));
               return value;
             });
         __syncthreads();
@@ -178,9 +180,9 @@ __global__ void __launch_bounds__(kDeformThreads) deform_conv_forward_kernel(Def
     const int64_t pixel = first + row, channel = group * outs + out + column;
     if (pixel >= s.out_pixels() || out + column >= outs) return;
     if (p.bias) sum += ldg(p.bias + channel);
-    const int64_t place =
-        p.channels_last ? (image * s.out_pixels() + pixel) * s.out_channels + channel
-                        : (image * s.out_channels + channel) * s.out_pixels() + pixel;
+    const int64_t place = p.channels_last
+                              ? (image * s.out_pixels() + pixel) * s.out_channels + channel
+                              : (image * s.out_channels + channel) * s.out_pixels() + pixel;
     p.output[place] = from_accumulate<T>(sum);
   });
 }

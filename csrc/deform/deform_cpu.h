@@ -74,10 +74,10 @@ struct DeformCpuParams {
   c10::ScalarType dtype;
   bool bfloat16_products, channels_last;
   DeformConvShape shape;
-  const void* input;                // (N, H, W, C) of T
-  const void *offset, *mask;        // of Acc, as the operator has them; mask may be null
-  const void *weight, *bias;        // forward: (groups, taps, C / groups, C_out / groups); of Acc
-  void* output;                     // of T; (N, OH, OW, C_out) where channels_last
+  const void* input;          // (N, H, W, C) of T
+  const void *offset, *mask;  // of Acc, as the operator has them; mask may be null
+  const void *weight, *bias;  // forward: (groups, taps, C / groups, C_out / groups); of Acc
+  void* output;               // of T; (N, OH, OW, C_out) where channels_last
   DeformTile tile;
 };
 
@@ -91,21 +91,19 @@ struct DeformBackwardCpuParams {
   const void* weight;         // (parts, C_out / groups, taps, group part), parts = C / group part;
                               // of bfloat16 products pairs of results lie together
   void* grad_input;           // of T, or null
-  void* grad_weight;          // (image_parts, parts, C_out / groups, taps, group part) of Acc, or null
+  void* grad_weight;  // (image_parts, parts, C_out / groups, taps, group part) of Acc, or null
   // (blocks, N, offset_groups, taps, OH, OW) of Acc each, or null.
   void *grad_offset_y, *grad_offset_x, *grad_mask;
   DeformTile tile;
 };
 
 // Tiles [begin, end) of all images, N * tile.tiles(pixels). They write to places of their own.
-TILEWRIGHT_CPU_KERNEL(deform_conv_forward,
-                      void(const DeformCpuParams&, int64_t begin, int64_t end))
+TILEWRIGHT_CPU_KERNEL(deform_conv_forward, void(const DeformCpuParams&, int64_t begin, int64_t end))
 // Tasks [begin, end) of DeformTasks.
 TILEWRIGHT_CPU_KERNEL(deform_conv_backward,
                       void(const DeformBackwardCpuParams&, int64_t begin, int64_t end))
 // The bias's gradient, (C_out,) of Acc: channels [begin, end).
-TILEWRIGHT_CPU_KERNEL(deform_conv_grad_bias,
-                      void(const DeformBackwardCpuParams&, void* grad_bias, int64_t begin,
-                           int64_t end))
+TILEWRIGHT_CPU_KERNEL(deform_conv_grad_bias, void(const DeformBackwardCpuParams&, void* grad_bias,
+                                                  int64_t begin, int64_t end))
 
 }  // namespace tilewright

@@ -16,9 +16,7 @@ kernels = pytest.mark.kernels
 def tensors(device="cpu", dtype=torch.float32, batch=2, requires_grad=False):
     """(input, weight, offset, mask, bias): 4 channels to 6, 3 x 3, padding 1, two offset groups."""
     sizes = [(batch, 4, 6, 7), (6, 4, 3, 3), (batch, 36, 6, 7), (batch, 18, 6, 7), (6,)]
-    return [
-        torch.randn(size).to(dtype).to(device).requires_grad_(requires_grad) for size in sizes
-    ]
+    return [torch.randn(size).to(dtype).to(device).requires_grad_(requires_grad) for size in sizes]
 
 
 NUMBERS = ([1, 1], [1, 1], [1, 1], 1, 2)
@@ -100,6 +98,8 @@ def test_it_asks_the_device_for_nothing(device):
         ops.deform_conv2d(*given, *NUMBERS).sum().backward()
 
 
+@pytest.mark.no_launch
+@kernels
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
@@ -112,7 +112,7 @@ def test_it_asks_the_device_for_nothing(device):
         ("offset", lambda t: t[:, :35], r"offset must have shape .* = \(2, 36, 6, 7\), got"),
         ("offset", lambda t: t[:, :, 1:], r"offset must have shape .* got \(2, 36, 5, 7\)"),
         ("offset", lambda t: t.half(), r"offset must have input's dtype \(Float\), got Half"),
-        ("mask", lambda t: t[:1], r"mask must have shape .* = \(2, 18, 6, 7\), got \(1, 18, 6, 7\)"),
+        ("mask", lambda t: t[:1], r"mask must have shape .* got \(1, 18, 6, 7\)"),
         ("bias", lambda t: t[:5], r"bias must have shape \(C_out,\) = \(6,\), got \(5,\)"),
         ("stride", lambda _: [0, 1], "stride must be at least 1, got 0"),
         ("padding", lambda _: [-1, 1], "padding must be at least 0, got -1"),

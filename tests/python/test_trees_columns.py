@@ -160,7 +160,7 @@ def test_a_loaded_model_keeps_alpha(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no folder for .*none"):
         loaded.save_model(tmp_path / "none" / "model.json")
     path.write_text("1" * 10000)
-    with pytest.raises(ValueError, match="not a model of XGBoost: .*model.json"):
+    with pytest.raises(ValueError, match=r"not a model of XGBoost: .*model.json"):
         loaded.load_model(path)
 
 
