@@ -1,7 +1,5 @@
 """deform_conv2d: numbers, gradients, layouts, torchvision, determinism."""
 
-import itertools
-
 import pytest
 import reference_deform
 import torch
@@ -23,7 +21,7 @@ SHAPES = [
     (6, 4, 8, 7, (3, 2), (2, 1), (1, 2), (1, 2), 2, 1),
     (12, 6, 6, 6, (2, 3), (1, 2), (0, 1), (2, 1), 2, 3),  # groups across offset groups
     (8, 8, 5, 6, (1, 1), (1, 1), (0, 0), (1, 1), 8, 4),  # a channel a group
-    (19, 21, 9, 11, (3, 3), (1, 1), (1, 1), (1, 1), 1, 1),  # multiples of no register
+    (19, 21, 4, 6, (3, 3), (1, 1), (1, 1), (1, 1), 1, 1),  # multiples of no register
     (32, 8, 5, 4, (2, 2), (1, 1), (1, 1), (1, 1), 2, 2),  # channels in packs of 16 bytes
 ]
 
@@ -65,8 +63,7 @@ def grad_of(out, tensors, grad):
 @pytest.mark.smoke
 @kernels
 @orders
-@pytest.mark.parametrize("masked", [True, False])
-@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(("masked", "channels_last"), [(True, False), (False, True)])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_forward_and_backward(device, shape, dtype, channels_last, masked):
@@ -94,11 +91,12 @@ def test_forward_and_backward(device, shape, dtype, channels_last, masked):
 
 
 @kernels
-@pytest.mark.parametrize("needed", list(itertools.product([False, True], repeat=5)))
+@pytest.mark.parametrize("needed", [f"{i:05b}" for i in (0, 1, 2, 4, 8, 16, 9, 22)])
 def test_each_gradient_alone(device, needed):
     tensors, numbers = problem(SHAPES[2])
     every = [leaf(t, device) for t in tensors]
     wanted = grad_of(call(every, numbers).sum(), every, None)
+    needed = [digit == "1" for digit in needed]
     some = [leaf(t, device).requires_grad_(n) for t, n in zip(tensors, needed, strict=True)]
     if not any(needed):
         assert not call(some, numbers).requires_grad
