@@ -44,12 +44,12 @@ void AdaBoost::fit(const Tensor& x, const Tensor& y, const Tensor& weight,
   TILEWRIGHT_CHECK(kAdaBoost, y.dim() == 1, "y must have shape (N,), got ", shape_of(y));
   const bool classes = options_.num_class > 0;
   const Tensor weights = weights_of(kAdaBoost, weight, features.rows());
-  const Tensor target =
-      classes ? labels_of(kAdaBoost, y, options_.num_class) : values_of(kAdaBoost, y);
+  const Tensor labels = classes ? labels_of(kAdaBoost, y, options_.num_class) : Tensor();
+  const Tensor values = classes ? Tensor() : values_of(kAdaBoost, y);
   ForestData data(features, weights, options_.tree.max_bin);
-  classes ? data.set_labels(target, options_.num_class) : data.set_values(target);
+  classes ? data.set_labels(labels, options_.num_class) : data.set_values(values);
 
-  AdaBoostRounds rounds(data, target, options_);
+  AdaBoostRounds rounds(data, values, options_);
   for (int64_t round = 0; round < options_.n_estimators; ++round) {
     if (!rounds.next(round)) break;
     if (after_tree) after_tree(round + 1);

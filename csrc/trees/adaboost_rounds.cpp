@@ -75,7 +75,7 @@ void vote(ForestTree& tree, int64_t num_class, double scale) {
   }
 }
 
-AdaBoostRounds::AdaBoostRounds(const ForestData& data, const at::Tensor& target,
+AdaBoostRounds::AdaBoostRounds(const ForestData& data, const at::Tensor& values,
                                const AdaBoostOptions& options)
     : data_(data),
       options_(options),
@@ -83,8 +83,7 @@ AdaBoostRounds::AdaBoostRounds(const ForestData& data, const at::Tensor& target,
       space_(data, rules_, by_weight(options)),
       by_weight_(by_weight(options)) {
   const auto rows = size_t(data.rows());
-  if (options.num_class > 0) labels_ = target.const_data_ptr<int64_t>();
-  if (options.num_class == 0) values_ = target.const_data_ptr<double>();
+  if (options.num_class == 0) values_ = values.const_data_ptr<double>();
   sample_weight_.assign(rows, 1.0);
   if (data.weights().defined()) {
     const auto* given = data.weights().const_data_ptr<double>();
@@ -95,7 +94,7 @@ AdaBoostRounds::AdaBoostRounds(const ForestData& data, const at::Tensor& target,
   const double sum = sum_of(data.rows(), [&](int64_t i) { return sample_weight_[size_t(i)]; });
   for (double& w : sample_weight_) w /= sum;
   leaves_.assign(rows, 0);
-  losses_.assign(rows, 0.0);
+  if (options.num_class == 0) losses_.assign(rows, 0.0);
 }
 
 // Weights that have become too small to tell from 0 must not vanish.
@@ -136,16 +135,13 @@ ForestTree AdaBoostRounds::grow(int64_t round) {
 // The weight of the rows that the tree gets wrong, as a share.
 double AdaBoostRounds::class_errors(const ForestTree& tree) {
   const int64_t num_class = options_.num_class;
-  std::vector<int64_t> answers(tree.feature.size());
-  for (size_t n = 0; n < answers.size(); ++n) {
-    answers[n] = heaviest(tree.value.data() + int64_t(n) * num_class, num_class);
+  answers_.resize(tree.feature.size());
+  for (size_t n = 0; n < answers_.size(); ++n) {
+    answers_[n] = heaviest(tree.value.data() + int64_t(n) * num_class, num_class);
   }
-  for_rows(data_.rows(), [&](int64_t i) {
-    losses_[size_t(i)] = answers[size_t(leaves_[size_t(i)])] != labels_[i];
-  });
   const auto rows = data_.rows();
   const double wrong =
-      sum_of(rows, [&](int64_t i) { return sample_weight_[size_t(i)] * losses_[size_t(i)]; });
+      sum_of(rows, [&](int64_t i) { return is_wrong(i) ? sample_weight_[size_t(i)] : 0; });
   return wrong / sum_of(rows, [&](int64_t i) { return sample_weight_[size_t(i)]; });
 }
 
@@ -199,7 +195,7 @@ bool AdaBoostRounds::next(int64_t round) {
     keep(std::move(tree), weight, error);
     const double factor = std::exp(weight);
     for_rows(last ? 0 : data_.rows(), [&](int64_t i) {
-      if (losses_[size_t(i)] != 0) sample_weight_[size_t(i)] *= factor;
+      if (is_wrong(i)) sample_weight_[size_t(i)] *= factor;
     });
   } else {
     if (error >= 0.5) {

@@ -11,8 +11,8 @@ namespace tilewright::trees {
 
 class AdaBoostRounds {
  public:
-  // target: labels (N,) int64, or values (N, 1) float64.
-  AdaBoostRounds(const ForestData& data, const at::Tensor& target, const AdaBoostOptions& options);
+  // values: (N, 1) float64, undefined of classes.
+  AdaBoostRounds(const ForestData& data, const at::Tensor& values, const AdaBoostOptions& options);
 
   // Grows a tree and keeps it; false where it was dropped, which ends the rounds.
   bool next(int64_t round);
@@ -38,12 +38,15 @@ class AdaBoostRounds {
   ForestRules rules_;
   ForestWorkspace space_;
   bool by_weight_;
-  const int64_t* labels_ = nullptr;
+  bool is_wrong(int64_t row) const {
+    return answers_[size_t(leaves_[size_t(row)])] != data_.table().labels[row];
+  }
   const double* values_ = nullptr;
   std::vector<double> sample_weight_;
   std::vector<uint8_t> absent_;  // rows of no weight
   std::vector<int32_t> leaves_;
-  std::vector<double> losses_;  // of rows: 0 or 1 for classes, in [0, 1] for values
+  std::vector<int64_t> answers_;  // of the last tree's nodes: their classes
+  std::vector<double> losses_;    // of rows, in [0, 1]: of values alone
   std::vector<ForestTree> trees_;
   std::vector<double> estimator_weights_, estimator_errors_;
   bool ended_ = false, overflowed_ = false;

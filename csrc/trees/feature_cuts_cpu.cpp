@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -17,7 +18,7 @@ namespace tilewright {
 namespace {
 
 constexpr int64_t kQuantizedRows = 1024;  // that a thread takes at once, at least
-constexpr int64_t kReadFeatures = 4;
+constexpr int64_t kReadFeatures = 4, kShareOfTable = 16;
 
 FeatureTable table_of(const at::Tensor& x) {
   return {x.const_data_ptr(), x.scalar_type(), x.stride(0), x.stride(1)};
@@ -109,15 +110,17 @@ std::tuple<at::Tensor, at::Tensor> feature_cuts_cpu(const at::Tensor& x,
   const FeatureTable table = table_of(x);
   auto* const places = cuts.mutable_data_ptr<float>();
   auto* const placed = count.mutable_data_ptr<int32_t>();
-  // Rows are long: some features are read together.
-  at::parallel_for(0, ceil_div(features, kReadFeatures), 1, [&](int64_t begin, int64_t end) {
+  // Rows are long: some features are read together, which take a small share of the table.
+  const int64_t together = std::clamp<int64_t>(
+      rows * features / (kShareOfTable * std::max<int64_t>(sampled, 1)), 1, kReadFeatures);
+  at::parallel_for(0, ceil_div(features, together), 1, [&](int64_t begin, int64_t end) {
     // Not malloc's, which would keep it: the fit that follows needs other sizes.
-    HugeBuffer memory(sampled * kReadFeatures * int64_t(sizeof(float)));
+    HugeBuffer memory(std::max<int64_t>(sampled * together * int64_t(sizeof(float)), 1));
     auto* const values = memory.as<float>();
     std::vector<uint32_t> keys, scratch(static_cast<size_t>(weights.empty() ? sampled : 0));
-    for (int64_t first = begin * kReadFeatures; first < std::min(end * kReadFeatures, features);
-         first += kReadFeatures) {
-      const int64_t last = std::min(first + kReadFeatures, features);
+    for (int64_t first = begin * together; first < std::min(end * together, features);
+         first += together) {
+      const int64_t last = std::min(first + together, features);
       feature_sample(table, first, last, rows, sampled, values);
       for (int64_t f = first; f < last; ++f) {
         const float* own = values + (f - first) * sampled;

@@ -57,7 +57,7 @@ void check_training_set(const char* op, const InputTable& x, const Tensor& y, in
 }
 
 Tensor labels_of(const char* op, const Tensor& y, int64_t num_class) {
-  const Tensor labels = y.to(at::kLong).contiguous();
+  const Tensor labels = y.to(at::kInt).contiguous();  // what does not fit is another number then
   const Tensor bad = (labels < 0).logical_or(labels >= num_class).logical_or(labels != y);
   refuse_rows(op, "y must be whole numbers in [0, " + std::to_string(num_class) + ")", bad, y);
   return labels;

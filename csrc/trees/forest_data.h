@@ -14,7 +14,7 @@ class ForestData {
  public:
   ForestData(const InputTable& x, const at::Tensor& weights, int64_t max_bin);
 
-  // labels: (N,) int64 in [0, num_class). values: (N, O) float64.
+  // labels: (N,) int32 in [0, num_class). values: (N, O) float64.
   void set_labels(const at::Tensor& labels, int64_t num_class);
   void set_values(const at::Tensor& values);
 

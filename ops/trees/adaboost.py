@@ -63,6 +63,7 @@ class AdaBoostClassifier(ClassifierMixin, ExplainMixin, OnnxMixin, AdaBoostBase)
             "num_class": self.n_classes_,
             "resample": bool(self.resample),
         }
+        codes = codes.astype(np.int32)  # those of 8 bytes are not kept
         self._boost_trees(options, x, torch.from_numpy(codes), weight)
         return self
 
