@@ -90,6 +90,7 @@ void check_deform_conv(const DeformConvArgs& args, const at::Tensor& input,
   check_shape(op, "weight", weight, "(C_out, C / groups, KH, KW)", 4);
   check_numbers(args);
   const c10::SymInt channels = input.sym_size(1), out_channels = weight.sym_size(0);
+  TILEWRIGHT_CHECK(op, channels >= 1, "input must have channels, got ", shape_of(input));
   TILEWRIGHT_CHECK(op, channels % args.groups == 0 && out_channels % args.groups == 0, "groups (",
                    args.groups, ") must divide input's channels (", channels,
                    ") and weight's first size (", out_channels, ")");

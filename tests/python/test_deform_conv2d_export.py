@@ -104,6 +104,7 @@ def test_it_asks_the_device_for_nothing(device):
     ("name", "change", "message"),
     [
         ("input", lambda t: t[0], r"input must have shape \(N, C, H, W\)"),
+        ("input", lambda t: t[:, :0], r"input must have channels, got \(2, 0, 6, 7\)"),
         ("input", lambda t: t.int(), "input must be float64, float32, float16 or bfloat16"),
         ("weight", lambda t: t[:, :3], r"weight must have shape .* C / groups = 4"),
         ("weight", lambda t: t.double(), r"weight must have input's dtype \(Float\), got Double"),
