@@ -63,7 +63,7 @@ def program():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few trees' rows, nothing saved")
+    parser.add_argument("--quick", action="store_true", help="models of 20,000 rows, nothing saved")
     quick = parser.parse_args().quick
     print(json.dumps(machine()))
     command = program()

@@ -3,12 +3,9 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "tilewright/attention/attention_calls.h"
+#include "tilewright/core/optional_tensor.h"
 
 namespace tilewright {
-
-inline OptionalTensor optional_of(const at::Tensor& tensor) {
-  return tensor.defined() ? OptionalTensor(tensor) : std::nullopt;
-}
 
 inline void save_args(torch::autograd::AutogradContext* ctx, const AttentionArgs& args) {
   auto& data = ctx->saved_data;

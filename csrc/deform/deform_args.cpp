@@ -152,6 +152,10 @@ DeformConvGrads deform_conv_grads(const at::Tensor& input, const at::Tensor& wei
                    : at::empty({0}, input.options())};
 }
 
+void clear_deform_conv_grads(DeformConvGrads& grads) {
+  std::apply([](auto&... grad) { (grad.zero_(), ...); }, grads);
+}
+
 DeformConvShape deform_conv_shape(const DeformConvArgs& args, const at::Tensor& input,
                                   const at::Tensor& weight) {
   const auto out = out_sizes(args, input, weight);

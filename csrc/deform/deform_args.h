@@ -32,6 +32,18 @@ TILEWRIGHT_API void check_deform_conv_backward(const DeformConvArgs& args, const
 // The result, not initialised.
 TILEWRIGHT_API at::Tensor deform_conv_output(const DeformConvArgs& args, const at::Tensor& input,
                                              const at::Tensor& weight);
+// The type that sums are kept in.
+inline at::ScalarType deform_sums_type(const at::Tensor& input) {
+  return input.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+}
+// A tensor as the kernels take offsets, masks and biases, in that type; undefined stays undefined.
+inline at::Tensor deform_sums_of(const at::Tensor& tensor, const at::Tensor& input) {
+  return tensor.defined() ? tensor.to(deform_sums_type(input)).contiguous() : tensor;
+}
+
+// Gradients where input or result have no elements: all 0 but the bias's, which the result gives.
+TILEWRIGHT_API void clear_deform_conv_grads(DeformConvGrads& grads);
+
 // The gradients, not initialised; of no elements where they are not needed.
 TILEWRIGHT_API DeformConvGrads deform_conv_grads(const at::Tensor& input, const at::Tensor& weight,
                                                  const at::Tensor& offset, const at::Tensor& mask,

@@ -8,6 +8,7 @@
 #include "tilewright/core/autocast.h"
 #include "tilewright/core/check.h"
 #include "tilewright/core/operator_handle.h"
+#include "tilewright/core/optional_tensor.h"
 #include "tilewright/deform/deform_calls.h"
 #include "tilewright/deform/deform_conv2d_composite.h"
 
@@ -17,10 +18,6 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 using Maybe = std::optional<at::Tensor>;
-
-Maybe optional_tensor(const at::Tensor& tensor) {
-  return tensor.defined() ? Maybe(tensor) : std::nullopt;
-}
 
 class DeformConvFunction : public torch::autograd::Function<DeformConvFunction> {
  public:
@@ -67,7 +64,7 @@ class DeformConvFunction : public torch::autograd::Function<DeformConvFunction> 
         at::GradMode::is_enabled()  // create_graph: the gradients are differentiated again
             ? deform_conv_composite_backward(args, grads[0], input, weight, offset, mask, bias,
                                              needs)
-            : call_deform_conv2d_backward(grads[0], input, weight, offset, optional_tensor(mask),
+            : call_deform_conv2d_backward(grads[0], input, weight, offset, optional_of(mask),
                                           args.stride, args.padding, args.dilation, args.groups,
                                           args.offset_groups, needs);
     const auto given = [&](size_t i, const at::Tensor& grad) {

@@ -181,11 +181,7 @@ class DeformBackward {
         static_cast<Acc*>(p_.grad_offset_y)[place] = mask * sample.slope_y(dots);
         static_cast<Acc*>(p_.grad_offset_x)[place] = mask * sample.slope_x(dots);
       }
-      if (p_.grad_mask != nullptr) {
-        Acc sum = 0;
-        for (int k = 0; k < 4; ++k) sum += sample.weight(k) * dots[k];
-        static_cast<Acc*>(p_.grad_mask)[place] = sum;
-      }
+      if (p_.grad_mask != nullptr) static_cast<Acc*>(p_.grad_mask)[place] = sample.value(dots);
     }
   }
 
@@ -194,9 +190,11 @@ class DeformBackward {
   void visit(const DeformSample<Acc>& sample, Acc mask, const PixelRows<T>& pixels, int64_t row,
              int64_t t, Acc (&dots)[4]) {
     Vec<T> weight[4], sums[4];
+    bool counts[4];  // a pixel of weight 0 is no part of the column
     const T* from[4];
     Acc* to[4] = {};
     for (int k = 0; k < 4; ++k) {
+      counts[k] = sample.weight(k) != Acc(0);
       weight[k] = Vec<T>(sample.weight(k) * mask);
       sums[k] = Vec<T>(Acc(0));
       from[k] = pixels.at(sample.pixel[k]) + channel_;
@@ -206,8 +204,10 @@ class DeformBackward {
       Vec<T> value[4];
       for (int k = 0; k < 4; ++k) value[k] = load_lanes(from[k] + c, lanes);
       if (!columns_.empty()) {
-        Vec<T> column = weight[0] * value[0];
-        for (int k = 1; k < 4; ++k) column = at::vec::fmadd(weight[k], value[k], column);
+        Vec<T> column(Acc(0));
+        for (int k = 0; k < 4; ++k) {
+          if (counts[k]) column = at::vec::fmadd(weight[k], value[k], column);
+        }
         store_lanes<G>(column, columns_.data() + place, lanes);
       }
       if (grad_columns_.empty()) return;

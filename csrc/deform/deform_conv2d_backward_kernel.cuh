@@ -152,12 +152,7 @@ __global__ void deform_conv_spread_kernel(DeformParams<T> p) {
       to[0] = parts.plan.masks[row] * sample.slope_y(dots);
       to[s.out_pixels()] = parts.plan.masks[row] * sample.slope_x(dots);
     }
-    if (p.grad_mask) {
-      Acc sum = Acc(0);
-#pragma unroll
-      for (int k = 0; k < 4; ++k) sum += sample.weight(k) * dots[k];
-      p.grad_mask[map * s.out_pixels() + pixel] = sum;
-    }
+    if (p.grad_mask) p.grad_mask[map * s.out_pixels() + pixel] = sample.value(dots);
   }
 }
 

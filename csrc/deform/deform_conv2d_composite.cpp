@@ -81,7 +81,7 @@ DeformConvGrads deform_conv_composite_backward(const DeformConvArgs& args, const
                                                const Tensor& bias, const DeformConvNeeds& needs) {
   const DifferentiableHere guard;
   const Tensor i = own(input), w = own(weight), o = own(offset), m = own(mask), b = own(bias);
-  const auto sums = input.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const auto sums = deform_sums_type(input);
   const auto summed = [&](const Tensor& tensor) {
     return tensor.defined() ? tensor.to(sums) : tensor;
   };

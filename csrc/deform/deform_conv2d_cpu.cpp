@@ -14,16 +14,8 @@ namespace {
 using at::Tensor;
 constexpr auto kChannelsLast = at::MemoryFormat::ChannelsLast;
 
-at::ScalarType sums_of(const Tensor& input) {
-  return input.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-}
-
 bool is_channels_last(const Tensor& tensor) {
   return tensor.suggest_memory_format() == kChannelsLast;
-}
-
-Tensor sums_as(const Tensor& tensor, const Tensor& input) {
-  return tensor.defined() ? tensor.to(sums_of(input)).contiguous() : tensor;
 }
 
 const void* data_or_null(const Tensor& tensor) {
@@ -34,7 +26,7 @@ const void* data_or_null(const Tensor& tensor) {
 Tensor forward_weight(const DeformConvShape& s, const Tensor& weight, bool bfloat16_products) {
   const Tensor rows = weight.view({s.groups, s.group_out_channels(), s.group_channels(), s.taps()})
                           .permute({0, 3, 2, 1});
-  if (!bfloat16_products) return rows.to(sums_of(weight)).contiguous();
+  if (!bfloat16_products) return rows.to(deform_sums_type(weight)).contiguous();
   const int64_t odd = s.group_channels() % 2;
   return at::constant_pad_nd(rows, {0, 0, 0, odd})
       .view({s.groups, s.taps(), -1, 2, s.group_out_channels()})
@@ -61,8 +53,9 @@ Tensor deform_conv2d_cpu(const Tensor& input, const Tensor& weight, const Tensor
   params.channels_last = is_channels_last(output);
   const Tensor rows = input.contiguous(kChannelsLast);
   const Tensor packed = forward_weight(s, weight.contiguous(), params.bfloat16_products);
-  const Tensor moves = sums_as(offset, input), shares = sums_as(mask.value_or(Tensor()), input),
-               biases = sums_as(bias.value_or(Tensor()), input);
+  const Tensor moves = deform_sums_of(offset, input),
+               shares = deform_sums_of(mask.value_or(Tensor()), input),
+               biases = deform_sums_of(bias.value_or(Tensor()), input);
   params.input = rows.const_data_ptr();
   params.offset = moves.const_data_ptr();
   params.mask = data_or_null(shares);
@@ -81,28 +74,27 @@ Tensor backward_weight(const DeformConvShape& s, int64_t part, const Tensor& wei
   const Tensor rows =
       weight.view({s.groups, s.group_out_channels(), s.group_channels() / part, part, s.taps()})
           .permute({0, 2, 1, 4, 3});
-  if (!bfloat16_products) return rows.to(sums_of(weight)).contiguous();
+  if (!bfloat16_products) return rows.to(deform_sums_type(weight)).contiguous();
   return rows.reshape({s.channels / part, s.group_out_channels() / 2, 2, s.taps() * part})
       .transpose(2, 3)
       .contiguous();
 }
 
-// The sum of the parts, in order, laid out as `weight`.
-void store_grad_weight(const DeformConvShape& s, const Tensor& parts, Tensor& grad_weight) {
-  Tensor sum = parts[0];
-  for (int64_t i = 1; i < parts.size(0); ++i) sum.add_(parts[i]);
-  const int64_t part = parts.size(-1);
-  grad_weight.copy_(
-      sum.view({s.groups, s.group_channels() / part, s.group_out_channels(), s.taps(), part})
-          .permute({0, 2, 1, 4, 3})
-          .reshape(grad_weight.sizes()));
-}
-
-// parts: (blocks, N, offset_groups, taps, OH, OW)
-Tensor sum_blocks(const Tensor& parts) {
+// The sum over the first dimension, in order; the first part is written to.
+Tensor sum_parts(const Tensor& parts) {
   Tensor sum = parts[0];
   for (int64_t i = 1; i < parts.size(0); ++i) sum.add_(parts[i]);
   return sum;
+}
+
+// parts: (image parts, C / part, C_out / groups, taps, part)
+void store_grad_weight(const DeformConvShape& s, const Tensor& parts, Tensor& grad_weight) {
+  const int64_t part = parts.size(-1);
+  grad_weight.copy_(
+      sum_parts(parts)
+          .view({s.groups, s.group_channels() / part, s.group_out_channels(), s.taps(), part})
+          .permute({0, 2, 1, 4, 3})
+          .reshape(grad_weight.sizes()));
 }
 
 DeformConvGrads deform_conv2d_backward_cpu(const Tensor& grad, const Tensor& input,
@@ -117,9 +109,7 @@ DeformConvGrads deform_conv2d_backward_cpu(const Tensor& grad, const Tensor& inp
   auto grads = deform_conv_grads(input, weight, offset, mask.value_or(Tensor()), needs);
   auto& [grad_input, grad_weight, grad_offset, grad_mask, grad_bias] = grads;
   if (grad.numel() == 0 || input.numel() == 0) {
-    for (Tensor* empty : {&grad_input, &grad_weight, &grad_offset, &grad_mask, &grad_bias}) {
-      empty->zero_();
-    }
+    clear_deform_conv_grads(grads);
     if (grad.numel() == 0) return grads;
   }
   DeformBackwardCpuParams params{};
@@ -129,10 +119,11 @@ DeformConvGrads deform_conv2d_backward_cpu(const Tensor& grad, const Tensor& inp
   const DeformTasks tasks(s);
   params.grad_channels_last = is_channels_last(grad);
   params.channels_last = is_channels_last(grad_input);
-  const auto options = input.options().dtype(sums_of(input)).memory_format(std::nullopt);
+  const auto options = input.options().dtype(deform_sums_type(input)).memory_format(std::nullopt);
   const Tensor results = grad.contiguous(grad.suggest_memory_format());
   const Tensor rows = input.contiguous(kChannelsLast);
-  const Tensor moves = sums_as(offset, input), shares = sums_as(mask.value_or(Tensor()), input);
+  const Tensor moves = deform_sums_of(offset, input),
+               shares = deform_sums_of(mask.value_or(Tensor()), input);
   params.grad = results.const_data_ptr();
   params.input = rows.const_data_ptr();
   params.offset = moves.const_data_ptr();
@@ -177,9 +168,9 @@ DeformConvGrads deform_conv2d_backward_cpu(const Tensor& grad, const Tensor& inp
   if (needs[1]) store_grad_weight(s, weights, grad_weight);
   if (needs[2]) {
     grad_offset.copy_(
-        at::stack({sum_blocks(moves_y), sum_blocks(moves_x)}, 3).view(grad_offset.sizes()));
+        at::stack({sum_parts(moves_y), sum_parts(moves_x)}, 3).view(grad_offset.sizes()));
   }
-  if (needs[3]) grad_mask.copy_(sum_blocks(masks).view(grad_mask.sizes()));
+  if (needs[3]) grad_mask.copy_(sum_parts(masks).view(grad_mask.sizes()));
   return grads;
 }
 

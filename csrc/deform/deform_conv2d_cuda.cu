@@ -11,15 +11,6 @@ namespace {
 
 using at::Tensor;
 
-at::ScalarType deform_sums(const Tensor& input) {
-  return input.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-}
-
-// Offsets and masks as the kernels take them; undefined stays undefined.
-Tensor deform_maps(const Tensor& maps, const Tensor& input) {
-  return maps.defined() ? maps.to(deform_sums(input)).contiguous() : maps;
-}
-
 // Whether channels can travel 16 bytes at a time.
 bool in_packs(const DeformConvShape& s, const Tensor& rows) {
   const int64_t width = 16 / rows.element_size();
@@ -68,9 +59,9 @@ Tensor deform_conv2d_cuda(const Tensor& input, const Tensor& weight, const Tenso
   const DeformConvShape s = deform_conv_shape(args, input, weight);
   const Tensor rows = input.contiguous(at::MemoryFormat::ChannelsLast);
   const Tensor packed = deform_weight(s, weight, false);
-  const Tensor moves = deform_maps(offset, input),
-               shares = deform_maps(mask.value_or(Tensor()), input),
-               biases = deform_maps(bias.value_or(Tensor()), input);
+  const Tensor moves = deform_sums_of(offset, input),
+               shares = deform_sums_of(mask.value_or(Tensor()), input),
+               biases = deform_sums_of(bias.value_or(Tensor()), input);
   dispatch_floating(args.op, input.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     using Device = device_t<T>;
@@ -97,7 +88,7 @@ void spread_on_cuda(DeformParams<device_t<T>> params, const DeformConvNeeds& nee
   using Acc = accumulate_t<Device>;
   auto& [grad_input, grad_weight, grad_offset, grad_mask, grad_bias] = grads;
   const DeformConvShape& s = params.shape;
-  const auto options = rows.options().dtype(deform_sums(rows)).memory_format(std::nullopt);
+  const auto options = rows.options().dtype(deform_sums_type(rows)).memory_format(std::nullopt);
   const std::vector<int64_t> sizes{s.batch, s.height, s.width, s.channels};
   const LaunchConfig config = deform_config<DeformSpreadParts<Device>>(s.batch * params.tiles() *
                                                                        s.offset_groups * s.taps());
@@ -145,7 +136,7 @@ void grad_weight_on_cuda(DeformParams<device_t<T>> params, const Tensor& rows,
   params.splits = std::min(ceil_div(s.batch * s.out_pixels(), kSplitPixels), kMostSplits);
   const Tensor parts =
       at::empty({params.splits, s.groups, s.group_out_channels(), s.taps(), s.group_channels()},
-                rows.options().dtype(deform_sums(rows)).memory_format(std::nullopt));
+                rows.options().dtype(deform_sums_type(rows)).memory_format(std::nullopt));
   params.grad_weight = mutable_data<Acc>(parts);
   const int64_t channel_tiles = ceil_div(s.group_channels(), kDeformColumns);
   const LaunchConfig config = deform_config<DeformForwardParts<Device>>(
@@ -172,18 +163,17 @@ DeformConvGrads deform_conv2d_backward_cuda(const Tensor& grad, const Tensor& in
   const DeviceGuard guard(input);
   auto grads = deform_conv_grads(input, weight, offset, mask.value_or(Tensor()), needs);
   if (grad.numel() == 0 || input.numel() == 0) {
-    auto& [gi, gw, go, gm, gb] = grads;
-    for (Tensor* none : {&gi, &gw, &go, &gm, &gb}) none->zero_();
+    clear_deform_conv_grads(grads);
     if (grad.numel() == 0) return grads;
   }
   if (needs[4]) {
-    std::get<4>(grads).copy_(grad.sum({0, 2, 3}, false, deform_sums(input)));
+    std::get<4>(grads).copy_(grad.sum({0, 2, 3}, false, deform_sums_type(input)));
   }
   if (input.numel() == 0) return grads;
   const DeformConvShape s = deform_conv_shape(args, input, weight);
   const Tensor rows = input.contiguous(at::MemoryFormat::ChannelsLast);
-  const Tensor moves = deform_maps(offset, input),
-               shares = deform_maps(mask.value_or(Tensor()), input);
+  const Tensor moves = deform_sums_of(offset, input),
+               shares = deform_sums_of(mask.value_or(Tensor()), input);
   const Tensor packed = deform_weight(s, weight, true);
   dispatch_floating(args.op, input.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;

@@ -11,6 +11,8 @@
 
 namespace tilewright {
 
+// Kernels and hosts share what follows, for several instruction sets: all of it is inlined.
+
 // What a tile's columns may take: half of a second-level cache of 512 KB.
 inline constexpr int64_t kDeformColumnsBytes = int64_t(256) << 10;
 inline constexpr int64_t kDeformTileRows = 64;
@@ -21,8 +23,7 @@ inline constexpr int64_t kDeformTileRows = 64;
 struct DeformTile {
   int64_t rows, taps;
 
-  int64_t chunks(int64_t all_taps) const { return (all_taps + taps - 1) / taps; }
-  int64_t tiles(int64_t pixels) const { return (pixels + rows - 1) / rows; }
+  TILEWRIGHT_HD int64_t tiles(int64_t pixels) const { return (pixels + rows - 1) / rows; }
 };
 
 // `tap_bytes`: of the columns of one output pixel and one tap.
@@ -44,7 +45,7 @@ struct DeformTasks {
 
   static constexpr int64_t kMostImageParts = 8, kWanted = 16, kLeastBlock = 16, kMostBlock = 64;
 
-  explicit DeformTasks(const DeformConvShape& s)
+  TILEWRIGHT_HD explicit DeformTasks(const DeformConvShape& s)
       : image_parts(std::clamp<int64_t>(s.batch, 1, kMostImageParts)), block(0) {
     const int64_t group = s.group_channels(), run = s.offset_group_channels();
     int64_t widest = 1;
@@ -60,10 +61,14 @@ struct DeformTasks {
     blocks = run / block;
   }
   // Channels of a block that lie in one group, and how many groups it touches.
-  int64_t group_part(const DeformConvShape& s) const { return std::min(block, s.group_channels()); }
-  int64_t groups(const DeformConvShape& s) const { return block / group_part(s); }
-  int64_t count(const DeformConvShape& s) const { return image_parts * s.offset_groups * blocks; }
-  int64_t first_image(const DeformConvShape& s, int64_t part) const {
+  TILEWRIGHT_HD int64_t group_part(const DeformConvShape& s) const {
+    return std::min(block, s.group_channels());
+  }
+  TILEWRIGHT_HD int64_t groups(const DeformConvShape& s) const { return block / group_part(s); }
+  TILEWRIGHT_HD int64_t count(const DeformConvShape& s) const {
+    return image_parts * s.offset_groups * blocks;
+  }
+  TILEWRIGHT_HD int64_t first_image(const DeformConvShape& s, int64_t part) const {
     return s.batch * part / image_parts;
   }
 };

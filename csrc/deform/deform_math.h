@@ -36,7 +36,15 @@ struct DeformSample {
   TILEWRIGHT_HD T weight(int corner) const {
     return (corner & 2 ? down : T(1) - down) * (corner & 1 ? right : T(1) - right);
   }
-  // From the four pixels, or from their products with something: the derivative in y and in x.
+  // From the four pixels, or from their products with something: the value, of which a pixel of
+  // weight 0 is no part, be it NaN; the derivative in y and in x.
+  TILEWRIGHT_HD T value(const T* pixels) const {
+    T sum = T(0);
+    for (int k = 0; k < 4; ++k) {
+      if (weight(k) != T(0)) sum += weight(k) * pixels[k];
+    }
+    return sum;
+  }
   TILEWRIGHT_HD T slope_y(const T* value) const {
     return (T(1) - right) * (value[2] - value[0]) + right * (value[3] - value[1]);
   }

@@ -199,6 +199,35 @@ def test_pixels_that_weigh_nothing_do_not_count(device):
     assert torch.equal(out, x)  # as a convolution's
 
 
+@kernels
+def test_gradients_beside_pixels_that_weigh_nothing(device):
+    # Taps look at every other pixel; those between, infinite, are corners of weight 0.
+    x = torch.full((1, 2, 3, 5), float("inf"), device=device)
+    x[:, :, ::2, ::2] = torch.arange(12.0, device=device).reshape(1, 2, 2, 3)
+    weight = leaf(torch.ones(1, 2, 1, 1), device)
+    mask = leaf(torch.ones(1, 1, 2, 3), device)
+    offset = torch.zeros(1, 2, 2, 3, device=device)
+    out = ops.deform_conv2d(x, weight, offset, mask, None, [2, 2])
+    of_weight, of_mask = torch.autograd.grad(out.sum(), (weight, mask))
+    seen = x[0, :, ::2, ::2]
+    assert torch.equal(out[0, 0], seen.sum(0))
+    assert torch.equal(of_mask[0, 0], seen.sum(0))
+    assert torch.equal(of_weight.flatten(), seen.sum((1, 2)))
+
+
+@kernels
+def test_a_bias_without_a_mask(device):
+    tensors, numbers = problem(SHAPES[0])
+    tensors[3] = None
+    ours = [None if t is None else leaf(t, device) for t in tensors]
+    exact = [None if t is None else leaf(t) for t in tensors]
+    found = grad_of(call(ours, numbers).square().sum(), ours, None)
+    wanted = grad_of(reference_deform.composed(*exact, *numbers).square().sum(), exact, None)
+    for a, b in zip(found, wanted, strict=True):
+        if b is not None:
+            torch.testing.assert_close(a.cpu(), b, rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.no_launch
 @kernels
 def test_batch_of_none_and_maps_without_rows(device):
