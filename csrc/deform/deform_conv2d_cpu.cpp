@@ -18,6 +18,11 @@ bool is_channels_last(const Tensor& tensor) {
   return tensor.suggest_memory_format() == kChannelsLast;
 }
 
+bool is_product_of_bfloat16(at::ScalarType dtype, const DeformConvShape& s) {
+  return dtype == at::kBFloat16 && brgemm_serves_bfloat16() &&
+         s.group_out_channels() >= kDeformLeastBfloat16Results;
+}
+
 const void* data_or_null(const Tensor& tensor) {
   return tensor.defined() ? tensor.const_data_ptr() : nullptr;
 }
@@ -48,7 +53,7 @@ Tensor deform_conv2d_cpu(const Tensor& input, const Tensor& weight, const Tensor
   params.shape = deform_conv_shape(args, input, weight);
   const DeformConvShape& s = params.shape;
   params.bfloat16_products =
-      params.dtype == at::kBFloat16 && brgemm_serves_bfloat16() &&
+      is_product_of_bfloat16(params.dtype, s) &&
       std::max(s.taps() * (s.group_channels() + 1), s.out_channels) <= kMostLeadingDimension;
   params.channels_last = is_channels_last(output);
   const Tensor rows = input.contiguous(kChannelsLast);
@@ -139,7 +144,7 @@ DeformConvGrads deform_conv2d_backward_cpu(const Tensor& grad, const Tensor& inp
   if (input.numel() == 0 || !(needs[0] || needs[1] || needs[2] || needs[3])) return grads;
 
   const int64_t part = tasks.group_part(s);
-  params.bfloat16_products = params.dtype == at::kBFloat16 && brgemm_serves_bfloat16() &&
+  params.bfloat16_products = is_product_of_bfloat16(params.dtype, s) &&
                              s.group_out_channels() % 2 == 0 &&
                              std::max(s.taps() * part, s.out_channels) < kMostLeadingDimension;
   const Tensor packed = backward_weight(s, part, weight.contiguous(), params.bfloat16_products);

@@ -5,6 +5,7 @@
 namespace tilewright {
 void bind_attention(pybind11::module_& m);
 void bind_detection(pybind11::module_& m);
+void bind_dropin(pybind11::module_& m);
 void bind_forest(pybind11::module_& m);
 void bind_models(pybind11::module_& m);
 void bind_trees(pybind11::module_& m);

@@ -12,6 +12,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("cpu_instruction_set", &tilewright::cpu_instruction_set);
   tilewright::bind_attention(m);
   tilewright::bind_detection(m);
+  tilewright::bind_dropin(m);
   tilewright::bind_forest(m);
   tilewright::bind_models(m);
   tilewright::bind_trees(m);

@@ -46,25 +46,26 @@ void AdaBoost::fit(const Tensor& x, const Tensor& y, const Tensor& weight,
   const Tensor weights = weights_of(kAdaBoost, weight, features.rows());
   const Tensor labels = classes ? labels_of(kAdaBoost, y, options_.num_class) : Tensor();
   const Tensor values = classes ? Tensor() : values_of(kAdaBoost, y);
-  ForestData data(features, weights, options_.tree.max_bin);
+  // Each tree reads all rows in turn: those of its root, and stumps have no more.
+  ForestData data(features, weights, options_.tree.max_bin, ForestData::Rows::kDense);
   classes ? data.set_labels(labels, options_.num_class) : data.set_values(values);
 
-  AdaBoostRounds rounds(data, values, options_);
+  const std::unique_ptr<AdaBoostRounds> rounds = AdaBoostRounds::make(data, values, options_);
   for (int64_t round = 0; round < options_.n_estimators; ++round) {
-    if (!rounds.next(round)) break;
+    if (!rounds->next(round)) break;
     if (after_tree) after_tree(round + 1);
-    if (rounds.ended()) break;
+    if (rounds->ended()) break;
   }
   // Nothing of an earlier fit is touched before all has gone well.
-  std::vector<ForestTree>& trees = rounds.trees();
+  std::vector<ForestTree>& trees = rounds->trees();
   const auto count = int64_t(trees.size());
   double sum = 0;
-  for (const double w : rounds.weights()) sum += w;
+  for (const double w : rounds->weights()) sum += w;
   if (classes) {
     const auto k = double(options_.num_class);
     const double others = -1 / ((k - 1) * (k - 1));
     for (size_t t = 0; t < trees.size(); ++t) {
-      vote(trees[t], options_.num_class, rounds.weights()[t] / sum * (1 / (k - 1) - others));
+      vote(trees[t], options_.num_class, rounds->weights()[t] / sum * (1 / (k - 1) - others));
     }
     arrays_ = forest_arrays(trees, data.cuts(), options_.num_class, 1);
     base_score_ = at::full({options_.num_class}, others, at::kFloat);
@@ -74,9 +75,9 @@ void AdaBoost::fit(const Tensor& x, const Tensor& y, const Tensor& weight,
     arrays_.num_outputs = count;
     base_score_ = at::zeros({count}, at::kFloat);
   }
-  weights_ = rounds.weights();
-  errors_ = rounds.errors();
-  overflowed_ = rounds.overflowed();
+  weights_ = rounds->weights();
+  errors_ = rounds->errors();
+  overflowed_ = rounds->overflowed();
   num_features_ = features.features();
 }
 

@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <limits>
 
@@ -14,6 +15,8 @@
 namespace tilewright::trees {
 namespace {
 
+// Weights that have become too small to tell from 0 must not vanish.
+constexpr double kLeastWeight = std::numeric_limits<double>::epsilon();
 constexpr int64_t kRowsOfLosses = 4096;  // rows whose sums are added up on their own
 
 // The sum of term(row), by chunks in their order: the same for any number of threads.
@@ -41,15 +44,11 @@ void for_rows(int64_t rows, const Body& body) {
   });
 }
 
-bool by_weight(const AdaBoostOptions& options) {
-  return options.num_class > 0 && !options.resample;
-}
-
 // xlogx: filled in where the rules need it.
-ForestRules rules_for(const ForestData& data, const AdaBoostOptions& options,
+ForestRules rules_for(const ForestData& data, const AdaBoostOptions& options, bool weighed,
                       std::vector<double>& xlogx) {
   ForestRules rules = rules_of(options.tree, data.table().features, options.seed);
-  const bool small = !by_weight(options) && data.rows() < (int64_t(1) << kForestFieldBits);
+  const bool small = !weighed && data.rows() < (int64_t(1) << kForestFieldBits);
   rules.stats = options.num_class == 0            ? ForestStats::kValues
                 : small && options.num_class == 2 ? ForestStats::kPacked
                                                   : ForestStats::kClasses;
@@ -64,6 +63,193 @@ int64_t heaviest(const float* shares, int64_t num_class) {
   return std::max_element(shares, shares + num_class) - shares;
 }
 
+// The class that each node of a tree answers with.
+std::vector<int64_t> answers_of(const ForestTree& tree, int64_t num_class) {
+  std::vector<int64_t> answers(tree.feature.size());
+  for (size_t n = 0; n < answers.size(); ++n) {
+    answers[n] = heaviest(tree.value.data() + int64_t(n) * num_class, num_class);
+  }
+  return answers;
+}
+
+ForestParallel parallel_of(int64_t threads) { return threads > 1 ? &forest_parallel : nullptr; }
+
+// Classes whose rows weigh what they weigh. Weights are whole multiples of 2^-60, the form in which
+// trees add them: sums have no order, and nothing is kept twice.
+class WeighedRows : public AdaBoostRounds {
+ public:
+  WeighedRows(const ForestData& data, const AdaBoostOptions& options)
+      : AdaBoostRounds(data, options), space_(data, rules_for(data, options, true, xlogx_), true) {
+    const double* given =
+        data.weights().defined() ? data.weights().const_data_ptr<double>() : nullptr;
+    const auto weight = [given](int64_t row) { return given == nullptr ? 1.0 : given[row]; };
+    const double scale = kOne / sum_of(data.rows(), weight);
+    int64_t* const words = space_.words();
+    for_rows(data.rows(), [&](int64_t row) {
+      words[row] = weight(row) == 0 ? 0 : word_of(weight(row) * scale);
+    });
+  }
+
+ private:
+  static constexpr double kOne = 0x1p60;
+  static int64_t word_of(double weight) {
+    return std::max(int64_t(std::llrint(weight)), int64_t(kLeastWeight * kOne));
+  }
+
+  ForestTree grow(int64_t round) override {
+    const int64_t threads = at::get_num_threads();
+    return space_.grow_words(uint32_t(round), parallel_of(threads), threads);
+  }
+  double error_of(const ForestTree& tree) override {
+    leaves_.clear();
+    const std::vector<int64_t> answers = answers_of(tree, options_.num_class);
+    for (size_t n = 0; n < answers.size(); ++n) {
+      if (tree.feature[n] < 0) leaves_.push_back({tree.begin[n], tree.end[n], answers[n]});
+    }
+    std::atomic<int64_t> wrong{0}, all{0};
+    for_leaf_rows([&](const int32_t* rows, int64_t count, int64_t answer) {
+      int64_t missed = 0, total = 0;
+      for (int64_t i = 0; i < count; ++i) {
+        const int64_t word = space_.words()[rows[i]];
+        total += word;
+        missed += data_.table().labels[rows[i]] != answer ? word : 0;
+      }
+      wrong += missed;
+      all += total;
+    });
+    wrong_ = double(wrong.load()) / kOne;
+    all_ = double(all.load()) / kOne;
+    return wrong_ / all_;
+  }
+  double reweigh(double factor, double) override {
+    const double sum = wrong_ * factor + (all_ - wrong_);
+    if (!std::isfinite(sum)) return sum;
+    const double right_by = 1 / sum, wrong_by = factor / sum;
+    for_leaf_rows([&](const int32_t* rows, int64_t count, int64_t answer) {
+      for (int64_t i = 0; i < count; ++i) {
+        int64_t& word = space_.words()[rows[i]];
+        const bool is_wrong = data_.table().labels[rows[i]] != answer;
+        word = word_of(double(word) * (is_wrong ? wrong_by : right_by));
+      }
+    });
+    return sum;
+  }
+
+  // body(rows, count, answer) for pieces of the leaves, in no order.
+  template <class Body>
+  void for_leaf_rows(const Body& body) const {
+    for (const Leaf& leaf : leaves_) {
+      at::parallel_for(leaf.begin, leaf.end, 4 * kRowsOfLosses, [&](int64_t begin, int64_t end) {
+        body(space_.rows() + begin, end - begin, leaf.answer);
+      });
+    }
+  }
+
+  struct Leaf {
+    int64_t begin, end, answer;
+  };
+  std::vector<double> xlogx_;
+  mutable ForestWorkspace space_;
+  std::vector<Leaf> leaves_;  // of the last tree
+  double wrong_ = 0, all_ = 0;
+};
+
+// Trees see rows drawn in proportion to their weights; each row is then asked which leaf it reaches.
+class DrawnRows : public AdaBoostRounds {
+ public:
+  // values: (N,), or null of classes.
+  DrawnRows(const ForestData& data, const double* values, const AdaBoostOptions& options)
+      : AdaBoostRounds(data, options),
+        space_(data, rules_for(data, options, false, xlogx_), false),
+        values_(values),
+        sample_weight_(size_t(data.rows()), 1.0),
+        absent_(size_t(data.rows())),
+        leaves_(size_t(data.rows()), 0) {
+    if (data.weights().defined()) {
+      const auto* given = data.weights().const_data_ptr<double>();
+      sample_weight_.assign(given, given + data.rows());
+    }
+    for (size_t i = 0; i < absent_.size(); ++i) absent_[i] = sample_weight_[i] == 0;
+    normalise();
+    if (values != nullptr) losses_.assign(size_t(data.rows()), 0.0);
+  }
+
+ private:
+  ForestTree grow(int64_t round) override {
+    for_rows(data_.rows(), [&](int64_t i) {
+      double& w = sample_weight_[size_t(i)];
+      w = absent_[size_t(i)] != 0 ? 0 : std::max(w, kLeastWeight);
+    });
+    space_.counts.assign(sample_weight_.size(), 0);
+    const RowSampler sampler(sample_weight_.data(), data_.rows());
+    sampler.draw(data_.rows(), uint32_t(round), uint64_t(options_.seed), space_.counts.data());
+    const int64_t threads = at::get_num_threads();
+    ForestTree tree = space_.grow_counts(uint32_t(round), parallel_of(threads), threads);
+    at::parallel_for(0, data_.rows(), kRowsOfLosses, [&](int64_t begin, int64_t end) {
+      walk_forest_tree(data_.table(), space_.nodes(), nullptr, begin, end, leaves_.data());
+    });
+    return tree;
+  }
+
+  bool is_wrong(int64_t row) const {
+    return answers_[size_t(leaves_[size_t(row)])] != data_.table().labels[row];
+  }
+  // The weight of the rows that the tree gets wrong; of values, the weighted mean of the losses,
+  // each a share of the greatest one.
+  double error_of(const ForestTree& tree) override {
+    const auto weight = [&](int64_t i) { return sample_weight_[size_t(i)]; };
+    if (values_ == nullptr) {
+      answers_ = answers_of(tree, options_.num_class);
+      const double wrong =
+          sum_of(data_.rows(), [&](int64_t i) { return is_wrong(i) ? weight(i) : 0; });
+      return wrong / sum_of(data_.rows(), weight);
+    }
+    double greatest = 0;
+    for (int64_t i = 0; i < data_.rows(); ++i) {
+      // Answers are float32: a perfect one is seen as such.
+      const double answer = tree.value[size_t(leaves_[size_t(i)])];
+      losses_[size_t(i)] = std::fabs(answer - double(float(values_[i])));
+      if (weight(i) > 0) greatest = std::max(greatest, losses_[size_t(i)]);
+    }
+    const bool square = options_.loss == "square", exponential = options_.loss == "exponential";
+    for_rows(data_.rows(), [&](int64_t i) {
+      double& loss = losses_[size_t(i)];
+      if (greatest != 0) loss /= greatest;
+      loss = square ? loss * loss : exponential ? 1 - std::exp(-loss) : loss;
+    });
+    return sum_of(data_.rows(),
+                  [&](int64_t i) { return weight(i) > 0 ? weight(i) * losses_[size_t(i)] : 0; });
+  }
+
+  double reweigh(double factor, double error) override {
+    const double log_beta = std::log(error / (1 - error)), rate = options_.learning_rate;
+    for_rows(data_.rows(), [&](int64_t i) {
+      double& w = sample_weight_[size_t(i)];
+      if (values_ != nullptr) {
+        w *= std::exp(log_beta * ((1 - losses_[size_t(i)]) * rate));
+      } else if (is_wrong(i)) {
+        w *= factor;
+      }
+    });
+    return normalise();
+  }
+  double normalise() {
+    const double sum = sum_of(data_.rows(), [&](int64_t i) { return sample_weight_[size_t(i)]; });
+    if (!std::isfinite(sum) || sum <= 0) return sum;
+    for_rows(data_.rows(), [&](int64_t i) { sample_weight_[size_t(i)] /= sum; });
+    return sum;
+  }
+
+  std::vector<double> xlogx_;
+  ForestWorkspace space_;
+  const double* values_;
+  std::vector<double> sample_weight_;
+  std::vector<uint8_t> absent_;  // rows of no weight
+  std::vector<int32_t> leaves_;
+  std::vector<int64_t> answers_;  // of the last tree's nodes: their classes
+  std::vector<double> losses_;    // of rows, in [0, 1]: of values alone
+};
+
 }  // namespace
 
 void vote(ForestTree& tree, int64_t num_class, double scale) {
@@ -75,94 +261,14 @@ void vote(ForestTree& tree, int64_t num_class, double scale) {
   }
 }
 
-AdaBoostRounds::AdaBoostRounds(const ForestData& data, const at::Tensor& values,
-                               const AdaBoostOptions& options)
-    : data_(data),
-      options_(options),
-      rules_(rules_for(data, options, xlogx_)),
-      space_(data, rules_, by_weight(options)),
-      by_weight_(by_weight(options)) {
-  const auto rows = size_t(data.rows());
-  if (options.num_class == 0) values_ = values.const_data_ptr<double>();
-  sample_weight_.assign(rows, 1.0);
-  if (data.weights().defined()) {
-    const auto* given = data.weights().const_data_ptr<double>();
-    sample_weight_.assign(given, given + rows);
+std::unique_ptr<AdaBoostRounds> AdaBoostRounds::make(const ForestData& data,
+                                                     const at::Tensor& values,
+                                                     const AdaBoostOptions& options) {
+  if (options.num_class == 0) {
+    return std::make_unique<DrawnRows>(data, values.const_data_ptr<double>(), options);
   }
-  absent_.resize(rows);
-  for (size_t i = 0; i < rows; ++i) absent_[i] = sample_weight_[i] == 0;
-  const double sum = sum_of(data.rows(), [&](int64_t i) { return sample_weight_[size_t(i)]; });
-  for (double& w : sample_weight_) w /= sum;
-  leaves_.assign(rows, 0);
-  if (options.num_class == 0) losses_.assign(rows, 0.0);
-}
-
-// Weights that have become too small to tell from 0 must not vanish.
-void AdaBoostRounds::limit_weights() {
-  constexpr double kLeast = std::numeric_limits<double>::epsilon();
-  for_rows(data_.rows(), [&](int64_t i) {
-    double& w = sample_weight_[size_t(i)];
-    w = absent_[size_t(i)] != 0 ? 0 : std::max(w, kLeast);
-  });
-}
-
-ForestTree AdaBoostRounds::grow(int64_t round) {
-  const int64_t tasks = at::get_num_threads();
-  const ForestParallel parallel = tasks > 1 ? &forest_parallel : nullptr;
-  if (by_weight_) {
-    const double sum = sum_of(data_.rows(), [&](int64_t i) { return sample_weight_[size_t(i)]; });
-    ForestTree tree =
-        space_.grow_weights(uint32_t(round), sample_weight_.data(), sum, parallel, tasks);
-    // Rows stand by their leaf; those of no weight are asked for nothing.
-    for (size_t n = 0; n < tree.feature.size(); ++n) {
-      if (tree.feature[n] >= 0) continue;
-      for (int64_t i = tree.begin[n]; i < tree.end[n]; ++i) {
-        leaves_[size_t(space_.rows()[i])] = int32_t(n);
-      }
-    }
-    return tree;
-  }
-  space_.counts.assign(sample_weight_.size(), 0);
-  const RowSampler sampler(sample_weight_.data(), data_.rows());
-  sampler.draw(data_.rows(), uint32_t(round), uint64_t(options_.seed), space_.counts.data());
-  ForestTree tree = space_.grow_counts(uint32_t(round), parallel, tasks);
-  at::parallel_for(0, data_.rows(), kRowsOfLosses, [&](int64_t begin, int64_t end) {
-    walk_forest_tree(data_.table(), space_.nodes(), nullptr, begin, end, leaves_.data());
-  });
-  return tree;
-}
-
-// The weight of the rows that the tree gets wrong, as a share.
-double AdaBoostRounds::class_errors(const ForestTree& tree) {
-  const int64_t num_class = options_.num_class;
-  answers_.resize(tree.feature.size());
-  for (size_t n = 0; n < answers_.size(); ++n) {
-    answers_[n] = heaviest(tree.value.data() + int64_t(n) * num_class, num_class);
-  }
-  const auto rows = data_.rows();
-  const double wrong =
-      sum_of(rows, [&](int64_t i) { return is_wrong(i) ? sample_weight_[size_t(i)] : 0; });
-  return wrong / sum_of(rows, [&](int64_t i) { return sample_weight_[size_t(i)]; });
-}
-
-// The weighted mean of the losses, each a share of the greatest one.
-double AdaBoostRounds::value_errors(const ForestTree& tree) {
-  double greatest = 0;
-  for (int64_t i = 0; i < data_.rows(); ++i) {
-    // Answers are float32: a perfect one is seen as such.
-    const double answer = tree.value[size_t(leaves_[size_t(i)])];
-    losses_[size_t(i)] = std::fabs(answer - double(float(values_[i])));
-    if (sample_weight_[size_t(i)] > 0) greatest = std::max(greatest, losses_[size_t(i)]);
-  }
-  const bool square = options_.loss == "square", exponential = options_.loss == "exponential";
-  for_rows(data_.rows(), [&](int64_t i) {
-    double& loss = losses_[size_t(i)];
-    if (greatest != 0) loss /= greatest;
-    loss = square ? loss * loss : exponential ? 1 - std::exp(-loss) : loss;
-  });
-  return sum_of(data_.rows(), [&](int64_t i) {
-    return sample_weight_[size_t(i)] > 0 ? sample_weight_[size_t(i)] * losses_[size_t(i)] : 0;
-  });
+  if (options.resample) return std::make_unique<DrawnRows>(data, nullptr, options);
+  return std::make_unique<WeighedRows>(data, options);
 }
 
 void AdaBoostRounds::keep(ForestTree&& tree, double weight, double error) {
@@ -172,17 +278,15 @@ void AdaBoostRounds::keep(ForestTree&& tree, double weight, double error) {
 }
 
 bool AdaBoostRounds::next(int64_t round) {
-  limit_weights();
   ForestTree tree = grow(round);
-  const bool classes = options_.num_class > 0;
-  const double error = classes ? class_errors(tree) : value_errors(tree);
-  const bool last = round == options_.n_estimators - 1;
+  const double error = error_of(tree);
   if (error <= 0) {
     keep(std::move(tree), 1, 0);
     ended_ = true;
     return true;
   }
-  if (classes) {
+  double weight = 0;
+  if (options_.num_class > 0) {
     const auto k = double(options_.num_class);
     if (error >= 1 - 1 / k) {
       TILEWRIGHT_CHECK(kAdaBoost, !trees_.empty(),
@@ -190,36 +294,21 @@ bool AdaBoostRounds::next(int64_t round) {
                        options_.num_class, " classes");
       return false;
     }
-    const double weight =
-        options_.learning_rate * (std::log((1 - error) / error) + std::log(k - 1));
-    keep(std::move(tree), weight, error);
-    const double factor = std::exp(weight);
-    for_rows(last ? 0 : data_.rows(), [&](int64_t i) {
-      if (is_wrong(i)) sample_weight_[size_t(i)] *= factor;
-    });
+    weight = options_.learning_rate * (std::log((1 - error) / error) + std::log(k - 1));
   } else {
     if (error >= 0.5) {
       // The only tree is kept all the same; it counts for nothing that could be weighed.
       if (trees_.empty()) keep(std::move(tree), 0, 1);
       return false;
     }
-    const double beta = error / (1 - error), rate = options_.learning_rate;
-    keep(std::move(tree), rate * std::log(1 / beta), error);
-    const double log_beta = std::log(beta);
-    for_rows(last ? 0 : data_.rows(), [&](int64_t i) {
-      sample_weight_[size_t(i)] *= std::exp(log_beta * ((1 - losses_[size_t(i)]) * rate));
-    });
+    weight = options_.learning_rate * std::log((1 - error) / error);
   }
-  normalise(round);
-  return true;
-}
-
-void AdaBoostRounds::normalise(int64_t round) {
-  const double sum = sum_of(data_.rows(), [&](int64_t i) { return sample_weight_[size_t(i)]; });
+  keep(std::move(tree), weight, error);
+  if (round == options_.n_estimators - 1) return true;
+  const double sum = reweigh(std::exp(weight), error);
   overflowed_ = !std::isfinite(sum);
   ended_ = overflowed_ || sum <= 0;
-  if (ended_ || round == options_.n_estimators - 1) return;
-  for_rows(data_.rows(), [&](int64_t i) { sample_weight_[size_t(i)] /= sum; });
+  return true;
 }
 
 }  // namespace tilewright::trees

@@ -2,6 +2,7 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <memory>
 #include <vector>
 
 #include "tilewright/trees/adaboost.h"
@@ -12,7 +13,9 @@ namespace tilewright::trees {
 class AdaBoostRounds {
  public:
   // values: (N, 1) float64, undefined of classes.
-  AdaBoostRounds(const ForestData& data, const at::Tensor& values, const AdaBoostOptions& options);
+  static std::unique_ptr<AdaBoostRounds> make(const ForestData& data, const at::Tensor& values,
+                                              const AdaBoostOptions& options);
+  virtual ~AdaBoostRounds() = default;
 
   // Grows a tree and keeps it; false where it was dropped, which ends the rounds.
   bool next(int64_t round);
@@ -24,29 +27,24 @@ class AdaBoostRounds {
   const std::vector<double>& weights() const { return estimator_weights_; }
   const std::vector<double>& errors() const { return estimator_errors_; }
 
- private:
-  void limit_weights();
-  ForestTree grow(int64_t round);
-  double class_errors(const ForestTree& tree);
-  double value_errors(const ForestTree& tree);
-  void keep(ForestTree&& tree, double weight, double error);
-  void normalise(int64_t round);
+ protected:
+  AdaBoostRounds(const ForestData& data, const AdaBoostOptions& options)
+      : data_(data), options_(options) {}
+
+  virtual ForestTree grow(int64_t round) = 0;
+  // The last tree's error: a share of the weight.
+  virtual double error_of(const ForestTree& tree) = 0;
+  // Multiplies weights, of rows that the last tree got wrong by `factor`, or of values by
+  // error / (1 - error) to the power of what their loss leaves; then makes 1 of their sum. Returns
+  // the sum before that, and has done nothing of use where it is not finite or 0.
+  virtual double reweigh(double factor, double error) = 0;
 
   const ForestData& data_;
   const AdaBoostOptions& options_;
-  std::vector<double> xlogx_;
-  ForestRules rules_;
-  ForestWorkspace space_;
-  bool by_weight_;
-  bool is_wrong(int64_t row) const {
-    return answers_[size_t(leaves_[size_t(row)])] != data_.table().labels[row];
-  }
-  const double* values_ = nullptr;
-  std::vector<double> sample_weight_;
-  std::vector<uint8_t> absent_;  // rows of no weight
-  std::vector<int32_t> leaves_;
-  std::vector<int64_t> answers_;  // of the last tree's nodes: their classes
-  std::vector<double> losses_;    // of rows, in [0, 1]: of values alone
+
+ private:
+  void keep(ForestTree&& tree, double weight, double error);
+
   std::vector<ForestTree> trees_;
   std::vector<double> estimator_weights_, estimator_errors_;
   bool ended_ = false, overflowed_ = false;

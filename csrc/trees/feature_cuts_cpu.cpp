@@ -45,20 +45,19 @@ int32_t place_cuts(const std::vector<Weighed>& values, int64_t max_bin, float* c
 }
 
 // The same of ascending keys, each of which weighs 1.
-int32_t place_cuts(const std::vector<uint32_t>& keys, int64_t max_bin, float* cuts) {
-  const auto count = int64_t(keys.size());
+int32_t place_cuts(const uint32_t* keys, int64_t count, int64_t max_bin, float* cuts) {
   int64_t different = count > 0;
-  for (int64_t i = 1; i < count; ++i) different += keys[size_t(i)] != keys[size_t(i - 1)];
+  for (int64_t i = 1; i < count; ++i) different += keys[i] != keys[i - 1];
   CutPlacer placer(different, double(count), max_bin, cuts);
   const auto end_of_run = [&](int64_t begin) {
     int64_t end = begin + 1;
-    while (end < count && keys[size_t(end)] == keys[size_t(begin)]) ++end;
+    while (end < count && keys[end] == keys[begin]) ++end;
     return end;
   };
   for (int64_t begin = 0, end = count > 0 ? end_of_run(0) : 0; end < count;) {
     const int64_t next = end_of_run(end);
-    placer.between(from_ascending_bits(keys[size_t(begin)]), double(end - begin),
-                   from_ascending_bits(keys[size_t(end)]), double(next - end));
+    placer.between(from_ascending_bits(keys[begin]), double(end - begin),
+                   from_ascending_bits(keys[end]), double(next - end));
     begin = end;
     end = next;
   }
@@ -115,9 +114,10 @@ std::tuple<at::Tensor, at::Tensor> feature_cuts_cpu(const at::Tensor& x,
       rows * features / (kShareOfTable * std::max<int64_t>(sampled, 1)), 1, kReadFeatures);
   at::parallel_for(0, ceil_div(features, together), 1, [&](int64_t begin, int64_t end) {
     // Not malloc's, which would keep it: the fit that follows needs other sizes.
-    HugeBuffer memory(std::max<int64_t>(sampled * together * int64_t(sizeof(float)), 1));
+    const int64_t sorted = weights.empty() ? 2 * sampled : 0;  // keys, and as many of scratch
+    HugeBuffer memory((sampled * together + sorted + 1) * int64_t(sizeof(float)));
     auto* const values = memory.as<float>();
-    std::vector<uint32_t> keys, scratch(static_cast<size_t>(weights.empty() ? sampled : 0));
+    auto* const keys = memory.as<uint32_t>() + sampled * together;
     for (int64_t first = begin * together; first < std::min(end * together, features);
          first += together) {
       const int64_t last = std::min(first + together, features);
@@ -128,12 +128,13 @@ std::tuple<at::Tensor, at::Tensor> feature_cuts_cpu(const at::Tensor& x,
           placed[f] = place_cuts(weigh(own, weights), max_bin, places + f * max_bin);
           continue;
         }
-        keys.clear();
+        int64_t present = 0;
         for (int64_t i = 0; i < sampled; ++i) {
-          if (!std::isnan(own[i])) keys.push_back(ascending_bits(own[i]));
+          keys[present] = ascending_bits(own[i]);
+          present += !std::isnan(own[i]);
         }
-        radix_sort_keys(keys.data(), scratch.data(), int64_t(keys.size()));
-        placed[f] = place_cuts(keys, max_bin, places + f * max_bin);
+        radix_sort_keys(keys, keys + sampled, present);
+        placed[f] = place_cuts(keys, present, max_bin, places + f * max_bin);
       }
     }
   });

@@ -15,7 +15,7 @@ namespace {
 
 using at::Tensor;
 
-constexpr int64_t kCopiedRows = 4096;  // that are read at a time
+constexpr int64_t kCopiedRows = 1024;  // that are read at a time
 
 // Rows of a table begin where as few lines of the cache as can be are touched.
 int64_t padded(int64_t bytes) {
@@ -26,14 +26,14 @@ int64_t padded(int64_t bytes) {
 
 }  // namespace
 
-ForestData::ForestData(const InputTable& x, const Tensor& weights, int64_t max_bin)
+ForestData::ForestData(const InputTable& x, const Tensor& weights, int64_t max_bin, Rows layout)
     : rows_(x.rows()), weights_(weights) {
   max_bin = std::clamp<int64_t>(rows_, 2, max_bin);  // no more bins than values: tables are wide
   const auto [cuts, count] = x.cuts(weights, max_bin);
   cuts_ = cuts.contiguous();
   bins_ = (count + 1).contiguous();
   const int64_t features = x.features(), size = int64_t(c10::elementSize(code_type(cuts)));
-  const int64_t stride = padded(features * size);
+  const int64_t stride = layout == Rows::kAligned ? padded(features * size) : features * size;
   codes_ = HugeBuffer(std::max<int64_t>(rows_ * stride, 1));
   x.for_codes(cuts, count, [&](int64_t first, const Tensor& codes) {
     const auto* from = static_cast<const uint8_t*>(codes.const_data_ptr());

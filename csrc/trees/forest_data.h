@@ -12,7 +12,10 @@ namespace tilewright::trees {
 // weigh nothing take no part in anything.
 class ForestData {
  public:
-  ForestData(const InputTable& x, const at::Tensor& weights, int64_t max_bin);
+  // How rows of codes lie: each in as few lines of the cache as can be, or one upon the other.
+  enum class Rows { kAligned, kDense };
+  ForestData(const InputTable& x, const at::Tensor& weights, int64_t max_bin,
+             Rows layout = Rows::kAligned);
 
   // labels: (N,) int32 in [0, num_class). values: (N, O) float64.
   void set_labels(const at::Tensor& labels, int64_t num_class);

@@ -138,10 +138,31 @@ ForestTree ForestWorkspace::grow(uint32_t tree, double unit, double most, const 
         break;
     }
   }
+  return grow(table, most,
+              {tree, nullptr, nullptr, count, total, nullptr, keep_rows_, parallel, tasks});
+}
+
+ForestTree ForestWorkspace::grow_words(uint32_t tree, ForestParallel parallel, int64_t tasks) {
+  ForestTable table = data_.table();
+  table.weight_unit = 0x1p-60;
+  int64_t count = 0, total = 0;
+  for (int64_t row = 0; row < data_.rows(); ++row) {
+    rows_[size_t(count)] = int32_t(row);
+    count += words_[size_t(row)] != 0;
+    total += words_[size_t(row)];
+  }
+  return grow(table, double(total) * table.weight_unit,
+              {tree, nullptr, nullptr, count, double(total), nullptr, true, parallel, tasks});
+}
+
+// `most`: the weight of all rows. The sample's arrays are the workspace's.
+ForestTree ForestWorkspace::grow(const ForestTable& table, double most, ForestSample sample) {
+  const int64_t outputs = table.outputs;
   ForestRules rules = rules_;
-  rules.min_weight = rules_.min_weight * most / unit;
-  const ForestSample sample{tree,          rows_.data(), scratch_.data(), count, total,
-                            words_.data(), keep_rows_,   parallel,        tasks};
+  rules.min_weight = rules_.min_weight * most / table.weight_unit;
+  sample.rows = rows_.data();
+  sample.scratch = scratch_.data();
+  sample.words = words_.data();
   const int64_t nodes = grow_forest_tree(table, rules, sample, nodes_);
   ForestTree out;
   out.feature.assign(nodes_.feature, nodes_.feature + nodes);

@@ -43,6 +43,9 @@ class ForestWorkspace {
   // From weights (N,), whose sum is at most `most`.
   ForestTree grow_weights(uint32_t tree, const double* weights, double most,
                           ForestParallel parallel = nullptr, int64_t tasks = 1);
+  // Of kClasses: from weights that are words() already, multiples of 2^-60 whose sum is near 1.
+  ForestTree grow_words(uint32_t tree, ForestParallel parallel, int64_t tasks);
+  int64_t* words() { return words_.data(); }  // (N,); a row of 0 takes no part
   const int32_t* rows() const { return rows_.data(); }
   // The leaf of each row that is wanted, of the last tree.
   const ForestNodes& nodes() const { return nodes_; }
@@ -51,6 +54,7 @@ class ForestWorkspace {
   template <class Weight>
   ForestTree grow(uint32_t tree, double unit, double most, const Weight& weight,
                   ForestParallel parallel, int64_t tasks);
+  ForestTree grow(const ForestTable& table, double most, ForestSample sample);
   const ForestData& data_;
   ForestRules rules_;
   bool keep_rows_;

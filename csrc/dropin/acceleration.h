@@ -1,0 +1,41 @@
+// Serves models that exist with this library's kernels, under the operators that they call already.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tilewright/core/export.h"
+
+namespace tilewright {
+
+class Override;
+
+// While one stands, calls of these operators of torchvision and torch, by whoever and from Python,
+// C++, TorchScript or a compiled graph, run this library's kernels in the whole process:
+//   torchvision::roi_align, roi_pool, ps_roi_align, ps_roi_pool, nms, deform_conv2d, and their
+//     backward operators, on the CPU, and on CUDA where this library was built for it;
+//   aten::_scaled_dot_product_flash_attention_for_cpu and its backward, which
+//     scaled_dot_product_attention calls on the CPU.
+// Results are laid out as the original's are. What this library does not cover (attention with
+// dropout or heads of more than 256, more than 1024 samples of a bin, a threshold outside [0, 1])
+// goes to the kernel that was there before.
+//
+// Not to be made or undone while another thread calls these operators.
+class TILEWRIGHT_API Acceleration {
+ public:
+  // operators: which of the above, by name; empty: all that the process knows at this moment. An
+  // error where one is not among them or is not registered, as before torchvision is loaded.
+  explicit Acceleration(const std::vector<std::string>& operators = {});
+  // The last one that stands for an operator brings the original back.
+  ~Acceleration();
+  Acceleration(const Acceleration&) = delete;
+  void undo() { overrides_.clear(); }
+
+  // "torchvision::nms on cpu", in the order above; empty once undone.
+  std::vector<std::string> replaced() const;
+
+ private:
+  std::vector<std::shared_ptr<Override>> overrides_;
+};
+
+}  // namespace tilewright
