@@ -15,6 +15,7 @@ from tilewright import (  # noqa: E402
     boxes,
     data,
     deform,
+    deform_pooling,
     dropin,
     models,
     pooling,
@@ -25,6 +26,7 @@ from tilewright.attention import *  # noqa: E402, F403
 from tilewright.attention_modules import *  # noqa: E402, F403
 from tilewright.boxes import *  # noqa: E402, F403
 from tilewright.deform import *  # noqa: E402, F403
+from tilewright.deform_pooling import *  # noqa: E402, F403
 from tilewright.dropin import *  # noqa: E402, F403
 from tilewright.pooling import *  # noqa: E402, F403
 from tilewright.suppression import *  # noqa: E402, F403
@@ -41,6 +43,7 @@ __all__ = [
     *attention_modules.__all__,
     *boxes.__all__,
     *deform.__all__,
+    *deform_pooling.__all__,
     *dropin.__all__,
     *pooling.__all__,
     *suppression.__all__,

@@ -7,6 +7,9 @@ from tilewright._C import Acceleration as _Acceleration
 __all__ = ["Acceleration", "accelerate"]
 
 
+_standing = set()  # accelerations stay until undone, whether or not anybody keeps them
+
+
 class Acceleration:
     """What :func:`accelerate` returns: a record of what was replaced, and the way back.
 
@@ -15,11 +18,9 @@ class Acceleration:
             undone.
     """
 
-    _standing = set()  # they stay until undone, whether or not anybody keeps them
-
     def __init__(self, operators):
         self._of_library = _Acceleration(operators)
-        self._standing.add(self)
+        _standing.add(self)
 
     @property
     def replaced(self):
@@ -28,7 +29,7 @@ class Acceleration:
     def undo(self):
         """Brings the originals back, where no other acceleration still stands for them."""
         self._of_library.undo()
-        self._standing.discard(self)
+        _standing.discard(self)
 
     def __enter__(self):
         return self

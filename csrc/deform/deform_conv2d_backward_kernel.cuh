@@ -2,8 +2,6 @@
 // a block spreads over the pixels its samples read, and multiplies with these pixels for the
 // gradients of offsets and masks; the weight's gradient is a product over output pixels.
 #pragma once
-#include "tilewright/core/cuda/atomics.h"
-#include "tilewright/core/cuda/reduce.h"
 #include "tilewright/deform/deform_conv2d_kernel.cuh"
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
@@ -23,25 +21,6 @@ struct DeformSpreadParts {
         columns(shared.take<Acc>(kRows * kStride)),
         dots(shared.take<Acc>(kDeformRows * 4)) {}
 };
-
-// What a whole number stands for: sums of as many addends as a pixel can get stay below 2^62.
-TILEWRIGHT_DEVICE double fixed_unit(double largest, const DeformConvShape& s) {
-  return largest * double(s.out_pixels() * s.taps()) * 0x1p-62;
-}
-
-// One addend of the input's gradient. Sums of floats depend on their order; those of whole numbers
-// do not.
-template <class T>
-TILEWRIGHT_DEVICE void spread(const DeformParams<T>& p, int64_t place, accumulate_t<T> value) {
-  using Acc = accumulate_t<T>;
-  if (!p.fixed_input) return atomic_add(p.grad_input + place, value);
-  if (!(value - value == Acc(0))) {
-    atomicOr(p.not_finite + place, 1);
-    return;
-  }
-  const double unit = fixed_unit(double(ldg(p.largest)), p.shape);
-  if (unit > 0) atomic_add(p.fixed_input + place, int64_t(rint(double(value) / unit)));
-}
 
 // Of the columns' gradient in parts.columns, that of the tile's rows from `first_row` on: `count`
 // channels from `channel` on.
@@ -66,11 +45,10 @@ TILEWRIGHT_DEVICE void spread_columns(const DeformParams<T>& p, const DeformSpre
         for (int c = lane; c < count; c += 32) {
           const Acc grad = parts.columns[r * DeformSpreadParts<T>::kStride + c];
           dot += grad * to_accumulate(ldg(p.input + place + c));
-          if (p.only_largest) {
-            const Acc size = grad * weight < Acc(0) ? -grad * weight : grad * weight;
-            if (size - size == Acc(0)) largest = max_of(largest, size);
-          } else if (p.grad_input || p.fixed_input) {
-            spread(p, place + c, grad * weight);
+          if (p.grad_input.only_largest) {
+            p.grad_input.note(grad * weight, largest);
+          } else if (p.grad_input.wanted()) {
+            p.grad_input.add(place + c, grad * weight);
           }
         }
       }
@@ -78,10 +56,7 @@ TILEWRIGHT_DEVICE void spread_columns(const DeformParams<T>& p, const DeformSpre
       if (lane == 0) parts.dots[row * 4 + k] += dot;
     }
   }
-  if (p.only_largest) {
-    largest = warp_reduce(largest, Max());
-    if (lane == 0) atomic_max_of_positive(p.largest, largest);
-  }
+  if (p.grad_input.only_largest) p.grad_input.keep_largest(largest);
 }
 
 // A block: kDeformRows output pixels of an image, one tap of one offset group.
@@ -140,7 +115,7 @@ __global__ void deform_conv_spread_kernel(DeformParams<T> p) {
     }
     c += count;
   }
-  if (p.only_largest) return;
+  if (p.grad_input.only_largest) return;
   const int64_t map = (image * s.offset_groups + og) * s.taps() + tap;
   for (int row = int(threadIdx.x); row < kDeformRows; row += kDeformThreads) {
     const int64_t pixel = first + row;
@@ -223,17 +198,6 @@ __global__ void deform_conv_grad_weight_kernel(DeformParams<T> p, int64_t channe
     p.grad_weight[(((split * s.groups + group) * outs + out + row) * s.taps() + tap) * inside +
                   channel + column] = sum;
   });
-}
-
-// The fixed sums as floats.
-template <class T>
-__global__ void deform_conv_unfix_kernel(DeformParams<T> p, int64_t count) {
-  using Acc = accumulate_t<T>;
-  const double unit = fixed_unit(double(ldg(p.largest)), p.shape);
-  for (int64_t i : grid_stride(count)) {
-    const Acc nothing = Acc(0);
-    p.grad_input[i] = p.not_finite[i] ? nothing / nothing : Acc(double(p.fixed_input[i]) * unit);
-  }
 }
 
 }  // namespace tilewright::inline TILEWRIGHT_MACHINE

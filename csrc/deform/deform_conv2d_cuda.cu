@@ -5,6 +5,7 @@
 #include "tilewright/core/dispatch.h"
 #include "tilewright/deform/deform_args.h"
 #include "tilewright/deform/deform_conv2d_backward_kernel.cuh"
+#include "tilewright/deform/gradient_sums_host.h"
 
 namespace tilewright {
 namespace {
@@ -92,23 +93,9 @@ void spread_on_cuda(DeformParams<device_t<T>> params, const DeformConvNeeds& nee
   const std::vector<int64_t> sizes{s.batch, s.height, s.width, s.channels};
   const LaunchConfig config = deform_config<DeformSpreadParts<Device>>(s.batch * params.tiles() *
                                                                        s.offset_groups * s.taps());
-  Tensor sums, fixed, not_finite, largest, moves, masks;
-  if (needs[0]) {
-    sums = at::zeros(sizes, options);
-    params.grad_input = mutable_data<Acc>(sums);
-  }
-  const bool fixes = needs[0] && deterministic();
-  if (fixes) {
-    fixed = at::zeros(sizes, options.dtype(at::kLong));
-    not_finite = at::zeros(sizes, options.dtype(at::kInt));
-    largest = at::zeros({1}, options);
-    params.fixed_input = mutable_data<int64_t>(fixed);
-    params.not_finite = mutable_data<int>(not_finite);
-    params.largest = mutable_data<Acc>(largest);
-    params.only_largest = true;
-    launch<deform_conv_spread_kernel<Device>>(config, params);
-    params.only_largest = false;
-  }
+  // As many addends as a pixel can get.
+  GradientSumsOnDevice<Acc> sums(needs[0], sizes, options, double(s.out_pixels() * s.taps()));
+  Tensor moves, masks;
   if (needs[2]) {
     moves = at::empty(grad_offset.sizes(), options);
     params.grad_offset = mutable_data<Acc>(moves);
@@ -117,11 +104,11 @@ void spread_on_cuda(DeformParams<device_t<T>> params, const DeformConvNeeds& nee
     masks = at::empty(grad_mask.sizes(), options);
     params.grad_mask = mutable_data<Acc>(masks);
   }
-  launch<deform_conv_spread_kernel<Device>>(config, params);
-  if (fixes) {
-    launch<deform_conv_unfix_kernel<Device>>(linear_config(sums.numel()), params, sums.numel());
-  }
-  if (needs[0]) grad_input.copy_(sums.permute({0, 3, 1, 2}));
+  sums.run([&](const GradientSums<Acc>& grad) {
+    params.grad_input = grad;
+    launch<deform_conv_spread_kernel<Device>>(config, params);
+  });
+  if (needs[0]) grad_input.copy_(sums.values.permute({0, 3, 1, 2}));
   if (needs[2]) grad_offset.copy_(moves);
   if (needs[3]) grad_mask.copy_(masks);
 }

@@ -3,6 +3,7 @@
 #pragma once
 #include "tilewright/deform/deform_math.h"
 #include "tilewright/deform/deform_tile.cuh"
+#include "tilewright/deform/gradient_sums.cuh"
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
 
@@ -21,13 +22,7 @@ struct DeformParams {
   int64_t splits;                    // of all output pixels, for the weight's gradient
   Acc* grad_weight;                  // (splits, groups, outs, taps, C / groups)
   Acc *grad_offset, *grad_mask;      // as offset and mask, or null
-  Acc* grad_input;                   // (N, H, W, C): sums by atomic additions, or null
-  // Where the sums must be the same in every run: whole numbers of fixed_unit(*largest), and which
-  // of them met what is not finite. A first pass finds *largest only.
-  int64_t* fixed_input;
-  int* not_finite;
-  Acc* largest;  // of all addends
-  bool only_largest;
+  GradientSums<Acc> grad_input;      // (N, H, W, C)
 
   TILEWRIGHT_HD int64_t tiles() const { return ceil_div(shape.out_pixels(), kDeformRows); }
 };

@@ -1,0 +1,161 @@
+"""Deformable RoI pooling as others call it, and bad input: opcheck, TorchScript, torch.export,
+torch.compile, autocast, the module."""
+
+import math
+
+import pytest
+import torch
+from checks import (
+    NoSynchronisation,
+    compile_and_run,
+    export_and_run,
+    opcheck,
+    script_round_trip,
+)
+from conftest import MACHINE
+from deform_pooling_cases import pooled, problem, ps_problem, roi_problem
+from samples import leaf
+
+import tilewright
+
+ops = torch.ops.tilewright
+kernels = pytest.mark.kernels
+
+
+@pytest.mark.smoke
+@kernels
+@pooled
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_opcheck(device, name, requires_grad):
+    operator, _, (x, rois, offset, numbers) = problem(name, torch.float32)
+    x, offset = x.to(device), offset.to(device)
+    x.requires_grad_(requires_grad), offset.requires_grad_(requires_grad)
+    opcheck(operator.default, (x, rois.to(device), offset, *numbers))
+    last = x.detach().contiguous(memory_format=torch.channels_last)
+    opcheck(operator.default, (last, rois.to(device), offset.detach(), *numbers))
+
+
+@pytest.mark.smoke
+@kernels
+def test_script_export_compile(device):
+    x, rois, offset, _ = roi_problem("sampled", torch.float32)
+    ps = ps_problem("of classes", torch.float32)
+
+    for call, given in (
+        (call_roi_pool, (x, rois, offset)),
+        (call_ps_roi_pool, ps[:3]),
+    ):
+        given = [t.to(device) for t in given]
+        expected = call(*given)
+        assert torch.equal(script_round_trip(call, *given), expected)
+        assert torch.equal(export_and_run(call, *given), expected)
+        assert torch.equal(compile_and_run(call, *given), expected)
+
+
+def call_roi_pool(x: torch.Tensor, rois: torch.Tensor, offset: torch.Tensor):
+    return tilewright.deform_roi_pool(x, rois, offset, (3, 2), 0.5, 2)
+
+
+def call_ps_roi_pool(x: torch.Tensor, rois: torch.Tensor, offset: torch.Tensor):
+    return tilewright.deform_ps_roi_pool(x, rois, offset, 4, 4, 2, 2, 0.5, 3)
+
+
+@kernels
+@pytest.mark.skipif(MACHINE == "cpu", reason="the CPU looks at image indices")
+def test_no_synchronisation(device):
+    x, rois, offset, numbers = roi_problem("sampled", torch.float32)
+    x, rois, offset = leaf(x, device), rois.to(device), leaf(offset, device)
+    with NoSynchronisation():
+        ops.deform_roi_pool(x, rois, offset, *numbers).sum().backward()
+
+
+@kernels
+def test_autocast(device):
+    x, rois, offset, numbers = roi_problem("sampled", torch.float32)
+    x, rois, offset = x.to(device).bfloat16(), rois.to(device), offset.to(device)
+    with torch.autocast(device.type, torch.bfloat16):
+        out = ops.deform_roi_pool(x, rois, offset, *numbers)
+        half = ops.deform_roi_pool(x.float(), rois.bfloat16(), offset.bfloat16(), *numbers)
+    assert out.dtype == torch.bfloat16
+    assert half.dtype == torch.float32
+
+
+@kernels
+def test_module(device):
+    x, rois, _, _ = roi_problem("sampled", torch.float32)
+    x, rois = x.to(device), rois.to(device)
+    module = tilewright.DeformRoIPool(2, 0.5, 2, in_channels=5, fc_channels=7).to(device)
+    assert set(module.state_dict()) == {
+        f"offset_fc.{i}.{kind}" for i in (0, 2, 4) for kind in ("weight", "bias")
+    }
+    still = module(x, rois)  # begins where nothing moves
+    torch.testing.assert_close(still, ops.roi_align(x, rois, 0.5, 2, 2, 2, True))
+    still.square().sum().backward()
+    assert module.offset_fc[4].weight.grad.abs().max() > 0
+    with torch.no_grad():
+        module.offset_fc[4].bias.normal_()
+    moved = module(x, rois)
+    assert not torch.equal(moved, still)
+    offset = module.offset_fc[4].bias.view(1, 2, 2, 2).expand(len(rois), -1, -1, -1)
+    torch.testing.assert_close(module(x, rois, offset), moved)
+    torch.testing.assert_close(torch.jit.script(module)(x, rois), moved)
+    boxes = [rois[rois[:, 0] == i, 1:] for i in range(2)]
+    order = torch.argsort(rois[:, 0], stable=True)
+    torch.testing.assert_close(module(x, boxes), moved[order])
+    given = tilewright.DeformRoIPool((2, 3), 0.5)
+    assert not given.state_dict()
+    assert given(x, rois, torch.zeros(len(rois), 2, 2, 3, device=device)).shape[2:] == (2, 3)
+    assert "gamma=0.1" in repr(given)
+
+
+BAD_ROI = [
+    ({"offset": torch.zeros(6, 2, 2, 2)}, r"offset must have shape \(6, 2, 3, 2\), got"),
+    ({"offset": torch.zeros(6, 4, 3, 2)}, r"offset must have shape \(6, 2, 3, 2\), got"),
+    ({"offset": torch.zeros(6, 2, 3, 2, dtype=torch.int64)}, "offset must be float32 or of"),
+    ({"x": torch.zeros(5, 9, 8)}, r"input must have shape \(N, C, H, W\), got \(5, 9, 8\)"),
+    ({"rois": torch.zeros(6, 4)}, r"rois must have shape \(K, 5\), got \(6, 4\)"),
+    ({"numbers": (0.0, 3, 2, 2, 0.1)}, "spatial_scale must be positive and finite, got 0"),
+    ({"numbers": (1.0, 3, 2, 1025, 0.1)}, "sampling_ratio must be at most 1024, got 1025"),
+    ({"numbers": (1.0, 0, 2, 2, 0.1)}, "pooled_height and pooled_width must be positive"),
+    ({"numbers": (1.0, 3, 2, 2, math.inf)}, "gamma must be finite, got inf"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "message"), BAD_ROI)
+def test_bad_input(device, wrong, message):
+    x, rois, offset, numbers = roi_problem("sampled", torch.float32)
+    given = {"x": x, "rois": rois, "offset": offset, "numbers": numbers} | wrong
+    x, rois, offset = (given[name].to(device) for name in ("x", "rois", "offset"))
+    with pytest.raises(RuntimeError, match=message):
+        ops.deform_roi_pool(x, rois, offset, *given["numbers"])
+
+
+BAD_PS = [
+    ({"offset": torch.zeros(6, 3, 2, 2)}, r"offset must have shape \(6, 2 \* classes, 2, 2\), got"),
+    ({"offset": torch.zeros(6, 6, 2, 2)}, r"classes of offset \(3\) must divide output_dim \(4\)"),
+    ({"numbers": (0.5, 3, 2, 4, 2, 3, 0.1)}, r"output_dim \* group_size\^2 = 12, H, W\), got"),
+    ({"numbers": (0.5, 4, 2, 1, 2, 3, 0.1)}, "group_size must lie in"),
+    ({"numbers": (0.5, 4, 2, 4, 5, 3, 0.1)}, "part_size must lie in"),
+    ({"numbers": (0.5, 4, 2, 4, 2, 0, 0.1)}, "sample_per_part must be positive, got 0"),
+    ({"numbers": (0.5, 4, 2, 4, 2, 3, math.nan)}, "trans_std must be finite, got nan"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "message"), BAD_PS)
+def test_bad_position_sensitive_input(device, wrong, message):
+    x, rois, offset, numbers = ps_problem("of classes", torch.float32)
+    given = {"x": x, "rois": rois, "offset": offset, "numbers": numbers} | wrong
+    x, rois, offset = (given[name].to(device) for name in ("x", "rois", "offset"))
+    with pytest.raises(RuntimeError, match=message):
+        ops.deform_ps_roi_pool(x, rois, offset, *given["numbers"])
+
+
+def test_an_image_that_is_not_there(device, data_raises):
+    x, rois, offset, numbers = roi_problem("sampled", torch.float32)
+    rois[2, 0] = 2
+    if data_raises:
+        with pytest.raises(RuntimeError, match=r"image index of rois\[2\] must lie in \[0, 2\)"):
+            ops.deform_roi_pool(x, rois, offset, *numbers)
+        return
+    out = ops.deform_roi_pool(x.to(device), rois.to(device), offset.to(device), *numbers)
+    assert (out[2] == 0).all()
