@@ -1,5 +1,5 @@
-// Deformable RoI pooling that predicts its own offsets (Deformable ConvNets, arXiv:1703.06211), with
-// the parameters of mmcv's DeformRoIPoolPack.
+// Deformable RoI pooling that predicts its own offsets (Deformable ConvNets, arXiv:1703.06211),
+// with the parameters of mmcv's DeformRoIPoolPack.
 #pragma once
 #include <torch/arg.h>
 #include <torch/nn/cloneable.h>
@@ -31,9 +31,9 @@ class TILEWRIGHT_API DeformRoIPoolImpl : public torch::nn::Cloneable<DeformRoIPo
   void reset() override;
   void pretty_print(std::ostream& stream) const override;
 
-  // input (N, C, H, W), rois (K, 5) as of deform_roi_pool; returns (K, C, PH, PW). Without an offset
-  // (K, 2, PH, PW), and with in_channels, three linear layers predict it from what the boxes pool
-  // where nothing moves; the last one begins at zero.
+  // input (N, C, H, W), rois (K, 5) as of deform_roi_pool; returns (K, C, PH, PW). Without an
+  // offset (K, 2, PH, PW), and with in_channels, three linear layers predict it from what the boxes
+  // pool where nothing moves; the last one begins at zero.
   torch::Tensor forward(const torch::Tensor& input, const torch::Tensor& rois,
                         const torch::Tensor& offset = {});
 
