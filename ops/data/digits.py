@@ -45,18 +45,25 @@ class Digits:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def render(self, row: int, size: float, aspect: float = 1.0) -> np.ndarray:
-        """Draws scan `row` so that the longer side of its ink is `size` pixels, within one.
+    def render(
+        self, row: int, size: float, aspect: float = 1.0, angle: float = 0.0, shear: float = 0.0
+    ) -> np.ndarray:
+        """Draws scan `row` so that the longer side of its ink is `size` pixels, within one
+        (within two where it is turned or sheared).
 
         Args:
             row: index into this split, 0 <= row < len(self).
             size: pixels, at least 8 (the scans are enlarged only).
             aspect: the width is multiplied by this before the longer side is measured.
+            angle: degrees by which the digit is turned, clockwise, after it was sheared.
+            shear: how far rows move to the right, as a share of their distance from the bottom.
 
         Returns:
             (h, w) float32 opacity in [0, 1], cropped so that its first and last row and column
             each hold ink (opacity >= INK).
         """
+        if angle != 0.0 or shear != 0.0:
+            return self._render_warped(row, size, _warp(aspect, angle, shear))
         x1, y1, x2, y2 = self.extents[row]
         cell_x, cell_y = aspect, 1.0
         scale = size / max((x2 - x1) * cell_x, (y2 - y1) * cell_y)
@@ -64,6 +71,15 @@ class Digits:
         down = _cubic_rows(y1, y2, (y2 - y1) * cell_y * scale, self.scans.shape[1])
         opacity = _pen(down @ self.scans[row] @ across.T)
         return _crop_to_ink(opacity)
+
+    def _render_warped(self, row: int, size: float, warp: np.ndarray) -> np.ndarray:
+        """The same under a linear map (2, 2) from the scan to the page, both x before y."""
+        scan = self.scans[row]
+        ink = np.argwhere(_enlarged(scan))[:, ::-1]
+        page = ((ink + 0.5) / _PROBE) @ warp.T
+        low, high = page.min(axis=0), page.max(axis=0)
+        step = (high - low + 1 / _PROBE).max() / size
+        return _crop_to_ink(_warped(scan, warp, low, high, step))
 
 
 @functools.cache
@@ -102,15 +118,20 @@ def _load_scans() -> tuple[np.ndarray, np.ndarray]:
 
 def _measure(scans: np.ndarray) -> np.ndarray:
     """Where the ink of each scan lies: (N, 4) float32 x1, y1, x2, y2 in cells."""
-    cells = scans.shape[1]
-    rows = _cubic_rows(0.0, cells, cells * _PROBE, cells, margin=0)
-    ink = _pen(rows @ scans @ rows.T) >= INK  # (N, cells * probe, cells * probe)
+    ink = _enlarged(scans)
     extents = np.empty((len(scans), 4), dtype=np.float32)
     for axis, (low, high) in ((1, (0, 2)), (2, (1, 3))):
         seen = ink.any(axis=axis)
         extents[:, low] = seen.argmax(axis=1) / _PROBE
         extents[:, high] = (seen.shape[1] - seen[:, ::-1].argmax(axis=1)) / _PROBE
     return extents
+
+
+def _enlarged(scans: np.ndarray) -> np.ndarray:
+    """Where scans (..., cells, cells) have ink: (..., cells * probe, cells * probe) bool."""
+    cells = scans.shape[-1]
+    rows = _cubic_rows(0.0, cells, cells * _PROBE, cells, margin=0)
+    return _pen(rows @ scans @ rows.T) >= INK
 
 
 def _cubic_rows(low: float, high: float, pixels: float, cells: int, margin: int = 2) -> np.ndarray:
@@ -122,10 +143,48 @@ def _cubic_rows(low: float, high: float, pixels: float, cells: int, margin: int 
     step = (high - low) / pixels
     start = 0.5 * (low + high) - 0.5 * count * step  # the crop stays centred on the ink
     centres = start + (np.arange(-margin, count + margin, dtype=np.float32) + 0.5) * step
-    distance = np.abs(centres[:, None] - (np.arange(cells, dtype=np.float32) + 0.5))
+    return _catmull_rom(np.abs(centres[:, None] - (np.arange(cells, dtype=np.float32) + 0.5)))
+
+
+def _catmull_rom(distance: np.ndarray) -> np.ndarray:
+    """The weight of a grey value so many cells away, float32."""
     near = (1.5 * distance - 2.5) * distance**2 + 1.0
     far = ((-0.5 * distance + 2.5) * distance - 4.0) * distance + 2.0
     return np.where(distance < 1.0, near, np.where(distance < 2.0, far, 0.0)).astype(np.float32)
+
+
+def _warp(aspect: float, angle: float, shear: float) -> np.ndarray:
+    """(2, 2): widened, sheared, turned."""
+    turn = np.deg2rad(angle)
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    return (rotation @ np.array([[aspect, -shear], [0.0, 1.0]])).astype(np.float32)
+
+
+def _warped(
+    scan: np.ndarray, warp: np.ndarray, low: np.ndarray, high: np.ndarray, step: float
+) -> np.ndarray:
+    """Opacity of a scan on a page of pixels `step` cells wide, from `low` to `high` (x, y)."""
+    counts = np.ceil((high - low) / step).astype(int) + 4
+    middle = (low + high) / 2
+    across, down = ((np.arange(n) + 0.5 - n / 2) * step for n in counts)
+    page = np.stack(np.meshgrid(across, down), axis=-1).reshape(-1, 2) + middle
+    x, y = (page @ np.linalg.inv(warp).T).T.astype(np.float32)
+    grey = np.zeros(len(x), dtype=np.float32)
+    (columns, weights_x), (rows, weights_y) = (_neighbours(t, len(scan)) for t in (x, y))
+    for i in range(4):
+        line = sum(weights_x[j] * scan[rows[i], columns[j]] for j in range(4))
+        grey += weights_y[i] * line
+    return _pen(grey.reshape(counts[1], counts[0]))
+
+
+def _neighbours(places: np.ndarray, cells: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The four cells around each place and their Catmull-Rom weights; 0 where there is no cell."""
+    first = np.floor(places - 0.5).astype(int) - 1
+    found = [first + i for i in range(4)]
+    weights = [
+        _catmull_rom(np.abs(places - (at + 0.5))) * ((at >= 0) & (at < cells)) for at in found
+    ]
+    return [np.clip(at, 0, cells - 1) for at in found], weights
 
 
 def _pen(grey: np.ndarray) -> np.ndarray:

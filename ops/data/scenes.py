@@ -26,7 +26,7 @@ _NEAR = 0.3  # share of the digits that look for a place touching an earlier one
 class DigitScenes(Dataset):
     """Scanned digits at random places of a noisy, scribbled-on sheet.
 
-    Scene i depends on (split, seed, size, digit_size, digits, i) alone: not on the order in which
+    Scene i depends on its number and the arguments but `length` alone: not on the order in which
     scenes are asked for, on worker processes, or on any global random state (another version of
     numpy may draw other numbers). The digits of "test" scenes never occur in "train" scenes,
     whatever the seeds.
@@ -41,8 +41,12 @@ class DigitScenes(Dataset):
         size: side of the square scenes in pixels, or (height, width); at least 128.
         length: number of scenes, at least 1.
         seed: 0 <= seed < 2**63.
-        digit_size: smallest and largest longer side of a digit's ink, in pixels (met within one).
+        digit_size: smallest and largest longer side of a digit's ink, in pixels (met within one,
+            within two where digits are turned or sheared).
         digits: fewest and most digits of a scene; fewer where no place is free.
+        rotation: digits are turned by up to so many degrees, either way; at most 180.
+        shear: their rows are moved sideways by up to this share of their height, either way; at
+            most 1.
 
     Raises:
         TypeError, ValueError: for an argument outside of what is said above.
@@ -57,6 +61,8 @@ class DigitScenes(Dataset):
         seed: int = 0,
         digit_size: tuple[int, int] = (12, 64),
         digits: tuple[int, int] = (1, 8),
+        rotation: float = 0.0,
+        shear: float = 0.0,
     ) -> None:
         pair = (size, size) if isinstance(size, int) else size
         self.height, self.width = _int_pair("size", pair, MIN_SIDE, 1 << 15)
@@ -65,6 +71,8 @@ class DigitScenes(Dataset):
         self.digits = _int_pair("digits", digits, 1, 1000, ordered=True)
         (self.length,) = _ints("length", (length,), 1, 1 << 62)
         (self.seed,) = _ints("seed", (seed,), 0, (1 << 63) - 1)
+        self.rotation = _limit("rotation", rotation, 180.0)
+        self.shear = _limit("shear", shear, 1.0)
         self.source = load_split(split)
         self.split = split
 
@@ -121,12 +129,16 @@ class DigitScenes(Dataset):
         candidates = rng.integers(len(self.source), size=wanted)
         aspects = rng.uniform(0.8, 1.25, size=wanted)
         near = rng.random(wanted) < _NEAR
+        warps = np.zeros((wanted, 2))
+        if self.rotation > 0 or self.shear > 0:
+            warps = rng.uniform(-1.0, 1.0, size=(wanted, 2)) * (self.rotation, self.shear)
         shapes: list[np.ndarray] = []
         rows: list[int] = []
         boxes = np.empty((0, 4), dtype=np.int64)
         covered = np.empty(0)
-        for size, row, aspect, close in zip(sizes, candidates, aspects, near, strict=True):
-            shape = self.source.render(int(row), float(size), float(aspect))
+        drawn = zip(sizes, candidates, aspects, near, warps, strict=True)
+        for size, row, aspect, close, (angle, shear) in drawn:
+            shape = self.source.render(int(row), float(size), float(aspect), angle, shear)
             places = self._places(rng, shape.shape, boxes if close else None)
             overlaps = _intersections(places, boxes)  # (_PLACES, placed)
             areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
@@ -180,6 +192,15 @@ def _int_pair(name: str, value: Any, low: int, high: int, ordered: bool = False)
     if ordered and first > second:
         raise ValueError(f"DigitScenes: {name} must not decrease, got {value!r}")
     return first, second
+
+
+def _limit(name: str, value: Any, most: float) -> float:
+    """Checks a number in [0, most]."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"DigitScenes: {name} must be a number, got {value!r}")
+    if not 0 <= value <= most:
+        raise ValueError(f"DigitScenes: {name} must be in [0, {most:g}], got {value}")
+    return float(value)
 
 
 def _ints(name: str, values: Sequence[Any], low: int, high: int) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 import pickle
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -145,14 +146,55 @@ def test_labels_are_those_of_the_scans():
 
 @pytest.mark.parametrize("size", [12, 25.5, 64])
 @pytest.mark.parametrize("aspect", [0.8, 1.25])
-def test_a_drawn_digit_has_the_size_asked_for(size, aspect):
+@pytest.mark.parametrize(("angle", "shear"), [(0, 0), (-40, 0.3), (180, 0), (0, -1)])
+def test_a_drawn_digit_has_the_size_asked_for(size, aspect, angle, shear):
     digits = load_split("test")
     for row in range(0, len(digits), 9):
-        opacity = digits.render(row, size, aspect)
+        opacity = digits.render(row, size, aspect, angle, shear)
         ink = opacity >= INK
-        assert abs(max(opacity.shape) - size) <= 1
+        assert abs(max(opacity.shape) - size) <= (1 if angle == shear == 0 else 2)
         assert ink[0].any() and ink[-1].any() and ink[:, 0].any() and ink[:, -1].any()
         assert opacity.min() >= 0 and 0.9 < opacity.max() <= 1
+
+
+def test_turned_digits_are_turned():
+    digits = load_split("test")
+    for row in range(0, len(digits), 50):
+        upright = digits.render(row, 40)
+        upside_down = digits.render(row, 40, angle=180)[::-1, ::-1]
+        quarter = digits.render(row, 40, angle=90)  # clockwise: the top is to the right
+        for turned, expected in ((upside_down, upright), (quarter, np.rot90(upright, -1))):
+            height, width = np.minimum(turned.shape, expected.shape)
+            difference = turned[:height, :width] - expected[:height, :width]
+            assert np.abs(difference).mean() < 0.08
+
+
+def test_a_sheared_digit_leans():
+    digits = load_split("test")
+    row = int(np.flatnonzero(digits.values == 1)[0])
+
+    def lean(opacity):
+        """How far the ink's middle is to the right above."""
+        half = len(opacity) // 2
+        across = np.arange(opacity.shape[1])
+        top, bottom = opacity[:half].sum(0), opacity[half:].sum(0)
+        return (top @ across / top.sum() - bottom @ across / bottom.sum()) / len(opacity)
+
+    upright = lean(digits.render(row, 40))
+    assert lean(digits.render(row, 40, shear=0.5)) > upright + 0.1
+    assert lean(digits.render(row, 40, shear=-0.5)) < upright - 0.1
+
+
+def test_warped_scenes_hold_what_scenes_promise():
+    dataset, plain = scenes(rotation=45, shear=0.4), scenes()
+    assert not any(same(dataset[i], plain[i]) for i in range(9))
+    assert same(dataset[4], scenes(rotation=45, shear=0.4)[4])
+    for i in range(20):
+        target, masks = dataset[i][1], dataset.masks(i)
+        for box, mask in zip(target["boxes"].long().tolist(), masks, strict=True):
+            rows, columns = torch.nonzero(mask, as_tuple=True)
+            found = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+            assert box == [int(v) for v in found]
 
 
 @pytest.mark.parametrize(
@@ -170,6 +212,8 @@ def test_a_drawn_digit_has_the_size_asked_for(size, aspect):
         ({"digit_size": (12, 65)}, ValueError, r"digit_size must be in \[8, 64\], got 65"),
         ({"digit_size": (40, 20)}, ValueError, r"digit_size must not decrease, got \(40, 20\)"),
         ({"digits": (0, 3)}, ValueError, r"digits must be in \[1, 1000\], got 0"),
+        ({"rotation": 181}, ValueError, r"rotation must be in \[0, 180\], got 181"),
+        ({"shear": "1"}, TypeError, r"shear must be a number, got '1'"),
     ],
 )
 def test_bad_arguments_are_named(arguments, error, message):
