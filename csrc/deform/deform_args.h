@@ -32,6 +32,9 @@ TILEWRIGHT_API void check_deform_conv_backward(const DeformConvArgs& args, const
 // The result, not initialised.
 TILEWRIGHT_API at::Tensor deform_conv_output(const DeformConvArgs& args, const at::Tensor& input,
                                              const at::Tensor& weight);
+inline bool is_channels_last(const at::Tensor& tensor) {
+  return tensor.suggest_memory_format() == at::MemoryFormat::ChannelsLast;
+}
 // The type that sums are kept in.
 inline at::ScalarType deform_sums_type(const at::Tensor& input) {
   return input.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;

@@ -14,10 +14,6 @@ namespace {
 using at::Tensor;
 constexpr auto kChannelsLast = at::MemoryFormat::ChannelsLast;
 
-bool is_channels_last(const Tensor& tensor) {
-  return tensor.suggest_memory_format() == kChannelsLast;
-}
-
 bool is_product_of_bfloat16(at::ScalarType dtype, const DeformConvShape& s) {
   return dtype == at::kBFloat16 && brgemm_serves_bfloat16() &&
          s.group_out_channels() >= kDeformLeastBfloat16Results;

@@ -69,7 +69,7 @@ Tensor deform_conv2d_cuda(const Tensor& input, const Tensor& weight, const Tenso
     auto params = deform_params<T>(s, rows, packed, moves, shares);
     if (biases.defined()) params.bias = const_data<accumulate_t<Device>>(biases);
     params.output = mutable_data<T>(output);
-    params.channels_last = output.suggest_memory_format() == at::MemoryFormat::ChannelsLast;
+    params.channels_last = is_channels_last(output);
     const LaunchConfig config = deform_config<DeformForwardParts<Device>>(
         s.batch * params.tiles() * s.groups * ceil_div(s.group_out_channels(), kDeformColumns));
     if (in_packs(s, rows)) {

@@ -14,10 +14,6 @@ namespace {
 
 using at::Tensor;
 
-bool is_channels_last(const Tensor& tensor) {
-  return tensor.suggest_memory_format() == at::MemoryFormat::ChannelsLast;
-}
-
 // What both passes read; the tensors behind it are kept.
 struct Inputs {
   Inputs(const DeformPoolArgs& args, const Tensor& input, const Tensor& given_rois,

@@ -32,7 +32,7 @@ struct Inputs {
     out.offset = const_data<Acc>(offset);
     out.maps = const_data<T>(maps);
     out.pooled = data_of<T>(pooled, forward);
-    out.pooled_last = pooled.suggest_memory_format() == at::MemoryFormat::ChannelsLast;
+    out.pooled_last = is_channels_last(pooled);
     return out;
   }
 

@@ -7,8 +7,9 @@
 #pragma once
 #include "tilewright/detection/roi_align_math.h"
 
-namespace tilewright::inline TILEWRIGHT_MACHINE {
+namespace tilewright {
 
+// Functions of the host take it too, whatever the machine.
 struct DeformPoolShape {
   int64_t rois, batch, height, width;
   int64_t outs;     // channels of a bin
@@ -35,6 +36,8 @@ struct DeformPoolShape {
     return ph * part_height / pooled_height * part_width + pw * part_width / pooled_width;
   }
 };
+
+inline namespace TILEWRIGHT_MACHINE {
 
 // R-FCN's box on one axis: whole pixels, the last one included; samples begin at the bin's corner.
 template <class T>
@@ -85,7 +88,7 @@ TILEWRIGHT_HD T for_each_moved_sample(const RoiAxis<T>& axis, int64_t p, T move,
                                       bool position_sensitive, Visit&& visit) {
   int64_t first = 0, last = 0, seen = 0;
   if (is_finite(move)) axis.sample_range(p, T(-1) - move, T(size) - move, first, last);
-#pragma unroll 1
+#pragma unroll 1  // a few turns
   for (int64_t i = first; i < last; ++i) {
     AxisSample<T> sample;
     T slope;
@@ -98,4 +101,5 @@ TILEWRIGHT_HD T for_each_moved_sample(const RoiAxis<T>& axis, int64_t p, T move,
   return T(max_of<int64_t>(position_sensitive ? seen : axis.grid, 1));
 }
 
-}  // namespace tilewright::inline TILEWRIGHT_MACHINE
+}  // namespace TILEWRIGHT_MACHINE
+}  // namespace tilewright
