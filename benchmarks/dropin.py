@@ -123,7 +123,7 @@ def accelerated(function):
 
 def operator_ms(function, names):
     """Milliseconds that the operators of these names take in a call, with all that they call."""
-    with profile(activities=[ProfilerActivity.CPU]) as seen:
+    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as seen:
         function()
     return sum(event.cpu_time_total for event in seen.key_averages() if event.key in names) / 1e3
 

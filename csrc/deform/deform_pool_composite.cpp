@@ -59,8 +59,11 @@ Axis axis_of(const DeformPoolShape& s, const Tensor& low, const Tensor& high, co
 }
 
 // (K, outs, PH, PW)
-Tensor composite(const DeformPoolShape& s, const Tensor& input, const Tensor& rois,
+Tensor composite(const DeformPoolShape& s, const Tensor& input, const Tensor& given_rois,
                  const Tensor& offset) {
+  // Others pool nothing; their coordinates would be no part of the result, but of its derivatives.
+  const Tensor finite = given_rois.narrow(1, 1, 4).isfinite().all(1);
+  const Tensor rois = at::where(finite.unsqueeze(1), given_rois, 0.0);
   const Tensor bins = at::arange(s.bins(), rois.options());
   const Tensor rows = bins.div(double(s.pooled_width), "floor"),
                columns = bins - rows * double(s.pooled_width);
@@ -79,7 +82,6 @@ Tensor composite(const DeformPoolShape& s, const Tensor& input, const Tensor& ro
   const Axis x = axis_of(s, rois.select(1, 1), rois.select(1, 3), columns, moves.select(2, 0),
                          s.pooled_width, s.width);
   const Tensor share = (y.counts * x.counts).reciprocal();  // (K, classes, bins)
-  const Tensor finite = rois.narrow(1, 1, 4).isfinite().all(1);
   const Tensor pixels =
       input.reshape({s.batch, s.classes, s.class_channels(), s.maps(), s.height, s.width});
   Tensor out = at::zeros({s.rois, s.classes, s.class_channels(), s.bins()}, input.options());

@@ -11,6 +11,9 @@ using at::Tensor;
 constexpr int64_t kMostHeadSize = 256;
 constexpr int64_t kDropout = 3, kBackwardDropout = 6;  // places of dropout_p
 
+// Autograd hands on a mask that is not there as an undefined tensor.
+bool is_given(const c10::IValue& mask) { return mask.isTensor() && mask.toTensor().defined(); }
+
 bool covers(const Tensor& query, const Tensor& key, const Tensor& value, const c10::IValue& dropout,
             const c10::IValue& mask) {
   if (dropout.toDouble() != 0) return false;
@@ -18,7 +21,7 @@ bool covers(const Tensor& query, const Tensor& key, const Tensor& value, const c
     if (t->dim() != 4 || t->numel() == 0 || t->scalar_type() != query.scalar_type()) return false;
     if (t->size(3) > kMostHeadSize) return false;
   }
-  if (mask.isNone()) return true;
+  if (!is_given(mask)) return true;
   const at::ScalarType dtype = mask.toTensor().scalar_type();
   return dtype == at::kBool || dtype == at::kFloat || dtype == query.scalar_type();
 }
@@ -46,12 +49,19 @@ void add_options(const c10::IValue& is_causal, const c10::IValue& scale, Stack& 
   ours.emplace_back();
 }
 void arrange_forward(Stack& a) {
-  Stack ours{a[0], a[1], a[2], a[5]};
+  Stack ours{a[0], a[1], a[2], is_given(a[5]) ? a[5] : c10::IValue()};
   add_options(a[4], a[6], ours);
   a = std::move(ours);
 }
 void arrange_backward(Stack& a) {
-  Stack ours{a[0], c10::IValue(), a[1], a[2], a[3], a[4], a[5].toTensor().contiguous(), a[8]};
+  Stack ours{a[0],
+             c10::IValue(),
+             a[1],
+             a[2],
+             a[3],
+             a[4],
+             a[5].toTensor().contiguous(),
+             is_given(a[8]) ? a[8] : c10::IValue()};
   add_options(a[7], a[9], ours);
   ours.emplace_back(c10::List<bool>({false, false, false}));
   a = std::move(ours);

@@ -77,17 +77,13 @@ def test_gradcheck(device, name):
     assert gradcheck(lambda x, o: operator(x, rois, o, *numbers), (x, offset), nondet_tol=1e-12)
 
 
-@pooled
+@pytest.mark.parametrize("name", ["sampled", "a sample a pixel", "of classes"])
 def test_second_derivatives(name):
-    operator, _, (x, rois, offset, numbers) = problem(name, boxes=3)
-    few = 1 if "registers" in name else slice(None)
-    if few == 1:
-        x = x[:, :2]
+    operator, _, (x, rois, offset, numbers) = problem(name, boxes=2)
     rois[-1, 1] = math.nan  # pools nothing
+    x = x[:, :16, :3, :4] if "classes" in name else x[:, :2, :3, :4]
     assert gradgradcheck(
-        lambda x, o: operator(x, rois, o, *numbers),
-        (leaf(x[:, :, :4, :5]), leaf(offset)),
-        atol=1e-4,
+        lambda x, o: operator(x, rois, o, *numbers), (leaf(x), leaf(offset)), atol=1e-4
     )
 
 
