@@ -85,6 +85,25 @@ def deformable_convolution(generator):
             torch.use_deterministic_algorithms(False)
 
 
+@representative("deformable pooling")
+def deformable_pooling(generator):
+    """The RoIAlign form and R-FCN's, both layouts; the input's gradient both ways."""
+    rois = random_rois(6, 2, 40, generator).float()
+    for dtype in DTYPES:
+        for layout in (torch.contiguous_format, torch.channels_last):
+            x = torch.randn(2, 36, 12, 11, generator=generator, dtype=torch.float64).to(dtype)
+            x = x.contiguous(memory_format=layout).requires_grad_()
+            moves = torch.randn(6, 2, 3, 3, generator=generator, dtype=torch.float64).to(dtype)
+            moves.requires_grad_()
+            for fixed in (False, True):
+                torch.use_deterministic_algorithms(fixed)
+                ops = torch.ops.tilewright
+                aligned = ops.deform_roi_pool(x, rois, moves, 0.25, 3, 3, 2)
+                sensitive = ops.deform_ps_roi_pool(x, rois, moves, 0.25, 4, 3, 3, 3)
+                (aligned.sum() + sensitive.sum()).backward()
+            torch.use_deterministic_algorithms(False)
+
+
 @representative("boxes")
 def boxes(generator):
     for dtype in (torch.float64, torch.float32):

@@ -134,8 +134,9 @@ __global__ void deform_pool_backward_kernel(DeformPoolParams<T> p) {
   right = block_reduce(right, Sum(), Acc(0), parts.scratch);
   if (threadIdx.x != 0) return;
   Acc* to = p.grad_moves + (k * s.classes + cls) * 2 * s.bins() + bin;
-  to[0] = right * moved.unit_x;
-  to[s.bins()] = down * moved.unit_y;
+  const bool moves = moved.map >= 0;  // else the box's size may be no number
+  to[0] = moves ? right * moved.unit_x : Acc(0);
+  to[s.bins()] = moves ? down * moved.unit_y : Acc(0);
 }
 
 }  // namespace tilewright::inline TILEWRIGHT_MACHINE

@@ -207,6 +207,7 @@ def test_boxes_that_are_no_boxes(device, name):
     assert (gradients(out.sum(), (x, offset), None)[1][:2] == 0).all()
 
 
+@pytest.mark.no_launch
 @kernels
 @pooled
 def test_nothing_to_pool(device, name):
