@@ -44,8 +44,8 @@ TEST(DeformPool, LearnsWhereToLook) {
       optimizer.step();
     }
     EXPECT_GT(seen().item<double>(), 1.5 * before);
-    EXPECT_GT(offset[0][0].item<float>(), 1);   // to the right, by a tenth of 8 pixels each
-    EXPECT_LT(offset[0][1].item<float>(), -1);  // upwards
+    EXPECT_GT(offset[0][0].item<float>(), 0.5);   // to the right, by a tenth of 8 pixels each
+    EXPECT_LT(offset[0][1].item<float>(), -0.5);  // upwards
   }
 }
 
