@@ -154,7 +154,7 @@ class WeighedRows : public AdaBoostRounds {
   double wrong_ = 0, all_ = 0;
 };
 
-// Trees see rows drawn in proportion to their weights; each row is then asked which leaf it reaches.
+// Trees see rows drawn in proportion to their weights; each row is then asked for its leaf.
 class DrawnRows : public AdaBoostRounds {
  public:
   // values: (N,), or null of classes.

@@ -19,7 +19,7 @@ namespace {
 using at::Tensor;
 
 constexpr int64_t kRowGrain = 1024;
-constexpr int64_t kCodedRows = 16384;  // that are quantised together
+constexpr int64_t kCodedRows = 4096;  // that are quantised together
 
 std::optional<Tensor> given(const Tensor& tensor) {
   return tensor.defined() ? std::optional<Tensor>(tensor) : std::nullopt;

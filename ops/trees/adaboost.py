@@ -12,6 +12,7 @@ from tilewright.trees.adaboost_base import AdaBoostBase, MedianModule, weighted_
 from tilewright.trees.adaboost_rounds import boost_classes, boost_values
 from tilewright.trees.ensemble import EnsembleModule
 from tilewright.trees.explain import ExplainMixin
+from tilewright.trees.inputs import distinct, places_of
 from tilewright.trees.onnx_export import OnnxMixin
 from tilewright.trees.parameters import unchanged_on_failure, with_parameters_of
 from tilewright.trees.tensors import class_of, like_input
@@ -49,8 +50,10 @@ class AdaBoostClassifier(ClassifierMixin, ExplainMixin, OnnxMixin, AdaBoostBase)
     def fit(self, X, y, sample_weight=None):
         """X (n_samples, n_features), y (n_samples,) of labels."""
         x, labels, weight = inputs.training_set(self, X, y, sample_weight, numeric=False)
-        check_classification_targets(labels)
-        self.classes_, codes = np.unique(labels, return_inverse=True)
+        self.classes_ = distinct(labels)
+        # scikit-learn's check makes copies of what it is given.
+        check_classification_targets(self.classes_ if len(self.classes_) <= 20 else labels)
+        codes = places_of(labels, self.classes_)
         self.n_classes_ = len(self.classes_)
         if self.n_classes_ < 2:
             raise ValueError(f"y must have at least 2 classes, got 1 class: {self.classes_[0]!r}")
@@ -63,7 +66,6 @@ class AdaBoostClassifier(ClassifierMixin, ExplainMixin, OnnxMixin, AdaBoostBase)
             "num_class": self.n_classes_,
             "resample": bool(self.resample),
         }
-        codes = codes.astype(np.int32)  # those of 8 bytes are not kept
         self._boost_trees(options, x, torch.from_numpy(codes), weight)
         return self
 
