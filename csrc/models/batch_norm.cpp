@@ -8,12 +8,6 @@ namespace {
 
 constexpr double kMomentum = 0.1;
 
-torch::Tensor convolve(const torch::Tensor& x, const torch::nn::Conv2d& conv,
-                       const torch::Tensor& weight, const torch::Tensor& bias) {
-  return torch::conv2d(x, weight, bias, conv->options.stride(),
-                       std::get<torch::ExpandingArray<2>>(conv->options.padding()));
-}
-
 }  // namespace
 
 BatchNormImpl::BatchNormImpl(int64_t channels, const BatchNormOptions& options)
@@ -31,15 +25,16 @@ BatchNormImpl::BatchNormImpl(int64_t channels, const BatchNormOptions& options)
   }
 }
 
-torch::Tensor BatchNormImpl::forward(const torch::Tensor& x, torch::nn::Conv2d conv) {
+torch::Tensor BatchNormImpl::forward(const torch::Tensor& x, const Convolution& conv) {
   if (!options_.frozen() && is_training()) {
     num_batches_tracked_ += 1;
-    return torch::batch_norm(convolve(x, conv, conv->weight, {}), weight_, bias_, running_mean_,
-                             running_var_, /*training=*/true, kMomentum, options_.eps(),
+    return torch::batch_norm(conv(x, conv.weight(), {}), weight_, bias_, running_mean_,
+                             running_var_,
+                             /*training=*/true, kMomentum, options_.eps(),
                              /*cudnn_enabled=*/true);
   }
-  const auto [weight, bias] = folded(conv->weight);
-  return convolve(x, conv, weight, bias);
+  const auto [weight, bias] = folded(conv.weight());
+  return conv(x, weight, bias);
 }
 
 std::pair<torch::Tensor, torch::Tensor> BatchNormImpl::folded(const torch::Tensor& weight) const {
@@ -54,24 +49,26 @@ std::pair<torch::Tensor, torch::Tensor> BatchNormImpl::folded(const torch::Tenso
 FoldedBatchNormImpl::FoldedBatchNormImpl(torch::Tensor bias)
     : bias_(register_parameter("bias", std::move(bias))) {}
 
-torch::Tensor FoldedBatchNormImpl::forward(const torch::Tensor& x, torch::nn::Conv2d conv) {
-  return convolve(x, conv, conv->weight, bias_);
+torch::Tensor FoldedBatchNormImpl::forward(const torch::Tensor& x, const Convolution& conv) {
+  return conv(x, conv.weight(), bias_);
 }
 
 NormalizedConv::NormalizedConv(torch::nn::Module& parent, const std::string& conv_name,
-                               const std::string& norm_name, torch::nn::Conv2d conv,
+                               const std::string& norm_name, Convolution conv,
                                const BatchNormOptions& options)
     : norm_name_(norm_name),
-      conv_(parent.register_module(conv_name, conv)),
-      norm_(parent.register_module(norm_name,
-                                   BatchNorm(conv->options.out_channels(), options).ptr())) {}
+      conv_(std::move(conv)),
+      norm_(BatchNorm(conv_.weight().size(0), options).ptr()) {
+  parent.register_module(conv_name, conv_.module());
+  parent.register_module(norm_name, norm_);
+}
 
 void NormalizedConv::fold(torch::nn::Module& parent) {
   const auto live = std::dynamic_pointer_cast<BatchNormImpl>(norm_);
   if (!live) return;
   torch::NoGradGuard no_grad;
-  const auto [weight, bias] = live->folded(conv_->weight);
-  conv_->weight.copy_(weight);
+  const auto [weight, bias] = live->folded(conv_.weight());
+  conv_.weight().copy_(weight);
   FoldedBatchNorm left(bias);
   left->train(live->is_training());
   norm_ = parent.replace_module(norm_name_, left.ptr());

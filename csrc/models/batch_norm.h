@@ -3,13 +3,13 @@
 #pragma once
 #include <torch/arg.h>
 #include <torch/nn/module.h>
-#include <torch/nn/modules/conv.h>
 #include <torch/nn/pimpl.h>
 
 #include <memory>
 #include <utility>
 
 #include "tilewright/core/export.h"
+#include "tilewright/models/convolution.h"
 
 namespace tilewright {
 
@@ -22,8 +22,8 @@ struct TILEWRIGHT_API BatchNormOptions {
 // What follows a convolution, and is computed together with it.
 class TILEWRIGHT_API NormalizationImpl : public torch::nn::Module {
  public:
-  // The normalised output of `conv` (without bias) for x (B, C_in, H, W).
-  virtual torch::Tensor forward(const torch::Tensor& x, torch::nn::Conv2d conv) = 0;
+  // The normalised output of `conv` for x (B, C_in, H, W).
+  virtual torch::Tensor forward(const torch::Tensor& x, const Convolution& conv) = 0;
 };
 
 // Ioffe & Szegedy 2015, arXiv:1502.03167. Names, initial values and numbers are those of torch's
@@ -33,7 +33,7 @@ class TILEWRIGHT_API BatchNormImpl : public NormalizationImpl {
   explicit BatchNormImpl(int64_t channels, const BatchNormOptions& options = {});
 
   // Live and in training mode, statistics are the batch's; else the stored ones.
-  torch::Tensor forward(const torch::Tensor& x, torch::nn::Conv2d conv) override;
+  torch::Tensor forward(const torch::Tensor& x, const Convolution& conv) override;
 
   // The weight and bias of the convolution that gives what `weight`, normalised by the stored
   // statistics, gives. Computed in at least float32; both of the dtype of `weight`.
@@ -50,7 +50,7 @@ TORCH_MODULE(BatchNorm);
 class TILEWRIGHT_API FoldedBatchNormImpl : public NormalizationImpl {
  public:
   explicit FoldedBatchNormImpl(torch::Tensor bias);
-  torch::Tensor forward(const torch::Tensor& x, torch::nn::Conv2d conv) override;
+  torch::Tensor forward(const torch::Tensor& x, const Convolution& conv) override;
 
  private:
   torch::Tensor bias_;  // (channels,)
@@ -61,8 +61,7 @@ TORCH_MODULE(FoldedBatchNorm);
 class TILEWRIGHT_API NormalizedConv {
  public:
   NormalizedConv(torch::nn::Module& parent, const std::string& conv_name,
-                 const std::string& norm_name, torch::nn::Conv2d conv,
-                 const BatchNormOptions& options);
+                 const std::string& norm_name, Convolution conv, const BatchNormOptions& options);
 
   torch::Tensor operator()(const torch::Tensor& x) { return norm_->forward(x, conv_); }
 
@@ -71,7 +70,7 @@ class TILEWRIGHT_API NormalizedConv {
 
  private:
   std::string norm_name_;
-  torch::nn::Conv2d conv_;
+  Convolution conv_;
   std::shared_ptr<NormalizationImpl> norm_;
 };
 

@@ -5,6 +5,8 @@
 #include <torch/nn/init.h>
 #include <torch/nn/modules/conv.h>
 
+#include "tilewright/core/check.h"
+
 namespace tilewright {
 namespace {
 
@@ -51,6 +53,9 @@ std::vector<torch::Tensor> FeaturePyramidImpl::forward(const std::vector<torch::
 
 ResNetFpnBackboneImpl::ResNetFpnBackboneImpl(const ResNetOptions& options, int64_t out_channels)
     : out_channels_(out_channels), body_(options), fpn_(body_->stage_channels(), out_channels) {
+  TILEWRIGHT_CHECK("ResNetFpnBackbone", !options.dilate_last_stage(),
+                   "dilate_last_stage must be false: each level of a pyramid has twice the stride "
+                   "of the one before");
   register_module("body", body_);
   register_module("fpn", fpn_);
 }

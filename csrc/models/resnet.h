@@ -14,12 +14,27 @@
 
 namespace tilewright {
 
+struct TILEWRIGHT_API ResidualBlockOptions {
+  ResidualBlockOptions(int64_t in_channels, int64_t channels)
+      : in_channels_(in_channels), channels_(channels) {}
+
+  TORCH_ARG(int64_t, in_channels);
+  TORCH_ARG(int64_t, channels);
+  TORCH_ARG(bool, bottleneck) = false;
+  TORCH_ARG(int64_t, stride) = 1;
+  // Of the 3x3 convolutions.
+  TORCH_ARG(int64_t, dilation) = 1;
+  // The second convolution is deformable; modulated: with masks.
+  TORCH_ARG(bool, deformable) = false;
+  TORCH_ARG(bool, modulated) = false;
+  TORCH_ARG(BatchNormOptions, norm);
+};
+
 // A residual block (He et al. 2015, arXiv:1512.03385, figure 5): two 3x3 convolutions, or as a
 // bottleneck 1x1, 3x3 (which strides) and 1x1 of four times the channels; and a shortcut.
 class TILEWRIGHT_API ResidualBlockImpl : public torch::nn::Module {
  public:
-  ResidualBlockImpl(int64_t in_channels, int64_t channels, int64_t stride, bool bottleneck,
-                    const BatchNormOptions& norm);
+  explicit ResidualBlockImpl(const ResidualBlockOptions& options);
 
   torch::Tensor forward(const torch::Tensor& x);  // (B, in, H, W) -> (B, out, H / s, W / s)
   void fold_batch_norm();
@@ -42,15 +57,21 @@ struct TILEWRIGHT_API ResNetOptions {
   // How many of stem and four stages learn, counted from the last: 3 leaves stem and layer1 as they
   // are, 0 leaves all.
   TORCH_ARG(int64_t, trainable_layers) = 5;
+  // The fourth stage keeps the stride of the third, 16, and its 3x3 convolutions have dilation 2.
+  TORCH_ARG(bool, dilate_last_stage) = false;
+  // In so many of the built stages, counted from the last, the second convolution of each block
+  // (a bottleneck's 3x3) is a DeformConv2d of the same weight; modulated: with masks (version 2).
+  TORCH_ARG(int64_t, deformable_stages) = 0;
+  TORCH_ARG(bool, modulated) = false;
 };
 
 // Parameters are named as in torchvision's ResNet and initialised like it (Kaiming normal, fan
-// out).
+// out); deformable convolutions have a conv_offset beside their weight, which is zero.
 class TILEWRIGHT_API ResNetImpl : public torch::nn::Module {
  public:
   explicit ResNetImpl(const ResNetOptions& options = {});
 
-  // (B, 3, H, W) -> the outputs of the stages, at strides 4, 8, 16 and 32.
+  // (B, 3, H, W) -> the outputs of the stages, at the strides that stage_strides has.
   std::vector<torch::Tensor> forward(const torch::Tensor& images);
 
   // Writes every batch norm into the convolution before it.
@@ -58,10 +79,13 @@ class TILEWRIGHT_API ResNetImpl : public torch::nn::Module {
 
   const std::vector<int64_t>& stage_channels() const { return stage_channels_; }
 
+  // Pixels per cell: 4, 8, 16 and 32, or 16 twice.
+  const std::vector<int64_t>& stage_strides() const { return stage_strides_; }
+
  private:
   std::optional<NormalizedConv> stem_;
   std::vector<std::vector<ResidualBlock>> stages_;
-  std::vector<int64_t> stage_channels_;
+  std::vector<int64_t> stage_channels_, stage_strides_;
 };
 TORCH_MODULE(ResNet);
 

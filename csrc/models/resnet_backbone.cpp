@@ -1,5 +1,7 @@
-// The ResNet of one map.
+// The ResNets of one map and of two.
 #include "tilewright/models/resnet_backbone.h"
+
+#include "tilewright/core/check.h"
 
 namespace tilewright {
 
@@ -10,9 +12,15 @@ std::vector<torch::Tensor> ResNetBackboneImpl::forward(const torch::Tensor& imag
   return {body_(images).back()};
 }
 
-std::vector<int64_t> ResNetBackboneImpl::roi_strides() const {
-  constexpr int64_t kFirstStride = 4;  // each stage after the first halves the map
-  return {kFirstStride << (body_->stage_channels().size() - 1)};
+ResNetC4C5BackboneImpl::ResNetC4C5BackboneImpl(const ResNetOptions& options)
+    : body_(register_module("body", ResNet(options))) {
+  TILEWRIGHT_CHECK("ResNetC4C5Backbone", options.stages() == 4, "needs all 4 stages, got ",
+                   options.stages());
+}
+
+std::vector<torch::Tensor> ResNetC4C5BackboneImpl::forward(const torch::Tensor& images) {
+  const auto maps = body_(images);
+  return {maps[2], maps[3]};
 }
 
 }  // namespace tilewright

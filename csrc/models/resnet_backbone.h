@@ -1,4 +1,5 @@
-// A ResNet without a pyramid as the backbone of a detector: one map, as in the first Faster R-CNN.
+// A ResNet without a pyramid as the backbone of a detector: one map, as in the first Faster R-CNN,
+// or two, as in R-FCN.
 #pragma once
 #include <vector>
 
@@ -8,7 +9,8 @@
 
 namespace tilewright {
 
-// The map of the last stage that `options` builds: of stride 16 with three of them (C4).
+// The map of the last stage that `options` builds: of stride 16 with three of them (C4), or with
+// four of which the last is dilated (DC5).
 class TILEWRIGHT_API ResNetBackboneImpl : public DetectionBackboneImpl {
  public:
   explicit ResNetBackboneImpl(const ResNetOptions& options);
@@ -16,12 +18,30 @@ class TILEWRIGHT_API ResNetBackboneImpl : public DetectionBackboneImpl {
   std::vector<torch::Tensor> forward(const torch::Tensor& images) override;
   int64_t out_channels() const override { return body_->stage_channels().back(); }
   int64_t num_levels() const override { return 1; }
-  std::vector<int64_t> roi_strides() const override;
+  std::vector<int64_t> roi_strides() const override { return {body_->stage_strides().back()}; }
   void fold_batch_norm() override { body_->fold_batch_norm(); }
 
  private:
   ResNet body_;
 };
 TORCH_MODULE(ResNetBackbone);
+
+// What R-FCN looks at (arXiv:1605.06409, section 3): regions are proposed on the map of the third
+// stage (C4), and classified on that of the fourth (C5), of stride 16 where options dilate it.
+class TILEWRIGHT_API ResNetC4C5BackboneImpl : public DetectionBackboneImpl {
+ public:
+  explicit ResNetC4C5BackboneImpl(const ResNetOptions& options);
+
+  std::vector<torch::Tensor> forward(const torch::Tensor& images) override;  // C4, C5
+  int64_t out_channels() const override { return body_->stage_channels()[2]; }
+  int64_t last_channels() const override { return body_->stage_channels()[3]; }
+  int64_t num_levels() const override { return 1; }
+  std::vector<int64_t> roi_strides() const override { return {body_->stage_strides()[3]}; }
+  void fold_batch_norm() override { body_->fold_batch_norm(); }
+
+ private:
+  ResNet body_;
+};
+TORCH_MODULE(ResNetC4C5Backbone);
 
 }  // namespace tilewright

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "tilewright/core/export.h"
-#include "tilewright/models/detection_types.h"
+#include "tilewright/models/box_heads.h"
 #include "tilewright/models/faster_rcnn_options.h"
 
 namespace tilewright {
@@ -33,36 +33,18 @@ class TILEWRIGHT_API FastRcnnPredictorImpl : public torch::nn::Module {
 };
 TORCH_MODULE(FastRcnnPredictor);
 
-class TILEWRIGHT_API RoIHeadsImpl : public torch::nn::Module {
+class TILEWRIGHT_API RoIHeadsImpl : public BoxHeadsImpl {
  public:
-  // strides: pixels per cell of the maps that boxes are pooled from, finest first.
-  RoIHeadsImpl(int64_t channels, const std::vector<int64_t>& strides, FasterRCNNOptions options);
+  // strides: pixels per cell of the maps (B, channels, H_l, W_l) that boxes are pooled from, finest
+  // first; forward's features are at least as many.
+  RoIHeadsImpl(int64_t channels, const std::vector<int64_t>& strides,
+               const FasterRCNNOptions& options);
 
-  struct Output {
-    NamedLosses losses;                 // loss_classifier and loss_box_reg, in training mode
-    std::vector<Detection> detections;  // in pixels of the batch, in evaluation mode
-  };
-  // features: maps (B, channels, H_l, W_l), at least as many as strides. proposals: per image (P_i,
-  // 4). targets: per image, in pixels of the batch; empty in evaluation mode.
-  Output forward(const std::vector<torch::Tensor>& features, std::vector<torch::Tensor> proposals,
-                 const std::vector<ImageSize>& image_sizes,
-                 const std::vector<DetectionTarget>& targets);
+ protected:
+  std::pair<torch::Tensor, torch::Tensor> predict(const std::vector<torch::Tensor>& features,
+                                                  const torch::Tensor& rois) override;
 
  private:
-  struct Samples {
-    std::vector<torch::Tensor> boxes;  // per image
-    torch::Tensor labels;              // (K,)
-    torch::Tensor regression;          // (K, 4)
-  };
-  Samples select_samples(const std::vector<torch::Tensor>& proposals,
-                         const std::vector<DetectionTarget>& targets);
-  NamedLosses losses(const torch::Tensor& logits, const torch::Tensor& deltas,
-                     const Samples& samples);
-  std::vector<Detection> detect(const torch::Tensor& logits, const torch::Tensor& deltas,
-                                const std::vector<torch::Tensor>& proposals,
-                                const std::vector<ImageSize>& image_sizes);
-
-  FasterRCNNOptions options_;
   std::vector<double> scales_;
   TwoMlpHead box_head_;
   FastRcnnPredictor box_predictor_;

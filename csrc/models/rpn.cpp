@@ -28,9 +28,9 @@ torch::nn::Conv2d convolution(int64_t in_channels, int64_t out_channels, int64_t
   return layer;
 }
 
-int64_t anchors_per_cell(const FasterRCNNOptions& options, int64_t num_levels) {
+int64_t anchors_per_cell(const DetectorOptions& options, int64_t num_levels) {
   const auto& sizes = options.anchor_sizes();
-  TILEWRIGHT_CHECK("FasterRCNN", static_cast<int64_t>(sizes.size()) == num_levels,
+  TILEWRIGHT_CHECK(options.model(), static_cast<int64_t>(sizes.size()) == num_levels,
                    "anchor_sizes must have one list for each of the ", num_levels, " levels, got ",
                    sizes.size());
   return static_cast<int64_t>(sizes[0].size() * options.aspect_ratios().size());
@@ -79,7 +79,7 @@ std::pair<torch::Tensor, torch::Tensor> RpnHeadImpl::predict(
 }
 
 RegionProposalNetworkImpl::RegionProposalNetworkImpl(int64_t channels, int64_t num_levels,
-                                                     FasterRCNNOptions options)
+                                                     DetectorOptions options)
     : options_(std::move(options)), head_(channels, anchors_per_cell(options_, num_levels)) {
   register_module("head", head_);
   const auto& ratios = options_.aspect_ratios();

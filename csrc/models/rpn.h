@@ -1,4 +1,4 @@
-// The region proposal network of Faster R-CNN: where in the image an object may be.
+// The region proposal network of Faster R-CNN and R-FCN: where in the image an object may be.
 #pragma once
 #include <torch/nn/modules/container/sequential.h>
 #include <torch/nn/modules/conv.h>
@@ -9,7 +9,7 @@
 
 #include "tilewright/core/export.h"
 #include "tilewright/models/detection_types.h"
-#include "tilewright/models/faster_rcnn_options.h"
+#include "tilewright/models/detector_options.h"
 
 namespace tilewright {
 
@@ -43,7 +43,7 @@ TORCH_MODULE(RpnHead);
 class TILEWRIGHT_API RegionProposalNetworkImpl : public torch::nn::Module {
  public:
   // `num_levels` maps of `channels` channels will come in.
-  RegionProposalNetworkImpl(int64_t channels, int64_t num_levels, FasterRCNNOptions options);
+  RegionProposalNetworkImpl(int64_t channels, int64_t num_levels, DetectorOptions options);
 
   struct Output {
     std::vector<torch::Tensor> proposals;  // per image (P_i, 4), no gradient
@@ -61,7 +61,7 @@ class TILEWRIGHT_API RegionProposalNetworkImpl : public torch::nn::Module {
   NamedLosses losses(const std::vector<torch::Tensor>& features, const torch::Tensor& anchors,
                      const std::vector<torch::Tensor>& gt_boxes);
 
-  FasterRCNNOptions options_;
+  DetectorOptions options_;
   std::vector<double> anchor_sizes_, aspect_ratios_;  // level after level
   RpnHead head_;
 };

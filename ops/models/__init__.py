@@ -4,10 +4,21 @@ Models that LibTorch users need exist twice, with the same parameter names: in C
 that end in ``Cpp``) and as a thin Python module that can be scripted and exported.
 """
 
+from tilewright._C import RFCN as RFCNCpp
 from tilewright._C import FasterRCNN as FasterRCNNCpp
 from tilewright.models.checkpoint import read_checkpoint
 from tilewright.models.faster_rcnn import FasterRCNN
-from tilewright.models.resnet import ResNetBackbone
+from tilewright.models.resnet_backbone import ResNetBackbone, ResNetC4C5Backbone
 from tilewright.models.resnet_fpn import ResNetFpnBackbone
+from tilewright.models.rfcn import RFCN
 
-__all__ = ["FasterRCNN", "FasterRCNNCpp", "ResNetBackbone", "ResNetFpnBackbone", "read_checkpoint"]
+__all__ = [
+    "RFCN",
+    "FasterRCNN",
+    "FasterRCNNCpp",
+    "RFCNCpp",
+    "ResNetBackbone",
+    "ResNetC4C5Backbone",
+    "ResNetFpnBackbone",
+    "read_checkpoint",
+]

@@ -13,11 +13,29 @@ def _at_least_float(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def _convolve(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    padding: int,
+    dilation: int,
+    offset: Tensor | None,
+    mask: Tensor | None,
+) -> Tensor:
+    if offset is None:
+        return F.conv2d(x, weight, bias, stride, padding, dilation)
+    return torch.ops.tilewright.deform_conv2d(
+        x, weight, offset, mask, bias, [stride] * 2, [padding] * 2, [dilation] * 2
+    )
+
+
 class BatchNorm(nn.Module):
     """Numbers and names of torch's BatchNorm2d, or if frozen of torchvision's FrozenBatchNorm2d.
 
-    ``forward(x, weight, stride, padding)`` is the normalised convolution of x with ``weight``. In
-    training mode, and not frozen, with the statistics of the batch; else with the stored ones.
+    ``forward(x, weight, stride, padding)`` is the normalised convolution of x with ``weight``,
+    deformed by an ``offset`` (and ``mask``) where there is one. In training mode, and not frozen,
+    with the statistics of the batch; else with the stored ones.
     """
 
     def __init__(self, channels: int, frozen: bool = False, eps: float = 1e-5):
@@ -36,12 +54,21 @@ class BatchNorm(nn.Module):
         if not frozen:
             self.register_buffer("num_batches_tracked", torch.tensor(0))
 
-    def forward(self, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        stride: int,
+        padding: int,
+        dilation: int = 1,
+        offset: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         if self.training and not self.frozen:
             if hasattr(self, "num_batches_tracked"):
                 self.num_batches_tracked.add_(1)
             return F.batch_norm(
-                F.conv2d(x, weight, None, stride, padding),
+                _convolve(x, weight, None, stride, padding, dilation, offset, mask),
                 self.running_mean,
                 self.running_var,
                 self.weight,
@@ -51,7 +78,7 @@ class BatchNorm(nn.Module):
                 self.eps,
             )
         folded_weight, folded_bias = self.folded(weight)
-        return F.conv2d(x, folded_weight, folded_bias, stride, padding)
+        return _convolve(x, folded_weight, folded_bias, stride, padding, dilation, offset, mask)
 
     def folded(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Weight and bias of the convolution that gives what ``weight`` gives, normalised."""
@@ -69,11 +96,20 @@ class FoldedBatchNorm(nn.Module):
         super().__init__()
         self.bias = nn.Parameter(bias)
 
-    def forward(self, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-        return F.conv2d(x, weight, self.bias, stride, padding)
+    def forward(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        stride: int,
+        padding: int,
+        dilation: int = 1,
+        offset: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        return _convolve(x, weight, self.bias, stride, padding, dilation, offset, mask)
 
 
-def fold(conv: nn.Conv2d, norm: nn.Module) -> nn.Module:
+def fold(conv: nn.Module, norm: nn.Module) -> nn.Module:
     """Writes the batch norm into the convolution and returns what has to stand in its place."""
     if not isinstance(norm, BatchNorm):
         return norm

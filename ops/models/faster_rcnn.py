@@ -5,36 +5,19 @@ Weights travel between this module, the C++ one and torchvision's under the same
 
 import inspect
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tilewright import _C
-from tilewright.models.checkpoint import read_checkpoint
-from tilewright.models.resnet import ResNetBackbone
+from tilewright.models.resnet_backbone import ResNetBackbone
 from tilewright.models.resnet_fpn import ResNetFpnBackbone
 from tilewright.models.roi_heads import RoIHeads
-from tilewright.models.rpn import RegionProposalNetwork
+from tilewright.models.two_stage_detector import TwoStageDetector, resnet_options
 
 
-def _default_backbone(feature_level: int, fpn_channels: int, **options) -> nn.Module:
-    if feature_level > 0:
-        return ResNetBackbone(stages=feature_level, **options)
-    return ResNetFpnBackbone(out_channels=fpn_channels, **options)
-
-
-class FasterRCNN(nn.Module):
+class FasterRCNN(TwoStageDetector):
     """Ren et al. 2015 (arXiv:1506.01497) with a feature pyramid (arXiv:1612.03144).
 
-    ``forward(images, targets)`` always returns ``(losses, detections)``. In training mode these are
-    the scalars loss_classifier, loss_box_reg, loss_objectness, loss_rpn_box_reg and an empty list;
-    in evaluation mode an empty dict, and for each image a dict of boxes (D, 4) in pixels of the
-    image as given, labels (D,) and scores (D,), best first.
-
-    Images are (3, H, W) tensors in [0, 1], of the dtype of the parameters (or of autocast's),
-    and may differ in size. Targets, needed in training mode
-    and ignored otherwise, are dicts of boxes (G, 4) with x2 > x1 and y2 > y1, and labels (G,) int64
-    in [1, num_classes). The anchors and boxes that enter the losses are drawn with torch.rand, so
-    torch.manual_seed repeats a step.
+    ``forward(images, targets)`` is described in TwoStageDetector, its base class.
 
     Args:
         num_classes: classes, the background (class 0) included.
@@ -49,8 +32,13 @@ class FasterRCNN(nn.Module):
             ResNet-50.
         trainable_backbone_layers: how many of its stem and four stages learn, counted from the
             last.
+        dilate_last_stage: its fourth stage keeps the stride of the third, 16, and its 3x3
+            convolutions have dilation 2 (for feature_level=4).
+        deformable_stages: how many of its last stages have deformable convolutions
+            (arXiv:1703.06211) in place of the 3x3 of a bottleneck, or the second of a basic block.
+        modulated_deformation: with masks (arXiv:1811.11168).
         feature_level: 0 for a feature pyramid over all stages; 1 to 4 for the map of this stage
-            alone, of stride 4, 8, 16 or 32 (anchor_sizes is one list then).
+            alone, of stride 4, 8, 16 or 32, or 16 if dilated (anchor_sizes is one list then).
         fpn_channels: channels of the feature pyramid.
         representation_size: width of the box head.
         anchor_sizes: side lengths in pixels, one list per feature level.
@@ -90,6 +78,9 @@ class FasterRCNN(nn.Module):
         frozen_batch_norm: bool = False,
         batch_norm_eps: float = 1e-5,
         trainable_backbone_layers: int = 5,
+        dilate_last_stage: bool = False,
+        deformable_stages: int = 0,
+        modulated_deformation: bool = False,
         feature_level: int = 0,
         fpn_channels: int = 256,
         representation_size: int = 1024,
@@ -116,151 +107,15 @@ class FasterRCNN(nn.Module):
         backbone: nn.Module | None = None,
     ):
         given = {name: value for name, value in locals().items() if name in _OPTIONS}
-        _C.check_detector_options(num_classes, **given)
-        super().__init__()
-        self.folded = False
+        options = _C.faster_rcnn_options(num_classes, **given)
         if backbone is None:
-            backbone = _default_backbone(
-                feature_level,
-                fpn_channels,
-                depth=resnet_depth,
-                frozen_batch_norm=frozen_batch_norm,
-                batch_norm_eps=batch_norm_eps,
-                trainable_layers=trainable_backbone_layers,
-            )
-        if len(anchor_sizes) != backbone.num_levels:
-            raise ValueError(
-                "tilewright::FasterRCNN: anchor_sizes must have one list for each of the "
-                f"{backbone.num_levels} levels, got {len(anchor_sizes)}"
-            )
-        self.num_classes = num_classes
-        self.min_size = min_size
-        self.max_size = max_size
-        self.image_mean = [float(value) for value in image_mean]
-        self.image_std = [float(value) for value in image_std]
-        self.backbone = backbone
-        self.rpn = RegionProposalNetwork(
-            backbone.out_channels,
-            [list(level) for level in anchor_sizes],
-            list(aspect_ratios),
-            rpn_pre_nms_top_n_train,
-            rpn_pre_nms_top_n_test,
-            rpn_post_nms_top_n_train,
-            rpn_post_nms_top_n_test,
-            rpn_nms_thresh,
-            rpn_fg_iou_thresh,
-            rpn_bg_iou_thresh,
-            rpn_batch_size_per_image,
-            rpn_positive_fraction,
-            rpn_score_thresh,
-        )
-        self.roi_heads = RoIHeads(
-            backbone.out_channels,
-            list(backbone.roi_strides),
-            num_classes,
-            representation_size,
-            box_score_thresh,
-            box_nms_thresh,
-            box_detections_per_img,
-            box_fg_iou_thresh,
-            box_bg_iou_thresh,
-            box_batch_size_per_image,
-            box_positive_fraction,
-            bbox_reg_weights,
-        )
-
-    def forward(
-        self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None
-    ) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
-        resized = torch.ops.tilewright.resize_images(
-            images,
-            self.image_mean,
-            self.image_std,
-            self.min_size,
-            self.max_size,
-            self.rpn.head.cls_logits.weight,
-        )
-        gt_boxes: list[Tensor] = []
-        gt_labels: list[Tensor] = []
-        if self.training:
-            gt_boxes, gt_labels = self.ground_truths(images, resized, targets)
-        batch = torch.ops.tilewright.pad_images(resized)  # (B, 3, H, W)
-        features = self.backbone(batch)
-        proposals, rpn_losses = self.rpn(features, resized, batch, gt_boxes)
-        losses, detections = self.roi_heads(features, proposals, resized, gt_boxes, gt_labels)
-        losses.update(rpn_losses)
-        for i, detection in enumerate(detections):
-            detection["boxes"] = torch.ops.tilewright.resize_boxes(
-                detection["boxes"], resized[i].shape[-2:], images[i].shape[-2:]
-            )
-        return losses, detections
-
-    def ground_truths(
-        self,
-        images: list[Tensor],
-        resized: list[Tensor],
-        targets: list[dict[str, Tensor]] | None,
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        if targets is None:
-            raise ValueError("tilewright::FasterRCNN: targets must be given in training mode")
-        if len(targets) != len(images):
-            raise ValueError(
-                "tilewright::FasterRCNN: targets must have one entry for each of "
-                f"{len(images)} images, got {len(targets)}"
-            )
-        boxes: list[Tensor] = []
-        labels: list[Tensor] = []
-        for i, target in enumerate(targets):
-            if "boxes" not in target or "labels" not in target:
-                raise ValueError(f"tilewright::FasterRCNN: targets[{i}] must have boxes and labels")
-            boxes.append(target["boxes"])
-            labels.append(target["labels"])
-        boxes = torch.ops.tilewright.prepare_targets(
-            boxes, labels, images, resized, self.num_classes
-        )
-        return boxes, labels
-
-    def fold_batch_norm(self) -> "FasterRCNN":
-        """For inference: writes batch norms into the convolutions before them.
-
-        Call it in evaluation mode, before scripting or exporting. Of each batch norm a bias stays,
-        under its name. The model cannot train afterwards.
-        """
-        if self.training:
-            raise RuntimeError(
-                "tilewright::FasterRCNN: fold_batch_norm is for inference: call eval() first"
-            )
-        if not hasattr(self.backbone, "fold_batch_norm"):
-            raise RuntimeError(
-                "tilewright::FasterRCNN: this backbone does not say how its batch norm is folded: "
-                "it has no method fold_batch_norm"
-            )
-        self.backbone.fold_batch_norm()
-        self.folded = True
-        return self
-
-    def train(self, mode: bool = True) -> "FasterRCNN":
-        if mode and self.folded:
-            raise RuntimeError(
-                "tilewright::FasterRCNN: batch norm was folded into the convolutions: this model "
-                "cannot train any more"
-            )
-        return super().train(mode)
-
-    def load_state_dict(self, state_dict, strict: bool = True, assign: bool = False):
-        """As torch.nn.Module's, but checked as a whole before anything is written."""
-        return self._load(state_dict, "state dict", strict, assign)
-
-    def load(self, path) -> "FasterRCNN":
-        """Loads a file of weights: see read_checkpoint. Every key and shape must fit."""
-        self._load(read_checkpoint(path, "load_module"), str(path))
-        return self
-
-    def _load(self, state, source: str, strict: bool = True, assign: bool = False):
-        own = {name: value.detach() for name, value in self.state_dict().items()}
-        _C.check_state_dict(own, dict(state), source, strict)
-        # What the check lets pass beyond torch's: counters of batches that frozen batch norm lacks.
-        return super().load_state_dict(state, strict=False, assign=assign)
+            resnet = resnet_options(options)
+            if feature_level > 0:
+                backbone = ResNetBackbone(stages=feature_level, **resnet)
+            else:
+                backbone = ResNetFpnBackbone(out_channels=fpn_channels, **resnet)
+        super().__init__("FasterRCNN", backbone, options)
+        self.roi_heads = RoIHeads(backbone.out_channels, list(backbone.roi_strides), options)
 
 
 # The keywords that the C++ module has too, which checks them for both.

@@ -50,6 +50,11 @@ class ResNetFpnBackbone(nn.Module):
 
     def __init__(self, depth: int = 18, out_channels: int = 256, **options):
         super().__init__()
+        if options.get("dilate_last_stage", False):
+            raise ValueError(
+                "tilewright::ResNetFpnBackbone: dilate_last_stage must be false: each level of a "
+                "pyramid has twice the stride of the one before"
+            )
         self.out_channels = out_channels
         self.num_levels = 5
         self.roi_strides = [4, 8, 16, 32]

@@ -54,38 +54,27 @@ class RpnHead(nn.Module):
 
 
 class RegionProposalNetwork(nn.Module):
-    """Feature maps to proposals per image, and in training mode to two losses."""
+    """Feature maps to proposals per image, and in training mode to two losses.
 
-    def __init__(
-        self,
-        channels: int,
-        anchor_sizes: list[list[float]],
-        aspect_ratios: list[float],
-        pre_nms_top_n_train: int,
-        pre_nms_top_n_test: int,
-        post_nms_top_n_train: int,
-        post_nms_top_n_test: int,
-        nms_thresh: float,
-        fg_iou_thresh: float,
-        bg_iou_thresh: float,
-        batch_size_per_image: int,
-        positive_fraction: float,
-        score_thresh: float,
-    ):
+    ``options``: those of a detector, by name.
+    """
+
+    def __init__(self, channels: int, options: dict):
         super().__init__()
-        self.head = RpnHead(channels, len(anchor_sizes[0]) * len(aspect_ratios))
-        self.anchor_sizes = [float(size) for level in anchor_sizes for size in level]
-        self.aspect_ratios = [float(ratio) for _ in anchor_sizes for ratio in aspect_ratios]
-        self.pre_nms_top_n_train = pre_nms_top_n_train
-        self.pre_nms_top_n_test = pre_nms_top_n_test
-        self.post_nms_top_n_train = post_nms_top_n_train
-        self.post_nms_top_n_test = post_nms_top_n_test
-        self.nms_thresh = nms_thresh
-        self.fg_iou_thresh = fg_iou_thresh
-        self.bg_iou_thresh = bg_iou_thresh
-        self.batch_size_per_image = batch_size_per_image
-        self.positive_fraction = positive_fraction
-        self.score_thresh = score_thresh
+        sizes, ratios = options["anchor_sizes"], options["aspect_ratios"]
+        self.head = RpnHead(channels, len(sizes[0]) * len(ratios))
+        self.anchor_sizes = [size for level in sizes for size in level]
+        self.aspect_ratios = [ratio for _ in sizes for ratio in ratios]
+        self.pre_nms_top_n_train = options["rpn_pre_nms_top_n_train"]
+        self.pre_nms_top_n_test = options["rpn_pre_nms_top_n_test"]
+        self.post_nms_top_n_train = options["rpn_post_nms_top_n_train"]
+        self.post_nms_top_n_test = options["rpn_post_nms_top_n_test"]
+        self.nms_thresh = options["rpn_nms_thresh"]
+        self.fg_iou_thresh = options["rpn_fg_iou_thresh"]
+        self.bg_iou_thresh = options["rpn_bg_iou_thresh"]
+        self.batch_size_per_image = options["rpn_batch_size_per_image"]
+        self.positive_fraction = options["rpn_positive_fraction"]
+        self.score_thresh = options["rpn_score_thresh"]
 
     def forward(
         self, features: list[Tensor], resized: list[Tensor], batch: Tensor, gt_boxes: list[Tensor]

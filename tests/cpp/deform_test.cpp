@@ -4,6 +4,8 @@
 
 #include "support.h"
 #include "tilewright/deform/deform_conv2d.h"
+#include "tilewright/models/deform_conv2d.h"
+#include "tilewright/models/state.h"
 
 namespace {
 
@@ -38,6 +40,44 @@ TEST(DeformConv, LearnsAShift) {
   }
   EXPECT_NEAR(shift[0][0].item<float>(), -1, 0.1);
   EXPECT_NEAR(shift[0][1].item<float>(), 1, 0.1);
+}
+
+TEST(DeformConv, AsALayer) {
+  torch::manual_seed(0);
+  using tilewright::DeformConv2d;
+  using tilewright::DeformConv2dOptions;
+  const auto options = DeformConv2dOptions(4, 6, {3, 1}).stride(2).padding({1, 0}).groups(2);
+  DeformConv2d layer(options), plain(DeformConv2dOptions(options).modulated(false).bias(false));
+  const auto x = torch::randn({2, 4, 9, 8});
+  const auto convolved = torch::conv2d(x, layer->weight, {}, 2, {1, 0}, 1, 2);
+  // Offsets of 0, masks of 1/2.
+  EXPECT_TRUE(layer(x).allclose(convolved / 2 + layer->bias.view({-1, 1, 1}), 1e-4, 1e-5));
+  EXPECT_EQ(tilewright::state_dict(*layer).keys(),
+            (std::vector<std::string>{"weight", "bias", "conv_offset.weight", "conv_offset.bias"}));
+  EXPECT_EQ(tilewright::state_dict(*plain).keys(),
+            (std::vector<std::string>{"weight", "conv_offset.weight", "conv_offset.bias"}));
+  EXPECT_TRUE(plain(x).allclose(torch::conv2d(x, plain->weight, {}, 2, {1, 0}, 1, 2), 1e-4, 1e-5));
+  {
+    torch::NoGradGuard no_grad;
+    layer->conv_offset->weight.normal_();
+  }
+  const auto [offset, mask] = layer->predict(x);
+  EXPECT_EQ(offset.sizes(), (std::vector<int64_t>{2, 6, 5, 4}));
+  EXPECT_EQ(mask->sizes(), (std::vector<int64_t>{2, 3, 5, 4}));
+  const auto expected =
+      deform_conv2d(x, layer->weight, offset, *mask, layer->bias, 2, {1, 0}, 1, 2);
+  EXPECT_TRUE(torch::equal(layer(x), expected));
+  EXPECT_TRUE(torch::equal(layer->forward(x, offset, *mask), expected));
+  EXPECT_FALSE(torch::equal(layer->forward(x, offset), expected));
+  layer(x).square().sum().backward();
+  for (const auto& parameter : layer->named_parameters()) {
+    EXPECT_GT(parameter.value().grad().abs().sum().item<float>(), 0) << parameter.key();
+  }
+  EXPECT_MESSAGE(layer->forward(x, std::nullopt, *mask), "mask needs an offset beside it");
+  EXPECT_MESSAGE(DeformConv2d(DeformConv2dOptions(4, 6, 3).groups(4)),
+                 "DeformConv2d: groups (4) must divide out_channels (6)");
+  EXPECT_MESSAGE(DeformConv2d(DeformConv2dOptions(4, 6, 3).offset_groups(3)),
+                 "offset_groups (3) must divide in_channels (4)");
 }
 
 TEST(DeformConv, ErrorsSayWhatWasExpected) {

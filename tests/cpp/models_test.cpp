@@ -6,6 +6,7 @@
 
 #include "small_detector.h"
 #include "support.h"
+#include "tilewright/models/feature_pyramid.h"
 #include "tilewright/models/layout.h"
 #include "tilewright/models/resnet.h"
 #include "tilewright/models/resnet_backbone.h"
@@ -29,6 +30,7 @@ void randomise(torch::nn::Module& module) {
     if (ends_with("running_var")) value.uniform_(0.75, 1.25);
     if (ends_with("running_mean")) value.normal_(0, 0.2);
     if (ends_with("cls_score.weight")) value.mul_(20);
+    if (ends_with("conv_offset.weight")) value.normal_(0, 0.05);
   }
 }
 
@@ -91,7 +93,36 @@ INSTANTIATE_TEST_SUITE_P(
         small_options().box_score_thresh(0.0),
         small_options().box_score_thresh(0.0).resnet_depth(50).frozen_batch_norm(true),
         small_options().box_score_thresh(0.0).resnet_depth(34).feature_level(3).anchor_sizes(
-            {{16, 32}})));
+            {{16, 32}}),
+        small_options().box_score_thresh(0.0).deformable_stages(2),
+        small_options()
+            .box_score_thresh(0.0)
+            .resnet_depth(50)
+            .frozen_batch_norm(true)
+            .feature_level(4)
+            .dilate_last_stage(true)
+            .deformable_stages(1)
+            .modulated_deformation(true)
+            .anchor_sizes({{16, 32}})));
+
+TEST(Models, DeformableFasterRCNNLearnsAScene) {
+  torch::manual_seed(0);
+  FasterRCNN model(small_options().deformable_stages(2));
+  const auto [images, targets] = scene();
+  torch::optim::SGD optimizer(model->parameters(), 0.005);
+  std::vector<double> history;
+  for (int step = 0; step < 10; ++step) {
+    torch::manual_seed(1);
+    optimizer.zero_grad();
+    const auto loss = model(images, targets).total_loss();
+    loss.backward();
+    optimizer.step();
+    history.push_back(loss.item<double>());
+  }
+  EXPECT_LT(history.back(), 0.7 * history.front());
+  const auto offsets = model->named_parameters()["backbone.body.layer4.1.conv2.conv_offset.weight"];
+  EXPECT_GT(offsets.abs().max().item<float>(), 0);
+}
 
 TEST(Models, FrozenLayersGetNoGradient) {
   FasterRCNN model(small_options().frozen_batch_norm(true).trainable_backbone_layers(2));
@@ -119,12 +150,28 @@ TEST(Models, BackbonesOfOneMapSayTheirStride) {
   }
 }
 
+TEST(Models, DilationKeepsTheStride) {
+  tilewright::ResNetBackbone backbone(tilewright::ResNetOptions(18).dilate_last_stage(true));
+  EXPECT_EQ(backbone->roi_strides(), std::vector<int64_t>{16});
+  torch::NoGradGuard no_grad;
+  EXPECT_EQ(backbone->forward(torch::rand({1, 3, 64, 96}))[0].sizes(),
+            (std::vector<int64_t>{1, 512, 4, 6}));
+}
+
 TEST(Models, NameWhatIsWrong) {
   EXPECT_MESSAGE(FasterRCNN(small_options().resnet_depth(19)), "depth must be 18, 34, 50 or 101");
   EXPECT_MESSAGE(FasterRCNN(small_options().feature_level(5)), "feature_level must be 0");
   EXPECT_MESSAGE(FasterRCNN(small_options().feature_level(3)), "each of the 1 levels, got 5");
   EXPECT_MESSAGE(FasterRCNN(small_options().trainable_backbone_layers(6)),
                  "trainable_layers must lie in [0, 5], got 6");
+  EXPECT_MESSAGE(FasterRCNN(small_options().deformable_stages(5)),
+                 "deformable_stages must lie in [0, 4], the stages that are built, got 5");
+  EXPECT_MESSAGE(FasterRCNN(small_options().dilate_last_stage(true)),
+                 "dilate_last_stage needs feature_level=4, got 0");
+  EXPECT_MESSAGE(tilewright::ResNet(tilewright::ResNetOptions().stages(3).dilate_last_stage(true)),
+                 "dilate_last_stage needs all 4 stages, got 3");
+  EXPECT_MESSAGE(tilewright::ResNetFpnBackbone(tilewright::ResNetOptions().dilate_last_stage(true)),
+                 "dilate_last_stage must be false");
   FasterRCNN model(small_options());
   EXPECT_MESSAGE(model->fold_batch_norm(), "call eval() first");
   model->eval();

@@ -4,7 +4,7 @@ models; benchmarks/detector.py takes its weights from here."""
 import torch
 from torch.testing import assert_close
 
-from tilewright.models import FasterRCNN, FasterRCNNCpp
+from tilewright.models import RFCN, FasterRCNN, FasterRCNNCpp, RFCNCpp
 
 LOSSES = ["loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"]
 SMALL = {
@@ -22,16 +22,29 @@ SMALL = {
     "box_score_thresh": 0.3,
     "box_detections_per_img": 20,
 }
+# What R-FCN has in place of the pyramid and the box head.
+SMALL_RFCN = {
+    name: value
+    for name, value in SMALL.items()
+    if name not in ("fpn_channels", "representation_size")
+} | {
+    "anchor_sizes": ((16, 32, 64),),
+    "box_score_thresh": 0.2,
+    "head_channels": 48,
+    "pooled_size": 3,
+}
 
 
 def spread(model):
     """Weights under which scores and boxes differ well, so that no choice hangs on a rounding."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "cls_logits.weight" in name or "cls_score.weight" in name:
+            if name.endswith(("cls_logits.weight", "cls_score.weight", "cls_score.maps.weight")):
                 parameter.mul_(20)
-            if name.endswith("bbox_pred.weight"):
+            if name.endswith(("bbox_pred.weight", "bbox_pred.maps.weight")):
                 parameter.mul_(3)
+            if "conv_offset" in name:
+                parameter.normal_(0, 0.05)
     return model
 
 
@@ -60,6 +73,17 @@ def python_model(device, **options):
 
 def cpp_model(model, device, dtype=torch.float32, **options):
     twin = FasterRCNNCpp(4, **{**SMALL, **options}).to(device, dtype)
+    twin.load_state_dict(model.state_dict())
+    return twin
+
+
+def rfcn_model(device, **options):
+    torch.manual_seed(0)
+    return spread(RFCN(4, **{**SMALL_RFCN, **options})).to(device)
+
+
+def rfcn_cpp_model(model, device, dtype=torch.float32, **options):
+    twin = RFCNCpp(4, **{**SMALL_RFCN, **options}).to(device, dtype)
     twin.load_state_dict(model.state_dict())
     return twin
 
@@ -102,6 +126,44 @@ def assert_equal_outputs(got, expected, exact=True):
         assert_close(one["boxes"], other["boxes"], rtol=limits["rtol"], atol=limits["atol"] * 100)
 
 
+def assert_equal_gradients(model, twin, images, targets):
+    """Of all parameters, after one step of training of each; none is 0 as a whole."""
+    for each in (model, twin):
+        losses, _ = run(each, True, images, targets)
+        sum(losses.values()).backward()
+    ours = dict(model.named_parameters())
+    theirs = dict(twin.named_parameters())
+    assert list(ours) == list(theirs)
+    for name, parameter in theirs.items():
+        if not ours[name].requires_grad:
+            assert not parameter.requires_grad, name
+            continue
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().sum() > 0, name
+        assert_close(parameter.grad, ours[name].grad, rtol=1e-4, atol=1e-5)
+    assert list(dict(model.named_buffers())) == list(dict(twin.named_buffers()))
+
+
+def loss_history(model, images, targets, rate=0.005, steps=10):
+    """The total loss before each step of training, on the same samples."""
+    model.train()
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=rate)
+    history = []
+    for _ in range(steps):
+        torch.manual_seed(1)
+        optimizer.zero_grad()
+        total = sum(model(images, targets)[0].values())
+        total.backward()
+        optimizer.step()
+        history.append(total.item())
+    return history
+
+
 def both(device, **options):
     model = python_model(device, **options)
     return model, cpp_model(model, device, **options)
+
+
+def both_rfcn(device, **options):
+    model = rfcn_model(device, **options)
+    return model, rfcn_cpp_model(model, device, **options)

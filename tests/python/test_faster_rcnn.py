@@ -7,14 +7,15 @@ import torch
 from detectors import (
     LOSSES,
     SMALL,
+    assert_equal_gradients,
     assert_equal_outputs,
     both,
     cpp_model,
     images_and_targets,
+    loss_history,
     python_model,
     run,
 )
-from torch.testing import assert_close
 
 from tilewright.models import FasterRCNN, FasterRCNNCpp
 
@@ -46,18 +47,7 @@ def test_twins_agree(device, dtype, tmp_path):
 def test_gradients_of_the_twins_agree(device):
     model = python_model(device)
     twin = cpp_model(model, device)
-    images, targets = images_and_targets(device)
-    for each in (model, twin):
-        losses, _ = run(each, True, images, targets)
-        sum(losses.values()).backward()
-    ours = dict(model.named_parameters())
-    theirs = dict(twin.named_parameters())
-    assert list(ours) == list(theirs)
-    for name, parameter in theirs.items():
-        assert parameter.grad.isfinite().all(), name
-        assert parameter.grad.abs().sum() > 0, name
-        assert_close(parameter.grad, ours[name].grad, rtol=1e-4, atol=1e-5)
-    assert list(dict(model.named_buffers())) == list(dict(twin.named_buffers()))
+    assert_equal_gradients(model, twin, *images_and_targets(device))
 
 
 @pytest.mark.smoke
@@ -91,17 +81,7 @@ def test_options_are_the_same():
 def test_loss_falls(device, face):
     torch.manual_seed(0)
     model = (FasterRCNN if face == "python" else FasterRCNNCpp)(4, **SMALL).to(device)
-    model.train()
-    images, targets = images_and_targets(device)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.005)
-    history = []
-    for _ in range(10):
-        torch.manual_seed(1)  # the same samples in each step
-        optimizer.zero_grad()
-        total = sum(model(images, targets)[0].values())
-        total.backward()
-        optimizer.step()
-        history.append(total.item())
+    history = loss_history(model, *images_and_targets(device))
     assert history[-1] < 0.7 * history[0], history
 
 

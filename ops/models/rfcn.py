@@ -1,0 +1,46 @@
+"""R-FCN in Python, thin and scriptable: the twin of ``csrc/models/rfcn.cpp``."""
+
+from torch import nn
+
+from tilewright import _C
+from tilewright.models.position_sensitive_heads import PositionSensitiveHeads
+from tilewright.models.resnet_backbone import ResNetC4C5Backbone
+from tilewright.models.two_stage_detector import TwoStageDetector, resnet_options
+
+
+class RFCN(TwoStageDetector):
+    """Dai et al. 2016 (arXiv:1605.06409): no layer has weights that work on each box.
+
+    A convolution reduces the map of a ResNet's last stage, two more make k * k maps for each class
+    and k * k * 4 for the box, and the bins of a proposal, each pooled from maps of its own, vote.
+    Proposals come from the stage before. ``forward(images, targets)`` is described in
+    TwoStageDetector, its base class.
+
+    Args:
+        num_classes: classes, the background (class 0) included.
+        backbone: as for FasterRCNN, with one level and one stride, that of its last map, and
+            ``last_channels`` where those of the last map are others than ``out_channels``.
+            Default: a ResNet of which the third stage proposes and the fourth is classified
+            (ResNetC4C5Backbone).
+        head_channels: to which a 1x1 convolution reduces the last map; 1024.
+        pooled_size: bins per side of a box, the paper's k; 7.
+        pooling: "ps_roi_align", or "ps_roi_pool", the paper's.
+        sampling_ratio: of ps_roi_align: samples per bin and axis, <= 0 for one per cell; 2.
+        options: the others are FasterRCNN's, without feature_level, fpn_channels and
+            representation_size. dilate_last_stage is True, and anchor_sizes
+            ((32, 64, 128, 256, 512),).
+    """
+
+    def __init__(self, num_classes: int, *, backbone: nn.Module | None = None, **options):
+        options = _C.rfcn_options(num_classes, **options)
+        if backbone is None:
+            backbone = ResNetC4C5Backbone(**resnet_options(options))
+        super().__init__("RFCN", backbone, options)
+        strides = list(backbone.roi_strides)
+        if backbone.num_levels != 1 or len(strides) != 1:
+            raise ValueError(
+                "tilewright::RFCN: backbone must have one level and one stride, got "
+                f"{backbone.num_levels} and {len(strides)}"
+            )
+        channels = getattr(backbone, "last_channels", backbone.out_channels)
+        self.roi_heads = PositionSensitiveHeads(channels, strides[0], options)
