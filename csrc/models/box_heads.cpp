@@ -57,7 +57,8 @@ NamedLosses BoxHeadsImpl::losses(const torch::Tensor& logits, const torch::Tenso
                                  const Samples& samples) {
   const int64_t count = samples.labels.size(0);
   const auto positive = (samples.labels > 0).nonzero().squeeze(1);
-  // The row of a box's own class among all (box, class) pairs; where classes share deltas, the box's.
+  // The row of a box's own class among all (box, class) pairs; where classes share deltas, of the
+  // box.
   const auto own_class = deltas.size(1) == 4 ? positive
                                              : positive * options_.num_classes() +
                                                    samples.labels.index_select(0, positive);

@@ -27,8 +27,8 @@ class TILEWRIGHT_API BoxHeadsImpl : public torch::nn::Module {
                  const std::vector<DetectionTarget>& targets);
 
  protected:
-  // rois: (K, 5), as boxes_to_rois gives them. Returns class logits (K, num_classes), and box deltas
-  // of each class (K, 4 * num_classes) or of any (K, 4).
+  // rois: (K, 5), as boxes_to_rois gives them. Returns class logits (K, num_classes), and box
+  // deltas of each class (K, 4 * num_classes) or of any (K, 4).
   virtual std::pair<torch::Tensor, torch::Tensor> predict(
       const std::vector<torch::Tensor>& features, const torch::Tensor& rois) = 0;
 

@@ -30,7 +30,7 @@ void randomise(torch::nn::Module& module) {
     if (ends_with("running_var")) value.uniform_(0.75, 1.25);
     if (ends_with("running_mean")) value.normal_(0, 0.2);
     if (ends_with("cls_score.weight")) value.mul_(20);
-    if (ends_with("conv_offset.weight")) value.normal_(0, 0.05);
+    if (ends_with("conv_offset.weight")) value.normal_(0, 0.005);
   }
 }
 

@@ -144,10 +144,11 @@ def assert_equal_gradients(model, twin, images, targets):
     assert list(dict(model.named_buffers())) == list(dict(twin.named_buffers()))
 
 
-def loss_history(model, images, targets, rate=0.005, steps=10):
+def loss_history(model, images, targets, rate=0.005, momentum=0.0, steps=10):
     """The total loss before each step of training, on the same samples."""
     model.train()
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=rate)
+    learning = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(learning, lr=rate, momentum=momentum)
     history = []
     for _ in range(steps):
         torch.manual_seed(1)
