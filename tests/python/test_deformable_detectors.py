@@ -49,6 +49,16 @@ def test_twins_agree(device, options):
     assert_equal_gradients(*both(device, **options), images, targets)
 
 
+@pytest.mark.unchecked
+@pytest.mark.kernels
+def test_a_step_on_small_images(device):
+    twins = both(device, deformable_stages=1, min_size=40, max_size=64)
+    images, targets = images_and_targets(device)
+    outputs = [run(model, False, images, None) for model in twins]
+    assert_equal_outputs(*outputs)
+    assert_equal_gradients(*twins, images, targets)
+
+
 @pytest.mark.parametrize("depth", [18, 50])
 def test_the_layers_that_are_deformable(depth):
     model = FasterRCNN(4, **SMALL, resnet_depth=depth, deformable_stages=2)

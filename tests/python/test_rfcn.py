@@ -49,6 +49,8 @@ def test_twins_agree(device, dtype, options, tmp_path):
 
 
 @pytest.mark.smoke
+@pytest.mark.unchecked
+@pytest.mark.kernels
 @pytest.mark.parametrize("pooling", ["ps_roi_align", "ps_roi_pool"])
 def test_gradients_of_the_twins_agree(device, pooling):
     assert_equal_gradients(*both_rfcn(device, pooling=pooling), *images_and_targets(device))
@@ -88,6 +90,42 @@ def test_files_go_both_ways(device, tmp_path):
     assert_equal_outputs(run(other, False, images, None), run(twin, False, images, None))
     with pytest.raises(RuntimeError, match=r"cls_score\.maps\.weight must have shape \(36, 48, 1"):
         model.load_state_dict(RFCNCpp(5, **SMALL_RFCN).state_dict())
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+@pytest.mark.parametrize("dilated", [False, True])
+@pytest.mark.parametrize("deformable_stages", [0, 2])
+def test_a_resnet_of_torchvision_goes_in(device, depth, dilated, deformable_stages):
+    vision = pytest.importorskip("torchvision.models")
+    resnet = getattr(vision, f"resnet{depth}")().to(device).eval()
+    weights = resnet.state_dict()
+    options = {
+        **SMALL_RFCN,
+        "resnet_depth": depth,
+        "dilate_last_stage": dilated,
+        "deformable_stages": deformable_stages,
+    }
+    model = RFCN(4, **options).to(device).eval()
+    model.load_state_dict(
+        {
+            name: weights.get(name.removeprefix("backbone.body."), own)
+            for name, own in model.state_dict().items()
+        }
+    )
+    if dilated:
+        for block in resnet.layer4:
+            for conv in (block.conv1, block.conv2)[depth == 50 :]:  # the 3x3 ones
+                conv.stride, conv.dilation, conv.padding = (1, 1), (2, 2), (2, 2)
+            if block.downsample is not None:
+                block.downsample[0].stride = (1, 1)
+    x = torch.rand(2, 3, 64, 96, device=device)
+    with torch.no_grad():
+        stem = resnet.maxpool(resnet.bn1(resnet.conv1(x)).relu())
+        c4 = resnet.layer3(resnet.layer2(resnet.layer1(stem)))
+        expected = [c4, resnet.layer4(c4)]
+        found = model.backbone(x)
+    assert found[1].shape[2:] == ((4, 6) if dilated else (2, 3))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def vote(**options):
