@@ -6,7 +6,7 @@
 #include <variant>
 
 #include "tilewright/core/export.h"
-#include "tilewright/models/deform_conv2d.h"
+#include "tilewright/models/deform_conv2d_module.h"
 
 namespace tilewright {
 

@@ -2,9 +2,11 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <sstream>
+
 #include "support.h"
 #include "tilewright/deform/deform_conv2d.h"
-#include "tilewright/models/deform_conv2d.h"
+#include "tilewright/models/deform_conv2d_module.h"
 #include "tilewright/models/state.h"
 
 namespace {
@@ -63,17 +65,24 @@ TEST(DeformConv, AsALayer) {
   }
   const auto [offset, mask] = layer->predict(x);
   EXPECT_EQ(offset.sizes(), (std::vector<int64_t>{2, 6, 5, 4}));
-  EXPECT_EQ(mask->sizes(), (std::vector<int64_t>{2, 3, 5, 4}));
-  const auto expected =
-      deform_conv2d(x, layer->weight, offset, *mask, layer->bias, 2, {1, 0}, 1, 2);
+  EXPECT_EQ(mask.sizes(), (std::vector<int64_t>{2, 3, 5, 4}));
+  const auto expected = deform_conv2d(x, layer->weight, offset, mask, layer->bias, 2, {1, 0}, 1, 2);
   EXPECT_TRUE(torch::equal(layer(x), expected));
-  EXPECT_TRUE(torch::equal(layer->forward(x, offset, *mask), expected));
+  EXPECT_TRUE(torch::equal(layer->forward(x, offset, mask), expected));
   EXPECT_FALSE(torch::equal(layer->forward(x, offset), expected));
   layer(x).square().sum().backward();
   for (const auto& parameter : layer->named_parameters()) {
     EXPECT_GT(parameter.value().grad().abs().sum().item<float>(), 0) << parameter.key();
   }
-  EXPECT_MESSAGE(layer->forward(x, std::nullopt, *mask), "mask needs an offset beside it");
+  const auto copy = std::dynamic_pointer_cast<tilewright::DeformConv2dImpl>(layer->clone());
+  EXPECT_TRUE(torch::equal(copy->forward(x), layer(x)));
+  EXPECT_TRUE(torch::equal(torch::nn::Sequential(layer)->forward(x), layer(x)));
+  std::ostringstream text;
+  text << *layer;
+  EXPECT_NE(text.str().find("DeformConv2d(4, 6, kernel_size=[3, 1], stride=[2, 2]"),
+            std::string::npos)
+      << text.str();
+  EXPECT_MESSAGE(layer->forward(x, {}, mask), "mask needs an offset beside it");
   EXPECT_MESSAGE(DeformConv2d(DeformConv2dOptions(4, 6, 3).groups(4)),
                  "DeformConv2d: groups (4) must divide out_channels (6)");
   EXPECT_MESSAGE(DeformConv2d(DeformConv2dOptions(4, 6, 3).offset_groups(3)),

@@ -1,11 +1,12 @@
 // The layer of the deformable convolution.
-#include "tilewright/models/deform_conv2d.h"
+#include "tilewright/models/deform_conv2d_module.h"
 
 #include <torch/nn/init.h>
 
 #include <cmath>
 
 #include "tilewright/core/check.h"
+#include "tilewright/core/optional_tensor.h"
 #include "tilewright/deform/deform_conv2d.h"
 
 namespace tilewright {
@@ -25,6 +26,10 @@ void check_divides(const char* divisor, int64_t groups, const char* name, int64_
 }  // namespace
 
 DeformConv2dImpl::DeformConv2dImpl(const DeformConv2dOptions& options_) : options(options_) {
+  DeformConv2dImpl::reset();
+}
+
+void DeformConv2dImpl::reset() {
   check_divides("groups", options.groups(), "in_channels", options.in_channels());
   check_divides("groups", options.groups(), "out_channels", options.out_channels());
   check_divides("offset_groups", options.offset_groups(), "in_channels", options.in_channels());
@@ -54,18 +59,25 @@ void DeformConv2dImpl::reset_parameters() {
   torch::nn::init::zeros_(conv_offset->bias);
 }
 
-torch::Tensor DeformConv2dImpl::forward(const torch::Tensor& input,
-                                        const std::optional<torch::Tensor>& offset,
-                                        const std::optional<torch::Tensor>& mask) {
-  if (offset) return deformed(input, weight, bias, *offset, mask);
-  TILEWRIGHT_CHECK(kDeformConv2d, !mask, "mask needs an offset beside it");
+void DeformConv2dImpl::pretty_print(std::ostream& stream) const {
+  stream << "tilewright::DeformConv2d(" << options.in_channels() << ", " << options.out_channels()
+         << ", kernel_size=" << options.kernel_size() << ", stride=" << options.stride()
+         << ", padding=" << options.padding() << ", dilation=" << options.dilation()
+         << ", groups=" << options.groups() << ", offset_groups=" << options.offset_groups()
+         << ", modulated=" << (options.modulated() ? "true" : "false")
+         << (options.bias() ? ")" : ", bias=false)");
+}
+
+torch::Tensor DeformConv2dImpl::forward(const torch::Tensor& input, const torch::Tensor& offset,
+                                        const torch::Tensor& mask) {
+  if (offset.defined()) return deformed(input, weight, bias, offset, mask);
+  TILEWRIGHT_CHECK(kDeformConv2d, !mask.defined(), "mask needs an offset beside it");
   return convolve(input, weight, bias);
 }
 
-std::pair<torch::Tensor, std::optional<torch::Tensor>> DeformConv2dImpl::predict(
-    const torch::Tensor& input) {
+std::pair<torch::Tensor, torch::Tensor> DeformConv2dImpl::predict(const torch::Tensor& input) {
   const auto found = conv_offset(input);
-  if (!options.modulated()) return {found, std::nullopt};
+  if (!options.modulated()) return {found, torch::Tensor()};
   const int64_t taps = offset_taps(options);
   return {found.slice(1, 0, 2 * taps), found.slice(1, 2 * taps).sigmoid()};
 }
@@ -78,10 +90,9 @@ torch::Tensor DeformConv2dImpl::convolve(const torch::Tensor& input, const torch
 
 torch::Tensor DeformConv2dImpl::deformed(const torch::Tensor& input, const torch::Tensor& weight,
                                          const torch::Tensor& bias, const torch::Tensor& offset,
-                                         const std::optional<torch::Tensor>& mask) const {
-  return deform_conv2d(input, weight, offset, mask,
-                       bias.defined() ? std::optional(bias) : std::nullopt, *options.stride(),
-                       *options.padding(), *options.dilation(), options.groups(),
+                                         const torch::Tensor& mask) const {
+  return deform_conv2d(input, weight, offset, optional_of(mask), optional_of(bias),
+                       *options.stride(), *options.padding(), *options.dilation(), options.groups(),
                        options.offset_groups());
 }
 

@@ -2,11 +2,12 @@
 #pragma once
 #include <torch/arg.h>
 #include <torch/expanding_array.h>
-#include <torch/nn/module.h>
+#include <torch/nn/cloneable.h>
+#include <torch/nn/modules/common.h>
+#include <torch/nn/modules/container/any_value.h>
 #include <torch/nn/modules/conv.h>
 #include <torch/nn/pimpl.h>
 
-#include <optional>
 #include <utility>
 
 #include "tilewright/core/export.h"
@@ -38,19 +39,21 @@ struct TILEWRIGHT_API DeformConv2dOptions {
 // same kernel, stride, padding and dilation, that gives 2 * offset_groups * KH * KW offsets a place
 // and, where modulated, as many halves of those as logits of masks. It begins at zero: offsets of
 // 0, masks of 1/2. Throws where groups or offset_groups do not divide the channels.
-class TILEWRIGHT_API DeformConv2dImpl : public torch::nn::Module {
+class TILEWRIGHT_API DeformConv2dImpl : public torch::nn::Cloneable<DeformConv2dImpl> {
  public:
   explicit DeformConv2dImpl(const DeformConv2dOptions& options);
 
+  void reset() override;
+  void pretty_print(std::ostream& stream) const override;
+
   // (N, in_channels, H, W) -> (N, out_channels, OH, OW). With an offset (and mask), as
   // deform_conv2d takes them, nothing is predicted.
-  torch::Tensor forward(const torch::Tensor& input,
-                        const std::optional<torch::Tensor>& offset = std::nullopt,
-                        const std::optional<torch::Tensor>& mask = std::nullopt);
+  torch::Tensor forward(const torch::Tensor& input, const torch::Tensor& offset = {},
+                        const torch::Tensor& mask = {});
 
   // Offsets (N, 2 * offset_groups * KH * KW, OH, OW), and masks (N, offset_groups * KH * KW, OH,
-  // OW) or none.
-  std::pair<torch::Tensor, std::optional<torch::Tensor>> predict(const torch::Tensor& input);
+  // OW), undefined where not modulated.
+  std::pair<torch::Tensor, torch::Tensor> predict(const torch::Tensor& input);
 
   // The deformed convolution with another weight and bias (undefined: none) than its own.
   torch::Tensor convolve(const torch::Tensor& input, const torch::Tensor& weight,
@@ -64,10 +67,14 @@ class TILEWRIGHT_API DeformConv2dImpl : public torch::nn::Module {
   torch::Tensor bias;    // (out_channels,), undefined where there is none
   torch::nn::Conv2d conv_offset{nullptr};
 
+ protected:
+  FORWARD_HAS_DEFAULT_ARGS({1, torch::nn::AnyValue(torch::Tensor())},
+                           {2, torch::nn::AnyValue(torch::Tensor())})
+
  private:
   torch::Tensor deformed(const torch::Tensor& input, const torch::Tensor& weight,
                          const torch::Tensor& bias, const torch::Tensor& offset,
-                         const std::optional<torch::Tensor>& mask) const;
+                         const torch::Tensor& mask) const;
 };
 TORCH_MODULE(DeformConv2d);
 
