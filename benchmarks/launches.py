@@ -104,6 +104,25 @@ def deformable_pooling(generator):
             torch.use_deterministic_algorithms(False)
 
 
+@representative("deformable aggregation")
+def deformable_aggregation(generator):
+    """Groups of 16 channels, and of 5; the input's gradient both ways."""
+    for dtype in DTYPES:
+        for channels, groups in ((32, 2), (15, 3)):
+            last = (channels, groups * 18, groups * 9)
+            given = [
+                torch.randn(2, 9, 11, size, generator=generator, dtype=torch.float64)
+                .to(dtype)
+                .requires_grad_()
+                for size in last
+            ]
+            for fixed in (False, True):
+                torch.use_deterministic_algorithms(fixed)
+                out = torch.ops.tilewright.deform_aggregate(*given, 3, 1, 1, 1, groups)
+                out.backward(torch.ones_like(out))
+            torch.use_deterministic_algorithms(False)
+
+
 @representative("boxes")
 def boxes(generator):
     for dtype in (torch.float64, torch.float32):

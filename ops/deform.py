@@ -1,7 +1,9 @@
-"""Deformable convolution: argument sugar over ``torch.ops.tilewright``, and the module.
+"""Deformable convolution and aggregation: argument sugar over ``torch.ops.tilewright``, and the
+module.
 
-``deform_conv2d`` takes torchvision.ops' arguments and follows its forward semantics; docs/deform.md
-has the rules for samples at the border and for offsets that are no numbers.
+``deform_conv2d`` takes torchvision.ops' arguments and follows its forward semantics,
+``deform_aggregate`` follows DCNv3's; docs/deform.md has the rules for samples at the border and for
+offsets that are no numbers.
 """
 
 from typing import List, Optional, Tuple  # noqa: UP035  (TorchScript reads these)
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from torch.jit.annotations import BroadcastingList2
 from torch.nn.modules.utils import _pair
 
-__all__ = ["DeformConv2d", "deform_conv2d"]
+__all__ = ["DeformConv2d", "deform_aggregate", "deform_conv2d"]
 
 
 def _groups_of(input: Tensor, offset: Tensor, weight: Tensor) -> Tuple[int, int]:  # noqa: UP006
@@ -79,6 +81,51 @@ def deform_conv2d(
         _pair(dilation),
         groups,
         offset_groups,
+    )
+
+
+def deform_aggregate(
+    input: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    kernel: BroadcastingList2[int],
+    stride: BroadcastingList2[int] = 1,
+    padding: BroadcastingList2[int] = 0,
+    dilation: BroadcastingList2[int] = 1,
+    groups: int = 1,
+    offset_scale: float = 1.0,
+) -> Tensor:
+    """The operator at the core of DCNv3 (InternImage, arXiv:2211.05778) and DCNv4
+    (arXiv:2401.06197): what a kernel's taps read where offsets move them, weighed by masks.
+
+    Taps are counted column by column, k = kx * KH + ky, as in DCNv3. ``offset_scale`` stretches
+    their grid and the offsets around the kernel's centre.
+
+    Args:
+        input: (N, H, W, C) feature map, channels last; float64, float32, float16 or bfloat16. Group
+            g owns channels [g * C / groups, (g + 1) * C / groups).
+        offset: (N, OH, OW, groups * KH * KW * 2), (x, y) of each tap of each group in pixels, to
+            the right and then down; of input's dtype or float32.
+        mask: (N, OH, OW, groups * KH * KW), of input's dtype or float32, taken as it is: DCNv3
+            applies a softmax over a group's taps before, DCNv4 does not.
+        kernel, stride, padding, dilation: an int or (vertical, horizontal).
+
+    Returns:
+        (N, OH, OW, C), of input's dtype. Differentiable in all three tensors, twice.
+
+    Raises:
+        RuntimeError: on shapes, dtypes, devices or numbers that do not fit.
+    """
+    return torch.ops.tilewright.deform_aggregate(
+        input,
+        offset,
+        mask,
+        _pair(kernel),
+        _pair(stride),
+        _pair(padding),
+        _pair(dilation),
+        groups,
+        offset_scale,
     )
 
 

@@ -3,7 +3,7 @@
 
 #include <ATen/ops/empty.h>
 
-#include "tilewright/core/check.h"
+#include "tilewright/deform/deform_checks.h"
 
 namespace tilewright {
 namespace {
@@ -13,47 +13,22 @@ std::array<c10::SymInt, 2> pair_of(c10::SymIntArrayRef numbers) {
   return {numbers.front(), numbers.back()};
 }
 
-c10::SymInt out_size(const c10::SymInt& size, const c10::SymInt& kernel, const c10::SymInt& stride,
-                     const c10::SymInt& padding, const c10::SymInt& dilation) {
-  return (size + 2 * padding - dilation * (kernel - 1) - 1) / stride + 1;
-}
-
 std::array<c10::SymInt, 2> out_sizes(const DeformConvArgs& args, const at::Tensor& input,
                                      const at::Tensor& weight) {
   const auto stride = pair_of(args.stride), padding = pair_of(args.padding),
              dilation = pair_of(args.dilation);
-  return {out_size(input.sym_size(2), weight.sym_size(2), stride[0], padding[0], dilation[0]),
-          out_size(input.sym_size(3), weight.sym_size(3), stride[1], padding[1], dilation[1])};
+  return {
+      deform_out_size(input.sym_size(2), weight.sym_size(2), stride[0], padding[0], dilation[0]),
+      deform_out_size(input.sym_size(3), weight.sym_size(3), stride[1], padding[1], dilation[1])};
 }
 
 void check_numbers(const DeformConvArgs& args) {
-  const auto check_pair = [&](const char* name, c10::SymIntArrayRef numbers, int64_t least) {
-    TILEWRIGHT_CHECK(args.op, numbers.size() == 1 || numbers.size() == 2, name,
-                     " must be one number or (vertical, horizontal), got ", numbers.size(),
-                     " numbers");
-    for (const c10::SymInt& number : numbers) {
-      TILEWRIGHT_CHECK(args.op, number >= least, name, " must be at least ", least, ", got ",
-                       number);
-    }
-  };
-  check_pair("stride", args.stride, 1);
-  check_pair("padding", args.padding, 0);
-  check_pair("dilation", args.dilation, 1);
+  check_pair(args.op, "stride", args.stride, 1);
+  check_pair(args.op, "padding", args.padding, 0);
+  check_pair(args.op, "dilation", args.dilation, 1);
   TILEWRIGHT_CHECK(args.op, args.groups >= 1, "groups must be positive, got ", args.groups);
   TILEWRIGHT_CHECK(args.op, args.offset_groups >= 1, "offset_groups must be positive, got ",
                    args.offset_groups);
-}
-
-// Offsets and masks may be float32 beside features of 16 bits.
-void check_beside(const char* op, const char* name, const at::Tensor& tensor,
-                  const at::Tensor& input) {
-  check_floating(op, name, tensor);
-  check_same_device(op, "input", input, name, tensor);
-  const auto type = tensor.scalar_type(), features = input.scalar_type();
-  TILEWRIGHT_CHECK(op, type == features || (type == at::kFloat && features != at::kDouble), name,
-                   " must have input's dtype (", features, ")",
-                   features == at::kDouble || features == at::kFloat ? "" : " or float32", ", got ",
-                   type);
 }
 
 void check_maps(const DeformConvArgs& args, const char* name, const at::Tensor& tensor,
@@ -67,15 +42,6 @@ void check_maps(const DeformConvArgs& args, const char* name, const at::Tensor& 
                    "offset_groups * kernel height * width, output "
                    "height, output width) = ",
                    shape_of(c10::SymIntArrayRef(wanted)), ", got ", shape_of(tensor));
-}
-
-void check_same_dtype(const char* op, const char* name, const at::Tensor& tensor,
-                      const at::Tensor& input) {
-  check_given(op, name, tensor);
-  TILEWRIGHT_CHECK(op, tensor.scalar_type() == input.scalar_type(), name,
-                   " must have input's dtype (", input.scalar_type(), "), got ",
-                   tensor.scalar_type());
-  check_same_device(op, "input", input, name, tensor);
 }
 
 }  // namespace

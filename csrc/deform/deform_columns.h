@@ -21,8 +21,8 @@ inline int64_t whole_lanes(int64_t count) {
 // The places of the output pixels [first, first + rows), one after the other.
 class OutputPlaces {
  public:
-  OutputPlaces(const DeformConvShape& shape, int64_t first)
-      : width_(shape.out_width), y_(first / shape.out_width), x_(first % shape.out_width) {}
+  OutputPlaces(int64_t out_width, int64_t first)
+      : width_(out_width), y_(first / out_width), x_(first % out_width) {}
   int64_t y() const { return y_; }
   int64_t x() const { return x_; }
   void next() {
@@ -41,7 +41,7 @@ class TapReader {
  public:
   TapReader(const DeformConvShape& shape, const Acc* offset, const Acc* mask, int64_t image,
             int64_t offset_group, int64_t tap, int64_t first)
-      : shape_(shape), tap_(tap), places_(shape, first) {
+      : shape_(shape), tap_(tap), places_(shape.out_width, first) {
     const int64_t pixels = shape.out_pixels();
     const int64_t map = (image * shape.offset_groups + offset_group) * shape.taps() + tap;
     down_ = offset + 2 * map * pixels + first;

@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 
 #include "tilewright/core/differentiate.h"
+#include "tilewright/deform/deform_samples.h"
 
 namespace tilewright {
 namespace {
@@ -32,32 +33,12 @@ Tensor coordinates(const DeformConvShape& s, const Tensor& offset, bool vertical
 Tensor columns_of(const DeformConvShape& s, const Tensor& input, const Tensor& offset,
                   const Tensor& mask) {
   const Tensor y = coordinates(s, offset, true), x = coordinates(s, offset, false);
-  const Tensor inside = (y >= -1)
-                            .logical_and(y < s.height)
-                            .logical_and(x >= -1)
-                            .logical_and(x < s.width);  // NaN is not
-  const Tensor safe_y = at::where(inside, y, -1.0), safe_x = at::where(inside, x, -1.0);
-  const Tensor top = safe_y.detach().floor(), left = safe_x.detach().floor();
-  const Tensor down = safe_y - top, right = safe_x - left;
   const Tensor pixels =
       input.reshape({s.batch, s.offset_groups, s.offset_group_channels(), s.height * s.width});
-  const std::vector<int64_t> flat{s.batch, s.offset_groups, 1, s.taps() * s.out_pixels()};
-  Tensor sum;
-  for (int corner = 0; corner < 4; ++corner) {
-    const Tensor row = (top + (corner & 2 ? 1 : 0)).to(at::kLong);
-    const Tensor column = (left + (corner & 1 ? 1 : 0)).to(at::kLong);
-    const Tensor there = inside.logical_and(row >= 0)
-                             .logical_and(row < s.height)
-                             .logical_and(column >= 0)
-                             .logical_and(column < s.width);
-    const Tensor place = at::where(there, row * s.width + column, 0).reshape(flat);
-    const Tensor value = pixels.gather(
-        3, place.expand({s.batch, s.offset_groups, s.offset_group_channels(), flat[3]}));
-    const Tensor weight = (corner & 2 ? down : 1 - down) * (corner & 1 ? right : 1 - right);
-    const Tensor part = at::where(there.reshape(flat), value * weight.reshape(flat), 0.0);
-    sum = sum.defined() ? sum + part : part;
+  Tensor sum = bilinear_samples(pixels, s.height, s.width, y, x);
+  if (mask.defined()) {
+    sum = sum * mask.reshape({s.batch, s.offset_groups, 1, s.taps() * s.out_pixels()});
   }
-  if (mask.defined()) sum = sum * mask.reshape(flat);
   return sum.reshape({s.batch, s.channels, s.taps(), s.out_pixels()});
 }
 

@@ -2,6 +2,7 @@
 // shared memory tile by tile and never stored. Features have their channels last.
 #pragma once
 #include "tilewright/deform/deform_math.h"
+#include "tilewright/deform/deform_pixels.cuh"
 #include "tilewright/deform/deform_tile.cuh"
 #include "tilewright/deform/gradient_sums.cuh"
 
@@ -57,17 +58,6 @@ struct TilePlan {
   }
 };
 
-// kWidth channels of an image from `channel` on; pixels that do not exist are zeros.
-template <int kWidth, class T>
-TILEWRIGHT_DEVICE Pack<T, kWidth> pixel_channels(const DeformConvShape& s, const T* image,
-                                                 int64_t pixel, int64_t channel) {
-  Pack<T, kWidth> values;
-  if (pixel < s.pixels()) return load_pack<kWidth>(image + pixel * s.channels + channel);
-#pragma unroll
-  for (int i = 0; i < kWidth; ++i) values[i] = from_accumulate<T>(accumulate_t<T>(0));
-  return values;
-}
-
 // A column's kWidth channels: what a sample reads there, times the mask.
 template <int kWidth, class T>
 TILEWRIGHT_DEVICE Pack<T, kWidth> sample_channels(const DeformConvShape& s, const T* image,
@@ -77,14 +67,7 @@ TILEWRIGHT_DEVICE Pack<T, kWidth> sample_channels(const DeformConvShape& s, cons
   Acc sums[kWidth];
 #pragma unroll
   for (int i = 0; i < kWidth; ++i) sums[i] = Acc(0);
-#pragma unroll
-  for (int k = 0; k < 4; ++k) {
-    const Acc weight = sample.weight(k);
-    if (weight == Acc(0)) continue;  // such a pixel is no part of the sample, be it NaN
-    const Pack<T, kWidth> pixel = pixel_channels<kWidth>(s, image, sample.pixel[k], channel);
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i) sums[i] += weight * mask * to_accumulate(pixel[i]);
-  }
+  add_sample<kWidth>(s, image, sample, mask, channel, sums);
   Pack<T, kWidth> values;
 #pragma unroll
   for (int i = 0; i < kWidth; ++i) values[i] = from_accumulate<T>(sums[i]);

@@ -1,16 +1,18 @@
-// Deformable convolution in a program without Python: values, training, errors.
+// Deformable convolution and aggregation in a program without Python: values, training, errors.
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
 #include <sstream>
 
 #include "support.h"
+#include "tilewright/deform/deform_aggregate.h"
 #include "tilewright/deform/deform_conv2d.h"
 #include "tilewright/models/deform_conv2d_module.h"
 #include "tilewright/models/state.h"
 
 namespace {
 
+using tilewright::deform_aggregate;
 using tilewright::deform_conv2d;
 
 TEST(DeformConv, IsAConvolutionWithoutOffsets) {
@@ -96,6 +98,50 @@ TEST(DeformConv, ErrorsSayWhatWasExpected) {
                  "height, output width) = (1, 18, 3, 3), got (1, 18, 5, 5)");
   EXPECT_MESSAGE(deform_conv2d(x, weight, torch::zeros({1, 18, 3, 3}), {}, {}, 0),
                  "stride must be at least 1, got 0");
+}
+
+// Without offsets a mask that is the same everywhere is a kernel, counted column by column.
+TEST(DeformAggregate, IsAConvolutionWithoutOffsets) {
+  torch::manual_seed(0);
+  const auto x = torch::randn({2, 9, 8, 6}), kernel = torch::randn({3, 2});
+  const auto mask = kernel.t().reshape({1, 1, 1, 6}).repeat({2, 5, 7, 2});
+  const auto weight = kernel.repeat({6, 1, 1, 1});
+  const auto expected =
+      torch::conv2d(x.permute({0, 3, 1, 2}), weight, {}, {2, 1}, {1, 0}, {1, 1}, 6)
+          .permute({0, 2, 3, 1});
+  const auto found = deform_aggregate(x, torch::zeros({2, 5, 7, 24}), mask, {3, 2}, {2, 1}, {1, 0},
+                                      1, /*groups=*/2);
+  EXPECT_TRUE(found.allclose(expected, 1e-4, 1e-5));
+}
+
+// Offsets and masks learn to undo a shift and a factor.
+TEST(DeformAggregate, LearnsAShift) {
+  torch::manual_seed(0);
+  const auto coarse = torch::randn({1, 1, 6, 6});
+  const auto x = torch::upsample_bilinear2d(coarse, {24, 24}, true).permute({0, 2, 3, 1});
+  const auto target = x.roll({1, -1}, {1, 2}).slice(1, 4, 20).slice(2, 4, 20) * 2;
+  auto shift = torch::zeros({1, 1, 1, 2}, torch::requires_grad());
+  auto factor = torch::ones({1, 1, 1, 1}, torch::requires_grad());
+  torch::optim::Adam optimizer({shift, factor}, torch::optim::AdamOptions(0.05));
+  for (int step = 0; step < 200; ++step) {
+    optimizer.zero_grad();
+    const auto seen = deform_aggregate(x, shift.expand({1, 24, 24, 2}),
+                                       factor.expand({1, 24, 24, 1}), 1, 1, 0, 1, 1);
+    (seen.slice(1, 4, 20).slice(2, 4, 20) - target).square().mean().backward();
+    optimizer.step();
+  }
+  EXPECT_NEAR(shift.flatten()[0].item<float>(), 1, 0.1);  // to the right
+  EXPECT_NEAR(shift.flatten()[1].item<float>(), -1, 0.1);
+  EXPECT_NEAR(factor.item<float>(), 2, 0.1);
+}
+
+TEST(DeformAggregate, ErrorsSayWhatWasExpected) {
+  const auto x = torch::randn({1, 5, 5, 4}), mask = torch::ones({1, 3, 3, 18});
+  EXPECT_MESSAGE(deform_aggregate(x, torch::zeros({1, 3, 3, 18}), mask, 3, 1, 0, 1, 2),
+                 "offset must have shape (N, output height, output width, groups * kernel height * "
+                 "kernel width * 2) = (1, 3, 3, 36), got (1, 3, 3, 18)");
+  EXPECT_MESSAGE(deform_aggregate(x, torch::zeros({1, 3, 3, 36}), mask, 3, 1, 0, 1, 3),
+                 "groups (3) must divide input's channels (4)");
 }
 
 }  // namespace
