@@ -13,7 +13,12 @@ from torch.nn.modules.utils import _pair
 
 from tilewright.pooling import _bins, _rois
 
-__all__ = ["DeformRoIPool", "deform_ps_roi_pool", "deform_roi_pool"]
+__all__ = [
+    "DeformRoIPool",
+    "deform_ps_roi_pool",
+    "deform_roi_pool",
+    "multiscale_deform_roi_pool",
+]
 
 
 def deform_roi_pool(
@@ -56,6 +61,42 @@ def deform_roi_pool(
         size[1],
         sampling_ratio,
         gamma,
+    )
+
+
+def multiscale_deform_roi_pool(
+    features: List[Tensor],  # noqa: UP006
+    boxes: Union[Tensor, List[Tensor]],  # noqa: UP006, UP007
+    offset: Optional[Tensor],  # noqa: UP045
+    output_size: BroadcastingList2[int],
+    spatial_scales: List[float],  # noqa: UP006
+    sampling_ratio: int = 0,
+    gamma: float = 0.1,
+    canonical_scale: int = 224,
+    canonical_level: int = 4,
+) -> Tensor:
+    """Deformable RoI pooling over a feature pyramid: each box from the level that fits it.
+
+    Args:
+        features, spatial_scales, canonical_scale, canonical_level: as for
+            :func:`multiscale_roi_align`.
+        boxes, offset, output_size, sampling_ratio, gamma: as for :func:`deform_roi_pool`.
+
+    Returns:
+        (K, C, PH, PW). Differentiable in features and offset, twice.
+    """
+    size = _bins(output_size)
+    return torch.ops.tilewright.multiscale_deform_roi_pool(
+        features,
+        _rois(boxes, features[0].size(0) if len(features) > 0 else 0),
+        offset,
+        spatial_scales,
+        size[0],
+        size[1],
+        sampling_ratio,
+        gamma,
+        canonical_scale,
+        canonical_level,
     )
 
 
@@ -111,11 +152,26 @@ def deform_ps_roi_pool(
     )
 
 
+def offset_layers(channels: int, bins: int, width: int) -> nn.Sequential:
+    """Three linear layers from what a box pools, (K, channels * bins), to two offsets for each bin;
+    the last one begins at zero."""
+    layers = nn.Sequential(
+        nn.Linear(bins * channels, width),
+        nn.ReLU(inplace=True),
+        nn.Linear(width, width),
+        nn.ReLU(inplace=True),
+        nn.Linear(width, 2 * bins),
+    )
+    nn.init.zeros_(layers[4].weight)
+    nn.init.zeros_(layers[4].bias)
+    return layers
+
+
 class DeformRoIPool(nn.Module):
     """:func:`deform_roi_pool`; with ``in_channels`` it predicts its own offsets.
 
     Three linear layers, ``offset_fc``, read what the boxes pool where nothing moves, and give two
-    offsets a bin. The last one begins at zero. State dicts of mmcv's ``DeformRoIPoolPack`` load as
+    offsets a bin; at first 0. State dicts of mmcv's ``DeformRoIPoolPack`` load as
     they are.
 
     Args:
@@ -143,15 +199,7 @@ class DeformRoIPool(nn.Module):
             self.offset_fc = None
             return
         bins = self.output_size[0] * self.output_size[1]
-        self.offset_fc = nn.Sequential(
-            nn.Linear(bins * in_channels, fc_channels),
-            nn.ReLU(inplace=True),
-            nn.Linear(fc_channels, fc_channels),
-            nn.ReLU(inplace=True),
-            nn.Linear(fc_channels, 2 * bins),
-        )
-        nn.init.zeros_(self.offset_fc[4].weight)
-        nn.init.zeros_(self.offset_fc[4].bias)
+        self.offset_fc = offset_layers(in_channels, bins, fc_channels)
 
     def pool(self, input: Tensor, rois: Tensor, offset: Optional[Tensor]) -> Tensor:  # noqa: UP045
         """Of offsets that are given; rois (K, 5)."""

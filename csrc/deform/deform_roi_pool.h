@@ -32,6 +32,15 @@ TILEWRIGHT_API at::Tensor deform_roi_pool(const at::Tensor& input, const at::Ten
                                           int64_t pooled_width, int64_t sampling_ratio = -1,
                                           double gamma = 0.1);
 
+// The same over a feature pyramid: each box from the level that fits its size, as
+// multiscale_roi_align (<tilewright/detection/multiscale_roi_align.h>) has it. offset: as above, or
+// none: multiscale_roi_align, aligned.
+TILEWRIGHT_API at::Tensor multiscale_deform_roi_pool(
+    at::TensorList features, const at::Tensor& rois, const std::optional<at::Tensor>& offset,
+    at::ArrayRef<double> spatial_scales, int64_t pooled_height, int64_t pooled_width,
+    int64_t sampling_ratio = -1, double gamma = 0.1, int64_t canonical_scale = 224,
+    int64_t canonical_level = 4);
+
 // Position-sensitive RoI pooling with moved bins, as Deformable R-FCN has it: corners are rounded
 // and shifted by half a pixel, a box is at least 0.1 pixels wide, sample i of a bin lies i /
 // sample_per_part from its corner, and a bin is the mean of its samples on the map.

@@ -1,8 +1,7 @@
 // Checks, allocations and shape functions of RoIAlign: what does not depend on the device.
 #include "tilewright/detection/roi_align_levels.h"
 
-#include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
+#include <ATen/Functions.h>
 
 #include <cmath>
 
@@ -36,6 +35,18 @@ void check_arguments(const RoiAlignArgs& args) {
 PyramidRule RoiAlignArgs::pyramid() const {
   return {int64_t(scales.size()), int64_t(std::lround(-std::log2(scales[0]))), canonical_scale,
           canonical_level};
+}
+
+at::Tensor roi_levels(const at::Tensor& rois, const PyramidRule& rule) {
+  const at::Tensor boxes = rois.to(rois.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
+  const at::Tensor side =
+      ((boxes.select(1, 3) - boxes.select(1, 1)) * (boxes.select(1, 4) - boxes.select(1, 2)))
+          .sqrt();
+  const at::Tensor level =
+      (side.div(double(rule.canonical_scale)).log2() + double(rule.canonical_level) + 1e-6)
+          .floor() -
+      double(rule.first_level);
+  return level.nan_to_num(0).clamp(0, double(rule.levels - 1)).to(at::kLong);
 }
 
 void check_roi_align(const RoiAlignArgs& args, at::TensorList features, const at::Tensor& rois) {

@@ -27,6 +27,9 @@ struct RoiAlignArgs {
   TILEWRIGHT_API PyramidRule pyramid() const;
 };
 
+// roi_level of each of rois (K, 5): (K,) int64.
+TILEWRIGHT_API at::Tensor roi_levels(const at::Tensor& rois, const PyramidRule& rule);
+
 // Throws unless shapes, dtypes and devices fit; looks at no data.
 TILEWRIGHT_API void check_roi_align(const RoiAlignArgs& args, at::TensorList features,
                                     const at::Tensor& rois);

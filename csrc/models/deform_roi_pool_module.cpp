@@ -9,6 +9,15 @@
 
 namespace tilewright {
 
+torch::nn::Sequential offset_layers(int64_t channels, int64_t bins, int64_t width) {
+  const auto relu = [] { return torch::nn::ReLU(torch::nn::ReLUOptions(true)); };
+  torch::nn::Linear last(width, 2 * bins);
+  torch::nn::init::zeros_(last->weight);
+  torch::nn::init::zeros_(last->bias);
+  return torch::nn::Sequential(torch::nn::Linear(bins * channels, width), relu(),
+                               torch::nn::Linear(width, width), relu(), last);
+}
+
 DeformRoIPoolImpl::DeformRoIPoolImpl(const DeformRoIPoolOptions& options) : options_(options) {
   DeformRoIPoolImpl::reset();
 }
@@ -16,14 +25,8 @@ DeformRoIPoolImpl::DeformRoIPoolImpl(const DeformRoIPoolOptions& options) : opti
 void DeformRoIPoolImpl::reset() {
   if (options_.in_channels() == 0) return;
   const int64_t bins = options_.pooled_height() * options_.pooled_width();
-  const int64_t inner = options_.fc_channels();
-  const auto relu = [] { return torch::nn::ReLU(torch::nn::ReLUOptions(true)); };
-  torch::nn::Linear last(inner, 2 * bins);
-  torch::nn::init::zeros_(last->weight);
-  torch::nn::init::zeros_(last->bias);
-  offset_fc = register_module(
-      "offset_fc", torch::nn::Sequential(torch::nn::Linear(bins * options_.in_channels(), inner),
-                                         relu(), torch::nn::Linear(inner, inner), relu(), last));
+  offset_fc = register_module("offset_fc",
+                              offset_layers(options_.in_channels(), bins, options_.fc_channels()));
 }
 
 void DeformRoIPoolImpl::pretty_print(std::ostream& stream) const {

@@ -24,6 +24,10 @@ struct TILEWRIGHT_API DeformRoIPoolOptions {
   TORCH_ARG(int64_t, fc_channels) = 1024;
 };
 
+// Three linear layers from what a box pools, (K, channels * bins), to two offsets for each bin; the
+// last one begins at zero.
+TILEWRIGHT_API torch::nn::Sequential offset_layers(int64_t channels, int64_t bins, int64_t width);
+
 class TILEWRIGHT_API DeformRoIPoolImpl : public torch::nn::Cloneable<DeformRoIPoolImpl> {
  public:
   explicit DeformRoIPoolImpl(const DeformRoIPoolOptions& options);
@@ -32,8 +36,8 @@ class TILEWRIGHT_API DeformRoIPoolImpl : public torch::nn::Cloneable<DeformRoIPo
   void pretty_print(std::ostream& stream) const override;
 
   // input (N, C, H, W), rois (K, 5) as of deform_roi_pool; returns (K, C, PH, PW). Without an
-  // offset (K, 2, PH, PW), and with in_channels, three linear layers predict it from what the boxes
-  // pool where nothing moves; the last one begins at zero.
+  // offset (K, 2, PH, PW), and with in_channels, offset_layers predict it from what the boxes pool
+  // where nothing moves.
   torch::Tensor forward(const torch::Tensor& input, const torch::Tensor& rois,
                         const torch::Tensor& offset = {});
 

@@ -17,6 +17,10 @@ struct TILEWRIGHT_API FasterRCNNOptions : ChainedOptions<FasterRCNNOptions> {
 
   // Width of the box head.
   TORCH_ARG(int64_t, representation_size) = 1024;
+
+  // The bins that a box is pooled into move, as linear layers of this width say (deformable RoI
+  // pooling, arXiv:1703.06211).
+  TORCH_ARG(bool, deformable_pooling) = false;
 };
 
 // Calls visit(name, value) for each of them but num_classes.
@@ -26,6 +30,7 @@ void for_each_option(FasterRCNNOptions& options, Visit&& visit) {
   visit("feature_level", options.feature_level());
   visit("fpn_channels", options.fpn_channels());
   visit("representation_size", options.representation_size());
+  visit("deformable_pooling", options.deformable_pooling());
 }
 
 // Throws, naming the option, where a value cannot serve any backbone.

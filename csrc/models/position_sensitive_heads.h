@@ -23,11 +23,13 @@ class TILEWRIGHT_API PositionSensitiveVoteImpl : public torch::nn::Module {
   torch::Tensor forward(const torch::Tensor& map, const torch::Tensor& rois);
 
  private:
-  torch::Tensor pool(const torch::Tensor& maps, const torch::Tensor& rois) const;
+  torch::Tensor pool(const torch::Tensor& map, const torch::Tensor& rois);
 
   RFCNOptions options_;
+  int64_t outputs_;
   double scale_;
   torch::nn::Conv2d maps_;
+  torch::nn::Conv2d offset_maps_ = nullptr;  // of deform_ps_roi_pool: two offsets for each bin
 };
 TORCH_MODULE(PositionSensitiveVote);
 

@@ -20,8 +20,9 @@ struct TILEWRIGHT_API RFCNOptions : ChainedOptions<RFCNOptions> {
   TORCH_ARG(int64_t, head_channels) = 1024;
   // Bins per side of a box, the paper's k: there are k * k maps for each score.
   TORCH_ARG(int64_t, pooled_size) = 7;
-  // "ps_roi_align", with sampling_ratio samples per bin and axis (<= 0: one per cell), or
-  // "ps_roi_pool", the paper's.
+  // "ps_roi_align", with sampling_ratio samples per bin and axis (<= 0: one per cell);
+  // "ps_roi_pool", the paper's; or "deform_ps_roi_pool", whose bins move as k * k maps of two
+  // offsets say (arXiv:1703.06211), with sampling_ratio samples, at least one.
   TORCH_ARG(std::string, pooling) = "ps_roi_align";
   TORCH_ARG(int64_t, sampling_ratio) = 2;
 };

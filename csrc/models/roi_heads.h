@@ -1,5 +1,6 @@
 // The second stage of Faster R-CNN: classifies each proposal and refines its box.
 #pragma once
+#include <torch/nn/modules/container/sequential.h>
 #include <torch/nn/modules/linear.h>
 #include <torch/nn/pimpl.h>
 
@@ -45,7 +46,10 @@ class TILEWRIGHT_API RoIHeadsImpl : public BoxHeadsImpl {
                                                   const torch::Tensor& rois) override;
 
  private:
+  torch::Tensor pool(at::TensorList maps, const torch::Tensor& rois);
+
   std::vector<double> scales_;
+  torch::nn::Sequential offset_fc_ = nullptr;  // of deformable pooling
   TwoMlpHead box_head_;
   FastRcnnPredictor box_predictor_;
 };

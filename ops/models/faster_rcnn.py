@@ -41,6 +41,8 @@ class FasterRCNN(TwoStageDetector):
             alone, of stride 4, 8, 16 or 32, or 16 if dilated (anchor_sizes is one list then).
         fpn_channels: channels of the feature pyramid.
         representation_size: width of the box head.
+        deformable_pooling: the bins that a box is pooled into move, as linear layers of this width
+            say (deformable RoI pooling, arXiv:1703.06211).
         anchor_sizes: side lengths in pixels, one list per feature level.
         aspect_ratios: height / width of the anchors, at each level.
         rpn_pre_nms_top_n_train: proposals kept per level before non-maximum suppression, training.
@@ -84,6 +86,7 @@ class FasterRCNN(TwoStageDetector):
         feature_level: int = 0,
         fpn_channels: int = 256,
         representation_size: int = 1024,
+        deformable_pooling: bool = False,
         anchor_sizes: tuple[tuple[float, ...], ...] = ((32,), (64,), (128,), (256,), (512,)),
         aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0),
         rpn_pre_nms_top_n_train: int = 2000,

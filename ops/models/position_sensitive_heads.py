@@ -24,20 +24,35 @@ class PositionSensitiveVote(nn.Module):
         self.bins = options["pooled_size"]
         self.pooling = options["pooling"]
         self.sampling_ratio = options["sampling_ratio"]
+        self.outputs = outputs
         self.maps = _pointwise(options["head_channels"], outputs * self.bins**2)
+        self.offset_maps = None  # of deform_ps_roi_pool: two offsets for each bin
+        if self.pooling == "deform_ps_roi_pool":
+            self.offset_maps = _pointwise(options["head_channels"], 2 * self.bins**2)
+            nn.init.zeros_(self.offset_maps.weight)
 
     def forward(self, map: Tensor, rois: Tensor) -> Tensor:
         """map (B, head_channels, H, W), rois (K, 5) to (K, outputs), averages over the bins."""
-        return self.pool(self.maps(map), rois).mean([2, 3])
+        return self.pool(map, rois).mean([2, 3])
 
-    def pool(self, maps: Tensor, rois: Tensor) -> Tensor:
-        """(B, outputs * k * k, H, W) to (K, outputs, k, k)."""
+    def pool(self, map: Tensor, rois: Tensor) -> Tensor:
+        """(K, outputs, k, k)"""
         bins = self.bins
+        maps = self.maps(map)
+        if self.offset_maps is not None:
+            offset = self.moved(self.offset_maps(map), rois, None, 2)
+            return self.moved(maps, rois, offset, self.outputs)
         if self.pooling == "ps_roi_pool":
             return torch.ops.tilewright.ps_roi_pool(maps, rois, self.scale, bins, bins)[0]
         return torch.ops.tilewright.ps_roi_align(
             maps, rois, self.scale, bins, bins, self.sampling_ratio
         )[0]
+
+    def moved(self, maps: Tensor, rois: Tensor, offset: Tensor | None, outputs: int) -> Tensor:
+        bins = self.bins
+        return torch.ops.tilewright.deform_ps_roi_pool(
+            maps, rois, offset, self.scale, outputs, bins, bins, bins, self.sampling_ratio
+        )
 
 
 class PositionSensitiveHeads(BoxHeads):

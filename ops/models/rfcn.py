@@ -24,8 +24,10 @@ class RFCN(TwoStageDetector):
             (ResNetC4C5Backbone).
         head_channels: to which a 1x1 convolution reduces the last map; 1024.
         pooled_size: bins per side of a box, the paper's k; 7.
-        pooling: "ps_roi_align", or "ps_roi_pool", the paper's.
-        sampling_ratio: of ps_roi_align: samples per bin and axis, <= 0 for one per cell; 2.
+        pooling: "ps_roi_align"; "ps_roi_pool", the paper's; or "deform_ps_roi_pool", whose bins
+            move as k * k maps of two offsets say (arXiv:1703.06211).
+        sampling_ratio: samples per bin and axis, but of ps_roi_pool; of ps_roi_align <= 0 for one
+            per cell; 2.
         options: the others are FasterRCNN's, without feature_level, fpn_channels and
             representation_size. dilate_last_stage is True, and anchor_sizes
             ((32, 64, 128, 256, 512),).

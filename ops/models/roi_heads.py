@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from tilewright.deform_pooling import offset_layers
 from tilewright.models.box_heads import BoxHeads
 
 
@@ -41,14 +42,26 @@ class RoIHeads(BoxHeads):
         self.box_head = TwoMlpHead(channels * self.pooled_size**2, width)
         self.box_predictor = FastRcnnPredictor(width, options["num_classes"])
         self.scales = [1.0 / stride for stride in strides]
+        self.offset_fc = None
+        if options["deformable_pooling"]:
+            self.offset_fc = offset_layers(channels, self.pooled_size**2, width)
 
     def predict(self, features: list[Tensor], rois: Tensor) -> tuple[Tensor, Tensor]:
-        pooled = torch.ops.tilewright.multiscale_roi_align(
-            features[: len(self.scales)],
-            rois,
-            self.scales,
-            self.pooled_size,
-            self.pooled_size,
-            self.sampling_ratio,
-        )  # (K, C, 7, 7)
+        pooled = self.pool(features[: len(self.scales)], rois)
         return self.box_predictor(self.box_head(pooled))
+
+    def pool(self, maps: list[Tensor], rois: Tensor) -> Tensor:
+        """(K, C, 7, 7)"""
+        size = self.pooled_size
+        if self.offset_fc is None:
+            return torch.ops.tilewright.multiscale_roi_align(
+                maps, rois, self.scales, size, size, self.sampling_ratio
+            )
+        still = self.moved(maps, rois, None)
+        return self.moved(maps, rois, self.offset_fc(still.flatten(1)).view(-1, 2, size, size))
+
+    def moved(self, maps: list[Tensor], rois: Tensor, offset: Tensor | None) -> Tensor:
+        size = self.pooled_size
+        return torch.ops.tilewright.multiscale_deform_roi_pool(
+            maps, rois, offset, self.scales, size, size, self.sampling_ratio
+        )

@@ -138,7 +138,7 @@ TEST(RFCN, NamesWhatIsWrong) {
   EXPECT_MESSAGE(model(images), "tilewright::RFCN: targets must be given in training mode");
   EXPECT_MESSAGE(RFCN(RFCNOptions(1)), "tilewright::RFCN: num_classes counts the background");
   EXPECT_MESSAGE(RFCN(small_rfcn_options().pooling("max")),
-                 "pooling must be ps_roi_align or ps_roi_pool, got max");
+                 "pooling must be ps_roi_align, ps_roi_pool or deform_ps_roi_pool, got max");
   EXPECT_MESSAGE(RFCN(small_rfcn_options().pooled_size(0)), "pooled_size must be positive, got 0");
   EXPECT_MESSAGE(RFCN(small_rfcn_options().anchor_sizes({{8}, {16}})), "each of the 1 levels");
   EXPECT_MESSAGE(RFCN(std::make_shared<Levels>(), small_rfcn_options().anchor_sizes({{8}, {16}})),

@@ -45,6 +45,8 @@ def spread(model):
                 parameter.mul_(3)
             if "conv_offset" in name:
                 parameter.normal_(0, 0.05)
+            if "offset_fc.4" in name or "offset_maps" in name:
+                parameter.normal_(0, 0.1)  # bins that move
     return model
 
 

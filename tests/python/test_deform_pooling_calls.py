@@ -2,6 +2,7 @@
 torch.compile, autocast, the module."""
 
 import math
+from typing import List  # noqa: UP035  (TorchScript reads it)
 
 import pytest
 import torch
@@ -50,6 +51,64 @@ def test_script_export_compile(device):
         assert torch.equal(script_round_trip(call, *given), expected)
         assert torch.equal(export_and_run(call, *given), expected)
         assert torch.equal(compile_and_run(call, *given), expected)
+
+
+def pyramid(device):
+    maps = [torch.randn(2, 3, 40 >> level, 48 >> level, device=device) for level in range(3)]
+    sides = torch.tensor([[4.0], [9], [20], [38], [0], [13]], device=device)
+    corners = torch.rand(6, 2, device=device) * 6
+    image = torch.arange(6, device=device)[:, None] % 2
+    return maps, torch.cat([image, corners, corners + sides], 1)
+
+
+@pytest.mark.parametrize("levels", [1, 3])
+@kernels
+def test_a_pyramid(device, levels):
+    """Each box from the level of multiscale_roi_align, by what moves nothing; moves by hand."""
+    maps, rois = pyramid(device)
+    maps, scales = [m.requires_grad_() for m in maps[:levels]], [1.0, 0.5, 0.25][:levels]
+    numbers = (scales, 2, 2, 2)
+    still = torch.zeros(6, 2, 2, 2, device=device)
+    expected = ops.multiscale_roi_align(maps, rois, *numbers, True, 10, 1)
+    for offset in (None, still):
+        found = ops.multiscale_deform_roi_pool(maps, rois, offset, *numbers, 0.1, 10, 1)
+        torch.testing.assert_close(found, expected)
+    moved = torch.randn(6, 2, 2, 2, device=device, requires_grad=True)
+    found = ops.multiscale_deform_roi_pool(maps, rois, moved, *numbers, 0.1, 10, 1)
+    # Which level: of maps that hold their level's number.
+    counted = [torch.full_like(m, float(i)) for i, m in enumerate(maps)]
+    level = ops.multiscale_roi_align(counted, rois.clamp(max=39), *numbers, True, 10, 1)
+    level = level.amax((1, 2, 3)).round().long().tolist()
+    assert levels == 1 or len(set(level)) == 3
+    for k, at in enumerate(level):
+        one = ops.deform_roi_pool(maps[at], rois[k : k + 1], moved[k : k + 1], scales[at], 2, 2, 2)
+        torch.testing.assert_close(found[k : k + 1], one)
+    found.square().sum().backward()
+    assert all(m.grad.abs().max() > 0 for m in maps) and moved.grad.abs().max() > 0
+
+
+def call_pyramid(maps: List[torch.Tensor], rois: torch.Tensor, offset: torch.Tensor):  # noqa: UP006
+    return tilewright.multiscale_deform_roi_pool(
+        maps, rois, offset, 2, [1.0, 0.5, 0.25], 2, 0.1, 10, 1
+    )
+
+
+@kernels
+def test_a_pyramid_in_script_and_export(device):
+    given = (*pyramid(device), torch.randn(6, 2, 2, 2, device=device))
+    expected = call_pyramid(*given)
+    assert torch.equal(script_round_trip(call_pyramid, *given), expected)
+    assert torch.equal(export_and_run(call_pyramid, *given), expected)
+
+
+def test_bad_pyramids(device):
+    maps, rois = pyramid(device)
+    with pytest.raises(RuntimeError, match="expected one spatial scale per feature map"):
+        tilewright.multiscale_deform_roi_pool(maps, rois, None, 2, [1.0, 0.5])
+    with pytest.raises(RuntimeError, match=r"offset must have shape \(6, 2, 2, 2\), got"):
+        ops.multiscale_deform_roi_pool(
+            maps[:1], rois, torch.zeros(6, 2, 2, 3, device=device), [1.0], 2, 2
+        )
 
 
 def call_roi_pool(x: torch.Tensor, rois: torch.Tensor, offset: torch.Tensor):

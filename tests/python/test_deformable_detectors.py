@@ -21,6 +21,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 OPTIONS = [
     {"deformable_stages": 1},
+    {"deformable_pooling": True},
     {"deformable_stages": 3, "modulated_deformation": True, "resnet_depth": 50},
     {"deformable_stages": 2, "frozen_batch_norm": True, "resnet_depth": 50},
     {
@@ -52,7 +53,8 @@ def test_twins_agree(device, options):
 @pytest.mark.unchecked
 @pytest.mark.kernels
 def test_a_step_on_small_images(device):
-    twins = both(device, deformable_stages=1, min_size=40, max_size=64)
+    options = {"deformable_stages": 1, "deformable_pooling": True}
+    twins = both(device, **options, min_size=40, max_size=64)
     images, targets = images_and_targets(device)
     outputs = [run(model, False, images, None) for model in twins]
     assert_equal_outputs(*outputs)

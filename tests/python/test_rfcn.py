@@ -20,6 +20,7 @@ from tilewright.models import RFCN, FasterRCNNCpp, RFCNCpp
 from tilewright.models.position_sensitive_heads import PositionSensitiveVote
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+POOLING = ["ps_roi_align", "ps_roi_pool", "deform_ps_roi_pool"]
 
 
 @pytest.mark.smoke
@@ -29,6 +30,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
     [
         {},
         {"pooling": "ps_roi_pool", "pooled_size": 4, "frozen_batch_norm": True},
+        {"pooling": "deform_ps_roi_pool", "deformable_stages": 1},
         {"resnet_depth": 50, "deformable_stages": 1, "sampling_ratio": 0},
         {"dilate_last_stage": False},
     ],
@@ -51,7 +53,7 @@ def test_twins_agree(device, dtype, options, tmp_path):
 @pytest.mark.smoke
 @pytest.mark.unchecked
 @pytest.mark.kernels
-@pytest.mark.parametrize("pooling", ["ps_roi_align", "ps_roi_pool"])
+@pytest.mark.parametrize("pooling", POOLING)
 def test_gradients_of_the_twins_agree(device, pooling):
     assert_equal_gradients(*both_rfcn(device, pooling=pooling), *images_and_targets(device))
 
@@ -138,7 +140,7 @@ def vote(**options):
     return layer
 
 
-@pytest.mark.parametrize("pooling", ["ps_roi_align", "ps_roi_pool"])
+@pytest.mark.parametrize("pooling", POOLING)
 def test_every_bin_votes_from_a_map_of_its_own(pooling):
     layer = vote(pooling=pooling)
     roi = torch.tensor([[0.0, 0, 0, 192, 192]])  # 12 x 12 cells, 4 x 4 a bin
@@ -191,7 +193,7 @@ def test_maps_are_channels_last_where_the_weights_are(device):
         assert each.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("pooling", ["ps_roi_align", "ps_roi_pool"])
+@pytest.mark.parametrize("pooling", POOLING)
 def test_autocast(device, pooling):
     images, targets = images_and_targets(device)
     for each in both_rfcn(device, pooling=pooling):
@@ -253,7 +255,7 @@ def test_options_of_both_models():
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("pooling", "max", "RFCN: pooling must be ps_roi_align or ps_roi_pool, got max"),
+        ("pooling", "max", "pooling must be ps_roi_align, ps_roi_pool or deform_.*, got max"),
         ("pooling", 3, "RFCN: pooling has the wrong type: 3"),
         ("pooled_size", 0, "RFCN: pooled_size must be positive, got 0"),
         ("head_channels", -1, "RFCN: head_channels must be positive, got -1"),
