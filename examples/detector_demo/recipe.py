@@ -41,6 +41,7 @@ class Recipe:
         scene_size: side of the square scenes, in pixels.
         crowd: fewest and most digits of a training scene; held-out ones have 1 to 8. A fuller
             scene costs the same and teaches more.
+        rotation, shear: how far the digits of scenes are turned and sheared (`DigitScenes`).
         learning_rate: peak of the schedule (linear warm-up, then half a cosine), for AdamW.
         warmup: steps of the warm-up.
         weight_decay: of every weight that is no bias and no batch norm's.
@@ -56,6 +57,8 @@ class Recipe:
     batch: int = 4
     scene_size: int = 128
     crowd: tuple[int, int] = (4, 8)
+    rotation: float = 0.0
+    shear: float = 0.0
     learning_rate: float = 5e-4
     warmup: int = 100
     weight_decay: float = 0.05
@@ -74,11 +77,15 @@ class Recipe:
     def training_scenes(self) -> Dataset:
         """One scene for each place of each batch: none is seen twice."""
         length = self.steps * self.batch
-        return DigitScenes("train", self.scene_size, length, self.seed, digits=self.crowd)
+        return self._scenes("train", length, self.seed, digits=self.crowd)
 
     def held_out_scenes(self) -> Dataset:
         """Scenes whose digits the training never shows; the same for every seed of the training."""
-        return DigitScenes("test", self.scene_size, self.held_out, seed=0)
+        return self._scenes("test", self.held_out, seed=0)
+
+    def _scenes(self, split: str, length: int, seed: int, **options: Any) -> Dataset:
+        warp = {"rotation": self.rotation, "shear": self.shear}
+        return DigitScenes(split, self.scene_size, length, seed, **warp, **options)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for checkpoints and reports."""
