@@ -1,6 +1,9 @@
 // Deformable RoI pooling over a feature pyramid: level by level.
 #include <ATen/ATen.h>
+#include <c10/core/impl/TorchDispatchModeTLS.h>
 #include <torch/library.h>
+
+#include <cmath>
 
 #include "tilewright/core/operator_handle.h"
 #include "tilewright/deform/deform_roi_pool.h"
@@ -11,6 +14,13 @@ namespace tilewright {
 namespace {
 
 using at::Tensor;
+
+// Whether sizes must not depend on data: a program is being traced, by torch.export or
+// torch.compile.
+bool is_traced(const Tensor& tensor) {
+  return tensor.is_meta() || tensor.key_set().has(c10::DispatchKey::Python) ||
+         c10::impl::TorchDispatchModeTLS::any_modes_set();
+}
 
 Tensor composed(at::TensorList features, const Tensor& rois, const std::optional<Tensor>& offset,
                 at::ArrayRef<double> spatial_scales, int64_t pooled_height, int64_t pooled_width,
@@ -35,6 +45,17 @@ Tensor composed(at::TensorList features, const Tensor& rois, const std::optional
   };
   if (features.size() == 1) return pool(0, rois, *offset);
   const Tensor levels = roi_levels(rois, args.pyramid());
+  if (is_traced(rois)) {  // each level pools all boxes, those of others as boxes that are none
+    Tensor sum;
+    for (size_t level = 0; level < features.size(); ++level) {
+      const Tensor others = levels.ne(int64_t(level)).unsqueeze(1);
+      const Tensor boxes = at::cat(
+          {rois.narrow(1, 0, 1), rois.narrow(1, 1, 4).masked_fill(others, std::nan(""))}, 1);
+      const Tensor part = pool(level, boxes, *offset);
+      sum = sum.defined() ? sum + part : part;
+    }
+    return sum;
+  }
   std::vector<Tensor> places, parts;
   for (size_t level = 0; level < features.size(); ++level) {
     places.push_back(levels.eq(int64_t(level)).nonzero().squeeze(1));

@@ -1,7 +1,7 @@
 // Checks, allocations and shape functions of RoIAlign: what does not depend on the device.
 #include "tilewright/detection/roi_align_levels.h"
 
-#include <ATen/Functions.h>
+#include <ATen/ATen.h>
 
 #include <cmath>
 

@@ -99,6 +99,7 @@ def test_a_pyramid_in_script_and_export(device):
     expected = call_pyramid(*given)
     assert torch.equal(script_round_trip(call_pyramid, *given), expected)
     assert torch.equal(export_and_run(call_pyramid, *given), expected)
+    assert torch.equal(compile_and_run(call_pyramid, *given), expected)
 
 
 def test_bad_pyramids(device):

@@ -248,7 +248,12 @@ def test_options_of_both_models():
         "pooling": "ps_roi_align",
         "sampling_ratio": 2,
     }
-    assert set(others) - set(options) == {"feature_level", "fpn_channels", "representation_size"}
+    assert set(others) - set(options) == {
+        "feature_level",
+        "fpn_channels",
+        "representation_size",
+        "deformable_pooling",
+    }
 
 
 @pytest.mark.parametrize("detector", [RFCN, RFCNCpp])
