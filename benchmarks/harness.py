@@ -34,11 +34,11 @@ def machine():
     }
 
 
-def measure(contenders, seconds=3.0, most=25, device="cpu"):
+def measure(contenders, seconds=3.0, most=25, device="cpu", least=None):
     """Milliseconds of each contender: {name: function} -> {name: list of times}, taken in turns.
 
-    As many rounds as fit into `seconds`, up to `most`; but no fewer than nine (five where a round
-    takes more than three seconds), or the medians of a virtual machine are noise.
+    As many rounds as fit into `seconds`, up to `most`; but no fewer than `least`, or nine (five
+    where a round takes more than three seconds), or the medians of a virtual machine are noise.
     """
 
     def once(function):
@@ -50,7 +50,8 @@ def measure(contenders, seconds=3.0, most=25, device="cpu"):
 
     warm = {name: once(function) for name, function in contenders.items()}  # also sizes the loop
     round_seconds = max(sum(warm.values()), 1e-9)
-    rounds = min(most, max(9 if round_seconds < 3 else 5, int(seconds / round_seconds)))
+    least = least or (9 if round_seconds < 3 else 5)
+    rounds = min(most, max(least, int(seconds / round_seconds)))
     times = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, function in contenders.items():
