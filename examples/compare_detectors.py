@@ -84,16 +84,17 @@ def main():
             continue
         found = []
         for seed in range(given.seeds):
-            folder = given.output / f"{name.replace(', ', '_').replace(' ', '_')}_{seed}"
+            kept = f"{name.replace(', ', '_').replace(' ', '_')}_{seed}"
+            folder = given.output / (f"smoke_{kept}" if given.smoke else kept)
             folder.mkdir(parents=True, exist_ok=True)
             report = folder / "report.json"
             if not report.exists():
                 print(f"== {name}, seed {seed}", flush=True)
                 model, result, seconds = train(kind, options, seed, folder, given.smoke)
-                if kind is FasterRCNNCpp and "deformable_stages" in options:
-                    picture(model, options, folder / "sampling.png", given.smoke)
                 values = {"map50": result.map50, "map5095": result.map5095, "seconds": seconds}
                 report.write_text(json.dumps(values) + "\n")
+                if kind is FasterRCNNCpp and "deformable_stages" in options:
+                    picture(model, options, folder / "sampling.png", given.smoke)
             found.append(json.loads(report.read_text()))
         cells = [name]
         for key in ("map50", "map5095"):
@@ -102,8 +103,9 @@ def main():
             cells.append(", ".join(f"{value:.3f}" for value in values))
         lines.append([*cells, f"{statistics.mean(one['seconds'] for one in found):.0f}"])
         print(*lines[-1], sep=" | ", flush=True)
-    table = {"columns": COLUMNS, "lines": lines, "threads": torch.get_num_threads()}
-    (given.output / "table.json").write_text(json.dumps(table, indent=1) + "\n")
+    if not given.only:
+        table = {"columns": COLUMNS, "lines": lines, "threads": torch.get_num_threads()}
+        (given.output / "table.json").write_text(json.dumps(table, indent=1) + "\n")
 
 
 if __name__ == "__main__":

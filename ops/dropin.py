@@ -18,8 +18,8 @@ class Acceleration:
             undone.
     """
 
-    def __init__(self, operators):
-        self._of_library = _Acceleration(operators)
+    def __init__(self, operators, devices):
+        self._of_library = _Acceleration(operators, devices)
         _standing.add(self)
 
     @property
@@ -32,6 +32,8 @@ class Acceleration:
         _standing.discard(self)
 
     def __enter__(self):
+        if not self.replaced:
+            raise RuntimeError("this acceleration was undone: call tilewright.accelerate() again")
         return self
 
     def __exit__(self, *error):
@@ -44,7 +46,7 @@ class Acceleration:
         return "Acceleration of\n" + "\n".join(f"  {name}" for name in replaced)
 
 
-def accelerate(operators=None):
+def accelerate(operators=None, devices=None):
     """Serves operators of torchvision and torch with this library's kernels, under their own names.
 
     Models that call them need no change: torchvision's ``roi_align``, ``roi_pool``,
@@ -63,18 +65,25 @@ def accelerate(operators=None):
     Args:
         operators: names such as "torchvision::nms"; None for all. torchvision is imported where it
             is installed and one of its operators may be meant.
+        devices: "cpu", "cuda" or both in a list; None for both.
 
     Returns:
         An :class:`Acceleration`: ``replaced``, ``undo()``, and a context manager.
 
     Raises:
         RuntimeError: a name that is not among those above, or whose operator is not registered.
+        ValueError: an empty list.
     """
-    names = [] if operators is None else [operators] if isinstance(operators, str) else operators
-    names = list(names)
+    names, places = _listed("operators", operators), _listed("devices", devices)
     vision = not names or any(str(name).startswith("torchvision::") for name in names)
     if vision and importlib.util.find_spec("torchvision") is not None:
         importlib.import_module("torchvision")
-    if operators is not None and not names:
-        raise ValueError("operators must be None for all, or name at least one; got none")
-    return Acceleration(names)
+    return Acceleration(names, places)
+
+
+def _listed(name, value):
+    """Names as a list; empty for None."""
+    names = [] if value is None else [value] if isinstance(value, str) else list(value)
+    if value is not None and not names:
+        raise ValueError(f"{name} must be None for all, or name at least one; got none")
+    return names

@@ -1,6 +1,7 @@
 // Autograd's gradients of a composition, with a graph of their own.
 #include "tilewright/core/differentiate.h"
 
+#include <ATen/Functions.h>
 #include <torch/csrc/autograd/autograd.h>
 
 namespace tilewright {
@@ -21,11 +22,16 @@ std::vector<at::Tensor> DifferentiableOutputs::differentiate(
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (needed[i]) asked.push_back(inputs[i]);
   }
-  if (results_.empty() || asked.empty()) return found;
-  auto grads = torch::autograd::grad(results_, asked, grads_, /*retain_graph=*/true,
-                                     /*create_graph=*/true, /*allow_unused=*/true);
+  if (asked.empty()) return found;
+  std::vector<at::Tensor> grads(asked.size());
+  if (!results_.empty()) {
+    grads = torch::autograd::grad(results_, asked, grads_, /*retain_graph=*/true,
+                                  /*create_graph=*/true, /*allow_unused=*/true);
+  }
   for (size_t i = 0, next = 0; i < inputs.size(); ++i) {
-    if (needed[i]) found[i] = grads[next++];
+    if (!needed[i]) continue;
+    found[i] = grads[next++];
+    if (!found[i].defined()) found[i] = at::zeros_like(inputs[i]);
   }
   return found;
 }

@@ -23,7 +23,8 @@ class DifferentiableOutputs {
  public:
   // Without a gradient, or where the result depends on no variable, there is nothing to add.
   void add(const at::Tensor& result, const at::Tensor& grad);
-  // One gradient for each input, undefined where it is not needed.
+  // One gradient for each input: undefined where it is not needed, zeros where nothing depends on
+  // it.
   std::vector<at::Tensor> differentiate(const std::vector<at::Tensor>& inputs,
                                         const std::vector<bool>& needed) const;
 

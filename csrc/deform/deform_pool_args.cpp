@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "tilewright/core/check.h"
@@ -36,11 +37,14 @@ void check_deform_pool(const DeformPoolArgs& args, const Tensor& input, const Te
                    " must be finite, got ", args.gamma);
   if (args.position_sensitive) {
     TILEWRIGHT_CHECK(op, args.samples > 0, "sample_per_part must be positive, got ", args.samples);
-    TILEWRIGHT_CHECK(op, args.group_size > 0 && args.group_size <= args.pooled[0],
-                     "group_size must lie in [1, pooled_size], got ", args.group_size);
-    TILEWRIGHT_CHECK(op, args.parts[0] > 0 && args.parts[0] <= args.pooled[0],
-                     "part_size must lie in [1, pooled_size], got ", args.parts[0]);
   }
+  const int64_t most = std::min(args.pooled[0], args.pooled[1]);
+  TILEWRIGHT_CHECK(op, args.group_size > 0 && args.group_size <= most,
+                   "group_size must lie in [1, pooled_size], got ", args.group_size);
+  TILEWRIGHT_CHECK(op,
+                   args.parts[0] > 0 && args.parts[0] <= args.pooled[0] && args.parts[1] > 0 &&
+                       args.parts[1] <= args.pooled[1],
+                   "part_size must lie in [1, pooled_size], got ", args.parts[0]);
   const auto type = offset.scalar_type();
   TILEWRIGHT_CHECK(op, type == at::kFloat || type == input.scalar_type(),
                    "offset must be float32 or of input's dtype (", input.scalar_type(), "), got ",

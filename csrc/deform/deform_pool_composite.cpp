@@ -32,13 +32,22 @@ Axis axis_of(const DeformPoolShape& s, const Tensor& low, const Tensor& high, co
     length = high * s.spatial_scale - 0.5 - start;
   }
   const Tensor bin = length / double(pooled);
-  grid = s.samples > 0 ? at::full_like(bin, double(s.samples)) : bin.ceil().clamp_min(0);
-  const int64_t most = bin.numel() == 0 ? 0 : grid.nan_to_num(0, 0, 0).max().item().toLong();
-  const Tensor index = at::arange(most, bin.options());
+  grid = s.samples > 0 ? at::full_like(bin, double(s.samples))
+                       : bin.ceil().clamp(0, double(kMaxAdaptiveGrid));
   const auto of_box = [](const Tensor& t) { return t.view({-1, 1, 1, 1}); };
-  const Tensor inside = (index + (s.position_sensitive ? 0.0 : 0.5)) * of_box(bin) / of_box(grid);
-  const Tensor at = of_box(start) + places.view({1, 1, -1, 1}) * of_box(bin) + inside +
-                    (moves * (s.gamma * length).view({-1, 1, 1})).unsqueeze(-1);
+  const Tensor step = of_box(bin) / of_box(grid);
+  const Tensor origin = of_box(start) + places.view({1, 1, -1, 1}) * of_box(bin) +
+                        step * (s.position_sensitive ? 0.0 : 0.5) +
+                        (moves * (s.gamma * length).view({-1, 1, 1})).unsqueeze(-1);
+  // Of many samples those that can lie on the map, and some beside them: half a pixel apart or more
+  // where their number is the box's own.
+  const int64_t all = bin.numel() == 0 ? 0 : grid.nan_to_num(0, 0, 0).max().item().toLong();
+  const int64_t most = s.samples > 0 ? all : std::min(all, 2 * size + 8);
+  Tensor index = at::arange(most, bin.options());
+  if (most < all) {
+    index = ((-1 - origin.detach()) / step - 2).floor().nan_to_num(0).clamp_min(0) + index;
+  }
+  const Tensor at = origin + index * step;
   const double edge = s.position_sensitive ? 0.5 : 1;
   const Tensor there = at.ge(-edge)
                            .logical_and(at.le(double(size) - 1 + edge))
@@ -115,6 +124,7 @@ Tensor composite(const DeformPoolShape& s, const Tensor& input, const Tensor& gi
 DeformPoolGrads deform_pool_composite_backward(const DeformPoolArgs& args, const Tensor& grad,
                                                const Tensor& input, const Tensor& rois,
                                                const Tensor& offset, const DeformPoolNeeds& needs) {
+  if (input.numel() == 0) return {at::zeros_like(input), at::zeros_like(offset)};
   const DifferentiableHere guard;
   const Tensor i = own(input), o = own(offset);
   const auto sums = input.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;

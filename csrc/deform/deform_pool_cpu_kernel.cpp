@@ -9,40 +9,46 @@
 namespace tilewright {
 inline namespace TILEWRIGHT_MACHINE {
 
-// What a bin takes of one axis: pixels [first, last], their weights and these weights' derivatives.
+// What a bin takes of one axis: pixels, their weights and these weights' derivatives.
 template <class Acc>
 class BinAxis {
  public:
+  struct Tap {
+    int64_t at;
+    Acc weight, slope;
+  };
+
   explicit BinAxis(int64_t size) : size_(size) {
     weights_.assign(size, Acc(0));
     slopes_.assign(size, Acc(0));
   }
 
-  void plan(const RoiAxis<Acc>& axis, int64_t p, Acc move, bool position_sensitive) {
-    for (int64_t i = first_; i <= last_; ++i) weights_[i] = slopes_[i] = Acc(0);
-    first_ = size_;
-    last_ = -1;
+  void plan(const MovedAxis<Acc>& axis, int64_t p, Acc move, bool position_sensitive) {
+    int64_t first = size_, last = -1;
     count_ = for_each_moved_sample(axis, p, move, size_, position_sensitive,
                                    [&](const AxisSample<Acc>& sample, Acc slope) {
                                      weights_[sample.low] += sample.weight_low;
                                      weights_[sample.high] += sample.weight_high;
                                      slopes_[sample.low] -= slope;
                                      slopes_[sample.high] += slope;
-                                     first_ = min_of(first_, sample.low);
-                                     last_ = max_of(last_, sample.high);
+                                     first = min_of(first, sample.low);
+                                     last = max_of(last, sample.high);
                                    });
+    taps_.clear();
+    for (int64_t i = first; i <= last; ++i) {
+      if (weights_[i] == Acc(0) && slopes_[i] == Acc(0)) continue;
+      taps_.push_back({i, weights_[i], slopes_[i]});
+      weights_[i] = slopes_[i] = Acc(0);
+    }
   }
-  int64_t first() const { return first_; }
-  int64_t last() const { return last_; }
-  bool empty() const { return last_ < first_; }
+  const Buffer<Tap>& taps() const { return taps_; }
   Acc count() const { return count_; }
-  Acc weight(int64_t at) const { return weights_[at]; }
-  Acc slope(int64_t at) const { return slopes_[at]; }
 
  private:
-  int64_t size_, first_ = 0, last_ = -1;
+  int64_t size_;
   Acc count_ = Acc(1);
-  Buffer<Acc> weights_, slopes_;  // (size,); 0 outside [first, last]
+  Buffer<Acc> weights_, slopes_;  // (size,): zeros between plans
+  Buffer<Tap> taps_;
 };
 
 // The bins of one box after the other, moved.
@@ -58,9 +64,9 @@ class MovedBins {
   int64_t take(int64_t k) {
     const Acc* roi = static_cast<const Acc*>(p_.rois) + 5 * k;
     roi_ = k;
-    box_ = make_deform_box(roi, s_);
-    unit_y_ = move_unit(box_.y, s_.pooled_height, s_);
-    unit_x_ = move_unit(box_.x, s_.pooled_width, s_);
+    box_ = make_moved_box(roi, s_);
+    unit_y_ = box_.y.unit(s_.pooled_height, s_);
+    unit_x_ = box_.x.unit(s_.pooled_width, s_);
     return box_.finite ? roi_batch(roi[0], s_.batch) : -1;
   }
   // Plans a bin of one class; false where it has no samples.
@@ -69,7 +75,7 @@ class MovedBins {
                        (roi_ * s_.classes + cls) * 2 * s_.parts() + s_.part_of(bin);
     x.plan(box_.x, bin % s_.pooled_width, moves[0] * unit_x_, s_.position_sensitive);
     y.plan(box_.y, bin / s_.pooled_width, moves[s_.parts()] * unit_y_, s_.position_sensitive);
-    return !x.empty() && !y.empty();
+    return x.taps().size() > 0 && y.taps().size() > 0;
   }
   Acc share() const { return Acc(1) / (y.count() * x.count()); }
   Acc unit_y() const { return unit_y_; }
@@ -78,7 +84,7 @@ class MovedBins {
  private:
   const DeformPoolCpuParams& p_;
   const DeformPoolShape& s_;
-  RoiAlignBox<Acc> box_{};
+  MovedBox<Acc> box_{};
   int64_t roi_ = 0;
   Acc unit_y_ = 0, unit_x_ = 0;
 
@@ -124,12 +130,12 @@ class DeformPoolForward {
   void run(const T* map, int64_t lanes, Acc* to) {
     Vec<T> sums[kRegisters];
     for (auto& sum : sums) sum = Vec<T>(Acc(0));
-    for (int64_t y = bins_.y.first(); y <= bins_.y.last(); ++y) {
-      for (int64_t x = bins_.x.first(); x <= bins_.x.last(); ++x) {
-        const Acc weight = bins_.y.weight(y) * bins_.x.weight(x);
+    for (const auto& y : bins_.y.taps()) {
+      for (const auto& x : bins_.x.taps()) {
+        const Acc weight = y.weight * x.weight;
         // A pixel of weight 0 is no part of a bin, even where it is infinite or NaN.
         if (weight == Acc(0)) continue;
-        const T* pixel = map + (y * s_.width + x) * s_.outs;
+        const T* pixel = map + (y.at * s_.width + x.at) * s_.outs;
         for (int r = 0; r < kRegisters; ++r) {
           sums[r] =
               at::vec::fmadd(Vec<T>(weight), load_lanes(pixel + r * kLanes<T>, lanes), sums[r]);
@@ -229,12 +235,11 @@ class DeformPoolBackward {
                    (image_ * s_.maps() + map_) * s_.pixels() * s_.outs + channel_;
     const Acc share = bins_.share();
     Vec<T> down(Acc(0)), right(Acc(0));
-    for (int64_t y = bins_.y.first(); y <= bins_.y.last(); ++y) {
-      for (int64_t x = bins_.x.first(); x <= bins_.x.last(); ++x) {
-        const int64_t pixel = y * s_.width + x;
-        const Vec<T> weight(bins_.y.weight(y) * bins_.x.weight(x) * share),
-            slope_y(bins_.y.slope(y) * bins_.x.weight(x) * share),
-            slope_x(bins_.y.weight(y) * bins_.x.slope(x) * share);
+    for (const auto& y : bins_.y.taps()) {
+      for (const auto& x : bins_.x.taps()) {
+        const int64_t pixel = y.at * s_.width + x.at;
+        const Vec<T> weight(y.weight * x.weight * share), slope_y(y.slope * x.weight * share),
+            slope_x(y.weight * x.slope * share);
         for (int64_t c = 0; c < count_; c += kLanes<T>) {
           const Vec<T> g = load_lanes(grad + c);
           if (spreads_) {

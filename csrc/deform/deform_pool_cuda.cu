@@ -87,10 +87,11 @@ DeformPoolGrads deform_pool_backward_cuda(const Tensor& grad, const Tensor& inpu
     using Device = device_t<T>;
     using Acc = accumulate_t<Device>;
     auto params = inputs.params<T>(results, false);
-    // A pixel gets at most so many addends from each bin of each box.
-    const double samples_of_bin = double(samples > 0 ? samples * samples : s.pixels());
+    // A bin's samples on the map at most: adaptive ones lie half a pixel apart or more.
+    const double samples_of_bin =
+        double(samples > 0 ? samples * samples : (2 * s.height + 3) * (2 * s.width + 3));
     GradientSumsOnDevice<Acc> sums(needs[0], inputs.maps.sizes(), options,
-                                   double(s.rois * s.bins()) * 4 * samples_of_bin);
+                                   4 * double(s.rois * s.bins()) * samples_of_bin);
     Tensor moves;
     if (needs[1]) {
       moves = at::empty({1, s.rois, s.classes, 2, s.pooled_height, s.pooled_width}, options);

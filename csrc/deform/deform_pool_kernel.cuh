@@ -35,17 +35,17 @@ struct DeformPoolParts {
 // A bin of one box and class, moved.
 template <class Acc>
 struct MovedBin {
-  RoiAlignBox<Acc> box;
+  MovedBox<Acc> box;
   Acc move_y, move_x, unit_y, unit_x;
   int64_t ph, pw, map;  // map: of all images', or -1 where there are no samples
 
   template <class T>
   TILEWRIGHT_DEVICE MovedBin(const DeformPoolParams<T>& p, int64_t k, int64_t bin, int64_t cls)
-      : box(make_deform_box(p.rois + 5 * k, p.shape)) {
+      : box(make_moved_box(p.rois + 5 * k, p.shape)) {
     const DeformPoolShape& s = p.shape;
     const Acc* moves = p.offset + (k * s.classes + cls) * 2 * s.parts() + s.part_of(bin);
-    unit_y = move_unit(box.y, s.pooled_height, s);
-    unit_x = move_unit(box.x, s.pooled_width, s);
+    unit_y = box.y.unit(s.pooled_height, s);
+    unit_x = box.x.unit(s.pooled_width, s);
     move_x = ldg(moves) * unit_x;
     move_y = ldg(moves + s.parts()) * unit_y;
     ph = bin / s.pooled_width;
@@ -100,43 +100,56 @@ __global__ void deform_pool_forward_kernel(DeformPoolParams<T> p) {
   }
 }
 
+// One thread's channels of a bin: their gradient over the map, and the derivatives in a move of a
+// pixel; or in a first pass the largest addend.
+template <class T>
+TILEWRIGHT_DEVICE void spread_bin(const DeformPoolParams<T>& p,
+                                  const MovedBin<accumulate_t<T>>& moved, int64_t k, int64_t bin,
+                                  int64_t cls, accumulate_t<T>& down, accumulate_t<T>& right,
+                                  accumulate_t<T>& largest) {
+  using Acc = accumulate_t<T>;
+  const DeformPoolShape& s = p.shape;
+  if (moved.map < 0) return;
+  const Acc count = moved.for_each_pixel(s, [](int64_t, Acc, Acc, Acc) {});
+  const int64_t end = (cls + 1) * s.class_channels();
+  for (int64_t out = cls * s.class_channels() + threadIdx.x; out < end; out += kDeformPoolThreads) {
+    const Acc grad = to_accumulate(ldg(p.pooled + p.pooled_at(k, bin, out))) / count;
+    const int64_t first = moved.map * s.pixels() * s.outs + out;
+    moved.for_each_pixel(s, [&](int64_t pixel, Acc weight, Acc slope_y, Acc slope_x) {
+      const int64_t place = first + pixel * s.outs;
+      if (p.grad_maps.only_largest) return p.grad_maps.note(weight * grad, largest);
+      if (p.grad_maps.wanted() && weight != Acc(0)) p.grad_maps.add(place, weight * grad);
+      if (!p.grad_moves) return;
+      const Acc product = grad * to_accumulate(ldg(p.maps + place));
+      down += slope_y * product;
+      right += slope_x * product;
+    });
+  }
+}
+
 template <class T>
 __global__ void deform_pool_backward_kernel(DeformPoolParams<T> p) {
   using Acc = accumulate_t<T>;
   SharedMemory shared;
   const DeformPoolParts<Acc> parts(shared);
   const DeformPoolShape& s = p.shape;
-  const int64_t bin = blockIdx.x % s.bins(), cls = blockIdx.x / s.bins() % s.classes;
-  const int64_t k = blockIdx.x / s.bins() / s.classes;
-  const MovedBin<Acc> moved(p, k, bin, cls);
-  Acc down = Acc(0), right = Acc(0), largest = Acc(0);
-  if (moved.map >= 0) {
-    const Acc count = moved.for_each_pixel(s, [](int64_t, Acc, Acc, Acc) {});
-    const int64_t end = (cls + 1) * s.class_channels();
-    for (int64_t out = cls * s.class_channels() + threadIdx.x; out < end;
-         out += kDeformPoolThreads) {
-      const Acc grad = to_accumulate(ldg(p.pooled + p.pooled_at(k, bin, out))) / count;
-      const int64_t first = moved.map * s.pixels() * s.outs + out;
-      moved.for_each_pixel(s, [&](int64_t pixel, Acc weight, Acc slope_y, Acc slope_x) {
-        const int64_t place = first + pixel * s.outs;
-        if (p.grad_maps.only_largest) return p.grad_maps.note(weight * grad, largest);
-        if (p.grad_maps.wanted() && weight != Acc(0)) p.grad_maps.add(place, weight * grad);
-        if (!p.grad_moves) return;
-        const Acc product = grad * to_accumulate(ldg(p.maps + place));
-        down += slope_y * product;
-        right += slope_x * product;
-      });
-    }
+  Acc largest = Acc(0);
+  for (int64_t block = blockIdx.x; block < s.rois * s.classes * s.bins(); block += gridDim.x) {
+    const int64_t bin = block % s.bins(), cls = block / s.bins() % s.classes;
+    const int64_t k = block / s.bins() / s.classes;
+    const MovedBin<Acc> moved(p, k, bin, cls);
+    Acc down = Acc(0), right = Acc(0);
+    spread_bin(p, moved, k, bin, cls, down, right, largest);
+    if (p.grad_maps.only_largest || !p.grad_moves) continue;
+    down = block_reduce(down, Sum(), Acc(0), parts.scratch);
+    right = block_reduce(right, Sum(), Acc(0), parts.scratch);
+    if (threadIdx.x != 0) continue;
+    Acc* to = p.grad_moves + (k * s.classes + cls) * 2 * s.bins() + bin;
+    const bool moves = moved.map >= 0;  // else the box's size may be no number
+    to[0] = moves ? right * moved.unit_x : Acc(0);
+    to[s.bins()] = moves ? down * moved.unit_y : Acc(0);
   }
-  if (p.grad_maps.only_largest) return p.grad_maps.keep_largest(largest);
-  if (!p.grad_moves) return;
-  down = block_reduce(down, Sum(), Acc(0), parts.scratch);
-  right = block_reduce(right, Sum(), Acc(0), parts.scratch);
-  if (threadIdx.x != 0) return;
-  Acc* to = p.grad_moves + (k * s.classes + cls) * 2 * s.bins() + bin;
-  const bool moves = moved.map >= 0;  // else the box's size may be no number
-  to[0] = moves ? right * moved.unit_x : Acc(0);
-  to[s.bins()] = moves ? down * moved.unit_y : Acc(0);
+  if (p.grad_maps.only_largest) p.grad_maps.keep_largest(largest);
 }
 
 }  // namespace tilewright::inline TILEWRIGHT_MACHINE

@@ -39,32 +39,49 @@ struct DeformPoolShape {
 
 inline namespace TILEWRIGHT_MACHINE {
 
+// One axis of a box whose bins move.
+template <class T>
+struct MovedAxis {
+  RoiAxis<T> bins;
+  T phase;  // where in its part of a bin a sample lies: 0.5 in the middle, 0 at the left end
+
+  // Of phase 0 the first sample of the first bin lies exactly where the box begins: at -0.5 of
+  // boxes that begin with the image, which is still on the map.
+  TILEWRIGHT_HD T coordinate(int64_t p, int64_t i) const {
+    return bins.start + T(p) * bins.bin + (T(i) + phase) * bins.bin / T(bins.grid);
+  }
+  // How far a move of 1 goes, in pixels.
+  TILEWRIGHT_HD T unit(int64_t pooled, const DeformPoolShape& s) const {
+    return T(s.gamma) * bins.bin * T(pooled);
+  }
+};
+
+template <class T>
+struct MovedBox {
+  MovedAxis<T> y, x;
+  bool finite;  // a box with a NaN or infinite coordinate has no samples
+};
+
 // R-FCN's box on one axis: whole pixels, the last one included; samples begin at the bin's corner.
 template <class T>
-TILEWRIGHT_HD RoiAxis<T> make_corner_axis(T low, T high, T scale, int64_t pooled, int64_t samples) {
+TILEWRIGHT_HD MovedAxis<T> make_corner_axis(T low, T high, T scale, int64_t pooled,
+                                            int64_t samples) {
   const T start = std::round(low) * scale - T(0.5);
   const T end = (std::round(high) + T(1)) * scale - T(0.5);
-  RoiAxis<T> axis{start, max_of(end - start, T(0.1)) / T(pooled), samples};
-  axis.start -= T(0.5) * axis.bin / T(samples);  // RoiAxis's samples lie in the middle
-  return axis;
+  return {{start, max_of(end - start, T(0.1)) / T(pooled), samples}, T(0)};
 }
 
 template <class T>
-TILEWRIGHT_HD RoiAlignBox<T> make_deform_box(const T* roi, const DeformPoolShape& s) {
-  RoiAlignBox<T> box =
+TILEWRIGHT_HD MovedBox<T> make_moved_box(const T* roi, const DeformPoolShape& s) {
+  const RoiAlignBox<T> upright =
       make_roi_box(roi, T(s.spatial_scale), {s.pooled_height, s.pooled_width, s.samples, true});
+  MovedBox<T> box{{upright.y, T(0.5)}, {upright.x, T(0.5)}, upright.finite};
   if (!s.position_sensitive) return box;
   box.x = make_corner_axis(roi[1], roi[3], T(s.spatial_scale), s.pooled_width, s.samples);
   box.y = make_corner_axis(roi[2], roi[4], T(s.spatial_scale), s.pooled_height, s.samples);
-  box.finite = is_finite(roi[1]) && is_finite(roi[2]) && is_finite(roi[3]) && is_finite(roi[4]) &&
-               is_finite(box.x.start + box.x.bin) && is_finite(box.y.start + box.y.bin);
+  box.finite = box.finite && is_finite(box.x.bins.start + box.x.bins.bin) &&
+               is_finite(box.y.bins.start + box.y.bins.bin);
   return box;
-}
-
-// How far a move of 1 goes, in pixels.
-template <class T>
-TILEWRIGHT_HD T move_unit(const RoiAxis<T>& axis, int64_t pooled, const DeformPoolShape& s) {
-  return T(s.gamma) * axis.bin * T(pooled);
 }
 
 // A sample of one axis and its derivative: what weight_high gains, and weight_low loses, for each
@@ -84,10 +101,10 @@ TILEWRIGHT_HD bool moved_sample(T coordinate, int64_t size, bool position_sensit
 // Calls visit(sample, slope) for the samples of bin p that a move leaves on the axis; returns what
 // the axis counts.
 template <class T, class Visit>
-TILEWRIGHT_HD T for_each_moved_sample(const RoiAxis<T>& axis, int64_t p, T move, int64_t size,
+TILEWRIGHT_HD T for_each_moved_sample(const MovedAxis<T>& axis, int64_t p, T move, int64_t size,
                                       bool position_sensitive, Visit&& visit) {
   int64_t first = 0, last = 0, seen = 0;
-  if (is_finite(move)) axis.sample_range(p, T(-1) - move, T(size) - move, first, last);
+  if (is_finite(move)) axis.bins.sample_range(p, T(-1) - move, T(size) - move, first, last);
 #pragma unroll 1  // a few turns
   for (int64_t i = first; i < last; ++i) {
     AxisSample<T> sample;
@@ -98,7 +115,7 @@ TILEWRIGHT_HD T for_each_moved_sample(const RoiAxis<T>& axis, int64_t p, T move,
     ++seen;
     visit(sample, slope);
   }
-  return T(max_of<int64_t>(position_sensitive ? seen : axis.grid, 1));
+  return T(max_of<int64_t>(position_sensitive ? seen : axis.bins.grid, 1));
 }
 
 }  // namespace TILEWRIGHT_MACHINE

@@ -40,7 +40,11 @@ DeformPoolGrads deform_pool_backward(const Tensor& grad, const Tensor& input, co
                  gamma, position_sensitive, needs);
 }
 
-Pair pair_of(at::IntArrayRef sizes) { return {sizes[0], sizes[1]}; }
+Pair pair_of(at::IntArrayRef sizes) {
+  TILEWRIGHT_CHECK("_deform_pool", sizes.size() == 2, "pooled and parts must be pairs, got ",
+                   sizes.size(), " numbers");
+  return {sizes[0], sizes[1]};
+}
 
 class DeformPoolFunction : public torch::autograd::Function<DeformPoolFunction> {
  public:
@@ -178,6 +182,11 @@ Tensor deform_ps_roi_pool_composed(const Tensor& input, const Tensor& rois,
   const char* op = "deform_ps_roi_pool";
   check_given(op, "input", input);
   check_given(op, "rois", rois);
+  constexpr int64_t kMost = int64_t(1) << 20;  // products of three stay within 64 bits
+  TILEWRIGHT_CHECK(op,
+                   output_dim > 0 && output_dim <= kMost && group_size > 0 && group_size <= kMost,
+                   "output_dim and group_size must lie in [1, ", kMost, "], got ", output_dim,
+                   " and ", group_size);
   TILEWRIGHT_CHECK(op,
                    input.dim() == 4 && input.sym_size(1) == output_dim * group_size * group_size,
                    "input must have shape (N, output_dim * group_size^2 = ",

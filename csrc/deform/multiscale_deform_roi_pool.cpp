@@ -5,10 +5,13 @@
 
 #include <cmath>
 
+#include "tilewright/core/on_device.h"
 #include "tilewright/core/operator_handle.h"
+#include "tilewright/deform/deform_pool_args.h"
 #include "tilewright/deform/deform_roi_pool.h"
 #include "tilewright/detection/multiscale_roi_align.h"
 #include "tilewright/detection/roi_align_levels.h"
+#include "tilewright/detection/roi_checks.h"
 
 namespace tilewright {
 namespace {
@@ -16,7 +19,7 @@ namespace {
 using at::Tensor;
 
 // Whether sizes must not depend on data: a program is being traced, by torch.export or
-// torch.compile.
+// torch.compile, or some other dispatch mode looks on.
 bool is_traced(const Tensor& tensor) {
   return tensor.is_meta() || tensor.key_set().has(c10::DispatchKey::Python) ||
          c10::impl::TorchDispatchModeTLS::any_modes_set();
@@ -39,13 +42,21 @@ Tensor composed(at::TensorList features, const Tensor& rois, const std::optional
     return multiscale_roi_align(features, rois, spatial_scales, pooled_height, pooled_width,
                                 sampling_ratio, args.aligned, canonical_scale, canonical_level);
   }
+  const std::array<int64_t, 2> bins{pooled_height, pooled_width};
+  check_deform_pool({spatial_scales[0], bins, bins, 1, sampling_ratio, gamma, false}, features[0],
+                    rois, *offset);
+  const bool traced = is_traced(rois);
+  if (!traced && rois.is_cpu() && !is_on_device(rois)) {  // below boxes have other numbers
+    check_image_indices(args.op, accumulate_type_rois(rois, features[0].scalar_type()),
+                        features[0].size(0));
+  }
   const auto pool = [&](size_t level, const Tensor& boxes, const Tensor& moves) {
     return deform_roi_pool(features[level], boxes, moves, spatial_scales[level], pooled_height,
                            pooled_width, sampling_ratio, gamma);
   };
   if (features.size() == 1) return pool(0, rois, *offset);
   const Tensor levels = roi_levels(rois, args.pyramid());
-  if (is_traced(rois)) {  // each level pools all boxes, those of others as boxes that are none
+  if (traced) {  // each level pools all boxes, those of others as boxes that are none
     Tensor sum;
     for (size_t level = 0; level < features.size(); ++level) {
       const Tensor others = levels.ne(int64_t(level)).unsqueeze(1);
@@ -80,7 +91,7 @@ Tensor multiscale_deform_roi_pool(at::TensorList features, const Tensor& rois,
 
 TORCH_LIBRARY_FRAGMENT(tilewright, m) {
   m.def(
-      "multiscale_deform_roi_pool(Tensor[] input, Tensor rois, Tensor? offset, "
+      "multiscale_deform_roi_pool(Tensor[] features, Tensor rois, Tensor? offset, "
       "float[] spatial_scales, int pooled_height, int pooled_width, int sampling_ratio=-1, "
       "float gamma=0.1, int canonical_scale=224, int canonical_level=4) -> Tensor",
       {at::Tag::pt2_compliant_tag});

@@ -6,6 +6,7 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <atomic>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -23,13 +24,15 @@ class Silence : public c10::WarningHandler {
   void process(const c10::Warning&) override {}
 };
 
-// The kernel that is called in place of theirs.
+// The kernel that is called in place of theirs, and hands on where nobody wants it.
 class Served : public c10::OperatorKernel {
  public:
-  Served(const Replacement& how, c10::OperatorHandle ours, c10::SafeKernelFunction original)
-      : how_(how), ours_(std::move(ours)), original_(std::move(original)) {}
+  Served(const Replacement& how, c10::OperatorHandle ours, c10::SafeKernelFunction original,
+         const std::atomic<int>& users)
+      : how_(how), ours_(std::move(ours)), original_(std::move(original)), users_(users) {}
 
   void operator()(const c10::OperatorHandle& theirs, c10::DispatchKeySet keys, Stack* stack) {
+    if (users_.load() == 0) return original_.callBoxed(theirs, keys, stack);
     const size_t count = theirs.schema().arguments().size();
     const auto first = stack->end() - int64_t(count);
     Stack given(first, stack->end());
@@ -53,6 +56,7 @@ class Served : public c10::OperatorKernel {
   Replacement how_;
   c10::OperatorHandle ours_;
   c10::SafeKernelFunction original_;
+  const std::atomic<int>& users_;
 };
 
 std::vector<Replacement> replacements() {
@@ -84,10 +88,13 @@ std::string known_names() {
 
 }  // namespace
 
-// One operator on one device, for as long as anybody holds it.
+// One operator on one device. Once made it stays, so that no call ever meets a kernel that goes:
+// what comes and goes are its users.
 class Override {
  public:
-  Override(const Replacement& how, c10::DispatchKey key) : name_(how.theirs), key_(key) {
+  Override(const Replacement& how, c10::DispatchKey key)
+      : key_(key),
+        name_(std::string(how.theirs) + (key == c10::DispatchKey::CPU ? " on cpu" : " on cuda")) {
     const std::string name = how.theirs;
     const size_t colons = name.find("::");
     const auto theirs = operator_of(how.theirs);
@@ -95,39 +102,47 @@ class Override {
                                                 __FILE__, __LINE__);
     Silence silence;
     const c10::WarningUtils::WarningHandlerGuard guard(&silence);
-    library_->impl(name.substr(colons + 2).c_str(),
-                   torch::CppFunction::makeFromBoxedFunctor(std::make_unique<Served>(
-                       how, *operator_of(how.ours), theirs->getComputedKernelForDispatchKey(key))));
+    library_->impl(
+        name.substr(colons + 2).c_str(),
+        torch::CppFunction::makeFromBoxedFunctor(std::make_unique<Served>(
+            how, *operator_of(how.ours), theirs->getComputedKernelForDispatchKey(key), users_)));
   }
-  std::string text() const {
-    return name_ + (key_ == c10::DispatchKey::CPU ? " on cpu" : " on cuda");
-  }
+  void join() { ++users_; }
+  void leave() { --users_; }
+  const std::string& name() const { return name_; }
 
  private:
-  std::string name_;
   c10::DispatchKey key_;
+  std::string name_;
+  std::atomic<int> users_{0};
   std::unique_ptr<torch::Library> library_;
 };
 
 namespace {
 
-// The override that stands, or a new one.
-std::shared_ptr<Override> override_of(const Replacement& how, c10::DispatchKey key) {
-  static std::mutex mutex;
-  static std::map<std::pair<std::string, c10::DispatchKey>, std::weak_ptr<Override>> standing;
+// The override there is, or a new one.
+Override& override_of(const Replacement& how, c10::DispatchKey key) {
+  // Not destroyed: calls may outlive this library's own end.
+  static auto& mutex = *new std::mutex;
+  static auto& made =
+      *new std::map<std::pair<std::string, c10::DispatchKey>, std::unique_ptr<Override>>;
   const std::lock_guard<std::mutex> guard(mutex);
-  std::weak_ptr<Override>& known = standing[{how.theirs, key}];
-  std::shared_ptr<Override> found = known.lock();
-  if (found == nullptr) {
-    found = std::make_shared<Override>(how, key);
-    known = found;
-  }
-  return found;
+  std::unique_ptr<Override>& found = made[{how.theirs, key}];
+  if (found == nullptr) found = std::make_unique<Override>(how, key);
+  return *found;
 }
 
 }  // namespace
 
-Acceleration::Acceleration(const std::vector<std::string>& operators) {
+Acceleration::Acceleration(const std::vector<std::string>& operators,
+                           const std::vector<std::string>& devices) {
+  const auto has = [](const std::vector<std::string>& names, const std::string& name) {
+    return names.empty() || std::find(names.begin(), names.end(), name) != names.end();
+  };
+  for (const std::string& device : devices) {
+    TILEWRIGHT_CHECK(kName, device == "cpu" || device == "cuda",
+                     "devices may be of cpu and cuda, got ", device);
+  }
   const std::vector<Replacement> all = replacements();
   for (const std::string& name : operators) {
     const auto how = std::find_if(all.begin(), all.end(),
@@ -138,21 +153,25 @@ Acceleration::Acceleration(const std::vector<std::string>& operators) {
                      " is not registered: load what defines it first (import torchvision)");
   }
   for (const Replacement& how : all) {
-    const bool wanted = operators.empty() || std::find(operators.begin(), operators.end(),
-                                                       how.theirs) != operators.end();
-    if (!wanted) continue;
-    for (const auto key : {c10::DispatchKey::CPU, c10::DispatchKey::CUDA}) {
-      if (key == c10::DispatchKey::CUDA && !how.on_cuda) continue;
-      if (is_there(how, key)) overrides_.push_back(override_of(how, key));
+    if (!has(operators, how.theirs)) continue;
+    if (has(devices, "cpu") && is_there(how, c10::DispatchKey::CPU)) {
+      overrides_.push_back(&override_of(how, c10::DispatchKey::CPU));
+    }
+    if (has(devices, "cuda") && how.on_cuda && is_there(how, c10::DispatchKey::CUDA)) {
+      overrides_.push_back(&override_of(how, c10::DispatchKey::CUDA));
     }
   }
+  for (Override* each : overrides_) each->join();
 }
 
-Acceleration::~Acceleration() = default;
+void Acceleration::undo() {
+  for (Override* each : overrides_) each->leave();
+  overrides_.clear();
+}
 
 std::vector<std::string> Acceleration::replaced() const {
   std::vector<std::string> names;
-  for (const auto& each : overrides_) names.push_back(each->text());
+  for (const Override* each : overrides_) names.push_back(each->name());
   return names;
 }
 

@@ -1,6 +1,5 @@
 // Serves models that exist with this library's kernels, under the operators that they call already.
 #pragma once
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -20,22 +19,26 @@ class Override;
 // dropout or heads of more than 256, more than 1024 samples of a bin, a threshold outside [0, 1])
 // goes to the kernel that was there before.
 //
-// Not to be made or undone while another thread calls these operators.
+// Undone and made again at any time; only the first one of an operator is not to be made while
+// another thread calls it. Once undone, calls go through to the original, a microsecond or two
+// later than before.
 class TILEWRIGHT_API Acceleration {
  public:
   // operators: which of the above, by name; empty: all that the process knows at this moment. An
   // error where one is not among them or is not registered, as before torchvision is loaded.
-  explicit Acceleration(const std::vector<std::string>& operators = {});
+  // devices: of "cpu" and "cuda"; empty: both.
+  explicit Acceleration(const std::vector<std::string>& operators = {},
+                        const std::vector<std::string>& devices = {});
   // The last one that stands for an operator brings the original back.
-  ~Acceleration();
+  ~Acceleration() { undo(); }
   Acceleration(const Acceleration&) = delete;
-  void undo() { overrides_.clear(); }
+  void undo();
 
   // "torchvision::nms on cpu", in the order above; empty once undone.
   std::vector<std::string> replaced() const;
 
  private:
-  std::vector<std::shared_ptr<Override>> overrides_;
+  std::vector<Override*> overrides_;
 };
 
 }  // namespace tilewright

@@ -16,7 +16,7 @@ struct Replacement {
   bool (*covers)(const Stack& arguments);
   // Makes our arguments of theirs; null where they are the same.
   void (*arrange)(Stack& arguments);
-  // Makes their results of ours, given what both were called with; null: see `contiguous`.
+  // Makes their results of ours, given what theirs was called with.
   void (*finish)(const Stack& theirs, Stack& results);
 };
 

@@ -18,8 +18,8 @@ struct TILEWRIGHT_API FasterRCNNOptions : ChainedOptions<FasterRCNNOptions> {
   // Width of the box head.
   TORCH_ARG(int64_t, representation_size) = 1024;
 
-  // The bins that a box is pooled into move, as linear layers of this width say (deformable RoI
-  // pooling, arXiv:1703.06211).
+  // The bins that a box is pooled into move, as linear layers of representation_size say
+  // (deformable RoI pooling, arXiv:1703.06211).
   TORCH_ARG(bool, deformable_pooling) = false;
 };
 

@@ -137,7 +137,7 @@ class WeighedRows : public AdaBoostRounds {
 
   // body(rows, count, answer) for pieces of the leaves, in no order.
   template <class Body>
-  void for_leaf_rows(const Body& body) const {
+  void for_leaf_rows(const Body& body) {
     for (const Leaf& leaf : leaves_) {
       at::parallel_for(leaf.begin, leaf.end, 4 * kRowsOfLosses, [&](int64_t begin, int64_t end) {
         body(space_.rows() + begin, end - begin, leaf.answer);
@@ -149,7 +149,7 @@ class WeighedRows : public AdaBoostRounds {
     int64_t begin, end, answer;
   };
   std::vector<double> xlogx_;
-  mutable ForestWorkspace space_;
+  ForestWorkspace space_;
   std::vector<Leaf> leaves_;  // of the last tree
   double wrong_ = 0, all_ = 0;
 };

@@ -54,7 +54,7 @@ using ForestParallel = void (*)(int64_t tasks, ForestTask task, void* body);
 struct ForestSample {
   uint32_t tree;
   int32_t* rows;     // (count,): those that take part, ascending at first
-  int32_t* scratch;  // (count,)
+  int32_t* scratch;  // (count,), or null where trees have one split
   int64_t count;
   double total;             // their weight in units
   const int64_t* words;     // by row of the table: packed; the weight; or outputs + 2 words

@@ -24,13 +24,27 @@ struct ForestLesserGain {
 };
 
 // Rows that go left to the front, both sides in their order; returns how many. rows: the node's
-// own, to be written to; scratch: room for as many.
+// own, to be written to; scratch: room for as many, or null, where their order need not be kept.
 template <class Code>
 int64_t part_rows(const ForestNodeView<Code>& node, const ForestSplit& split, uint32_t missing,
                   int32_t* rows, int32_t* scratch) {
   const Code* codes = node.codes + split.feature;
   const uint32_t last = uint32_t(split.code);
   const uint32_t also = split.default_left ? missing : last;
+  if (scratch == nullptr) {
+    int64_t begin = 0, end = node.count;
+    while (begin < end) {
+      const int32_t row = rows[begin];
+      const uint32_t code = codes[row * node.stride];
+      if (code <= last || code == also) {
+        ++begin;
+      } else {
+        rows[begin] = rows[--end];
+        rows[end] = row;
+      }
+    }
+    return begin;
+  }
   int64_t left = 0, right = 0;
   for (int64_t i = 0; i < node.count; ++i) {
     const int32_t row = rows[i];

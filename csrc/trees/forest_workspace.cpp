@@ -62,7 +62,7 @@ ForestWorkspace::ForestWorkspace(const ForestData& data, const ForestRules& rule
     : data_(data), rules_(rules), keep_rows_(keep_rows) {
   const int64_t rows = data.rows(), outputs = data.table().outputs;
   rows_.resize(size_t(rows));
-  scratch_.resize(size_t(rows));
+  if (rules.max_depth != 1) scratch_.resize(size_t(rows));  // leaves need no order
   words_.resize(size_t(rows * (rules.stats == ForestStats::kValues ? outputs + 2 : 1)));
   int64_t leaves = std::max<int64_t>(rows / rules.min_leaf, 1);
   if (rules.max_leaves > 0) leaves = std::min(leaves, rules.max_leaves);
@@ -161,7 +161,7 @@ ForestTree ForestWorkspace::grow(const ForestTable& table, double most, ForestSa
   ForestRules rules = rules_;
   rules.min_weight = rules_.min_weight * most / table.weight_unit;
   sample.rows = rows_.data();
-  sample.scratch = scratch_.data();
+  sample.scratch = scratch_.empty() ? nullptr : scratch_.data();
   sample.words = words_.data();
   const int64_t nodes = grow_forest_tree(table, rules, sample, nodes_);
   ForestTree out;

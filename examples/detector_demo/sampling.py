@@ -32,7 +32,8 @@ def sampling_places(model: nn.Module, image: Tensor) -> Tensor:
     square image (3, S, S), for each place of the layer's output."""
     layer = last_deformable(model)
     seen: list[Tensor] = []
-    hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    # The layer's own call may be left out: batch norm goes through its weight.
+    hook = layer.conv_offset.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:
         model([image])
     finally:

@@ -41,8 +41,8 @@ class FasterRCNN(TwoStageDetector):
             alone, of stride 4, 8, 16 or 32, or 16 if dilated (anchor_sizes is one list then).
         fpn_channels: channels of the feature pyramid.
         representation_size: width of the box head.
-        deformable_pooling: the bins that a box is pooled into move, as linear layers of this width
-            say (deformable RoI pooling, arXiv:1703.06211).
+        deformable_pooling: the bins that a box is pooled into move, as linear layers of
+            representation_size say (deformable RoI pooling, arXiv:1703.06211).
         anchor_sizes: side lengths in pixels, one list per feature level.
         aspect_ratios: height / width of the anchors, at each level.
         rpn_pre_nms_top_n_train: proposals kept per level before non-maximum suppression, training.

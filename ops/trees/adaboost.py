@@ -51,7 +51,7 @@ class AdaBoostClassifier(ClassifierMixin, ExplainMixin, OnnxMixin, AdaBoostBase)
         """X (n_samples, n_features), y (n_samples,) of labels."""
         x, labels, weight = inputs.training_set(self, X, y, sample_weight, numeric=False)
         self.classes_ = distinct(labels)
-        # scikit-learn's check makes copies of what it is given.
+        # scikit-learn's check makes copies of what it is given; up to 20 classes it asks no more.
         check_classification_targets(self.classes_ if len(self.classes_) <= 20 else labels)
         codes = places_of(labels, self.classes_)
         self.n_classes_ = len(self.classes_)

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import reference_deform_pooling as reference
 import torch
 from checks import assert_close_to_fp64, threads
 from conftest import DTYPES
@@ -196,6 +197,54 @@ def test_offsets_that_are_no_places(device, name, value):
 
 
 @kernels
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("samples", [2, 4])
+def test_boxes_that_begin_with_the_image(device, dtype, samples):
+    """Their first samples lie half a pixel outside of the map exactly, and count."""
+    x = torch.randn(1, 3 * 9, 40, 50, dtype=torch.float64)
+    sides = torch.randint(20, 600, (40, 4)).double()
+    rois = torch.zeros(40, 5, dtype=torch.float64)
+    rois[:, 3:] = sides[:, 2:]
+    rois[20:, 1:3] = sides[20:, :2].clamp(max=300)
+    rois[20:, 3:] += rois[20:, 1:3]
+    numbers = (1 / 16, 3, 3, 3, 3, samples, 0.1)
+    still = torch.zeros(40, 2, 3, 3, dtype=torch.float64)
+    expected = reference.deform_ps_roi_pool(x, rois, still, *numbers)
+    given = (t.to(device, dtype) for t in (x, rois, still))
+    found = ops.deform_ps_roi_pool(*given, *numbers)
+    limit = 1e-12 if dtype == torch.float64 else 1e-4
+    torch.testing.assert_close(found.double().cpu(), expected, rtol=limit, atol=limit)
+
+
+@kernels
+def test_pixels_that_no_sample_reads_are_no_part_of_gradients(device):
+    x = torch.randn(1, 2, 40, 40, device=device)
+    x[:, :, 8, 8] = torch.inf  # between the samples of a bin of 10 x 10 pixels, two an axis
+    offset = torch.zeros(1, 2, 2, 2, device=device, requires_grad=True)
+    rois = torch.tensor([[0, 3.5, 3.5, 23.5, 23.5]], device=device)
+    x.requires_grad_()
+    out = ops.deform_roi_pool(x, rois, offset, 1.0, 2, 2, 2)
+    assert out.isfinite().all()
+    grads = gradients(out.sum(), (x, offset), None)
+    assert all(grad.isfinite().all() for grad in grads)
+
+
+@kernels
+def test_reproducible_sums_have_room(device):
+    """Many samples of a bin on the only pixel."""
+    x = torch.ones(1, 1, 1, 1, device=device, requires_grad=True)
+    rois = torch.tensor([[0, -0.68, -0.68, 1.62, 1.62]], device=device)
+    offset = torch.zeros(1, 2, 1, 1, device=device)
+    torch.use_deterministic_algorithms(True)
+    try:
+        out = ops.deform_roi_pool(x, rois, offset, 1.0, 1, 1, -1)
+        out.backward()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert x.grad.item() == pytest.approx(out.item(), abs=1e-6)
+
+
+@kernels
 @pooled
 def test_boxes_that_are_no_boxes(device, name):
     operator, _, (x, rois, offset, numbers) = problem(name, torch.float32)
@@ -215,9 +264,12 @@ def test_nothing_to_pool(device, name):
     x, offset = leaf(x, device), leaf(offset[:0], device)
     out = operator(x, rois[:0].to(device), offset, *numbers)
     assert out.shape[0] == 0
-    grad_input, grad_offset = gradients(out.sum(), (x, offset), None)
-    assert (grad_input == 0).all()
-    assert grad_offset.shape == offset.shape
+    for again in (False, True):
+        grad_input, grad_offset = torch.autograd.grad(
+            out.sum(), (x, offset), retain_graph=True, create_graph=again
+        )
+        assert (grad_input == 0).all()
+        assert grad_offset.shape == offset.shape
 
 
 @kernels

@@ -110,6 +110,30 @@ def test_bad_pyramids(device):
         ops.multiscale_deform_roi_pool(
             maps[:1], rois, torch.zeros(6, 2, 2, 3, device=device), [1.0], 2, 2
         )
+    for rows in (1, 7):
+        with pytest.raises(RuntimeError, match=r"offset must have shape \(6, 2, 2, 2\), got"):
+            ops.multiscale_deform_roi_pool(
+                maps, rois, torch.zeros(rows, 2, 2, 2, device=device), [1.0, 0.5, 0.25], 2, 2
+            )
+
+
+def test_pairs_of_the_operator_within(device):
+    x, rois, offset, _ = roi_problem("sampled", torch.float32)
+    for bins, parts in (([], [3, 2]), ([2, 2, 2], [3, 2]), ([3, 2], [3, 1, 1])):
+        with pytest.raises(RuntimeError, match="must be pairs"):
+            ops._deform_pool(x, rois, offset, 1.0, bins, parts, 1, 2, 0.1, False)
+    with pytest.raises(RuntimeError, match="group_size must lie in"):
+        ops._deform_pool(x, rois, offset, 1.0, [3, 2], [3, 2], 0, 2, 0.1, False)
+
+
+@kernels
+def test_levels_without_boxes_are_differentiable_again(device):
+    maps, rois = pyramid(device)
+    maps = [m.requires_grad_() for m in maps]
+    offset = torch.zeros(1, 2, 2, 2, device=device, requires_grad=True)
+    out = ops.multiscale_deform_roi_pool(maps, rois[:1], offset, [1.0, 0.5, 0.25], 2, 2, 2)
+    grads = torch.autograd.grad(out.sum(), (*maps, offset), create_graph=True)
+    assert [g.shape for g in grads] == [t.shape for t in (*maps, offset)]
 
 
 def call_roi_pool(x: torch.Tensor, rois: torch.Tensor, offset: torch.Tensor):

@@ -1,5 +1,7 @@
 """accelerate(): operators of torchvision and torch under their own names, while it stands."""
 
+import threading
+
 import pytest
 import torch
 import torchvision  # noqa: F401
@@ -222,6 +224,37 @@ def test_undone_after_an_error():
     with pytest.raises(ZeroDivisionError), tilewright.accelerate():
         raise ZeroDivisionError
     assert not calls_of_ours(ops.nms, *boxes(), 0.5)
+
+
+def test_toggled_while_other_threads_call():
+    given = boxes(20)
+    tilewright.accelerate("torchvision::nms").undo()
+    expected, stop, wrong = ops.nms(*given, 0.5), threading.Event(), []
+
+    def call():
+        while not stop.is_set():
+            if not torch.equal(ops.nms(*given, 0.5), expected):
+                wrong.append(1)
+
+    callers = [threading.Thread(target=call) for _ in range(2)]
+    for caller in callers:
+        caller.start()
+    for _ in range(300):
+        with tilewright.accelerate("torchvision::nms"):
+            ops.nms(*given, 0.5)
+    stop.set()
+    for caller in callers:
+        caller.join()
+    assert not wrong
+
+
+def test_devices():
+    with tilewright.accelerate(devices="cpu") as active:
+        assert active.replaced and all(name.endswith(" on cpu") for name in active.replaced)
+    with pytest.raises(RuntimeError, match="devices may be of cpu and cuda, got tpu"):
+        tilewright.accelerate(devices=["tpu"])
+    with pytest.raises(RuntimeError, match="was undone"), active:
+        pass
 
 
 def test_names_that_are_none():
