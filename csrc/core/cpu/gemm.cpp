@@ -22,8 +22,8 @@ bool brgemm_serves_float() {
 
 namespace {
 
-// Dot products of pairs run at twice the rate of float32 on AMD's cores; on Intel's they do not, and
-// a matrix product took twice as long where a virtual machine hides AMX's tiles.
+// Dot products of pairs run at twice the rate of float32 on AMD's cores. On Intel's they do not: a
+// matrix product took twice as long where a virtual machine hides AMX's tiles.
 bool pairs_are_fast() {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   constexpr unsigned kAmxBfloat16 = 1u << 22;
