@@ -54,6 +54,9 @@ at::Tensor aggregate_composite(const DeformAggregateShape& s, const at::Tensor& 
 DeformAggregateGrads deform_aggregate_composite_backward(
     const DeformAggregateArgs& args, const at::Tensor& grad, const at::Tensor& input,
     const at::Tensor& offset, const at::Tensor& mask, const DeformAggregateNeeds& needs) {
+  if (input.numel() == 0) {
+    return {at::zeros_like(input), at::zeros_like(offset), at::zeros_like(mask)};
+  }
   const DifferentiableHere guard;
   const at::Tensor i = own(input), o = own(offset), m = own(mask);
   const auto sums = deform_sums_type(input);

@@ -22,6 +22,16 @@ Tensor parts_of_bins(int64_t pooled, int64_t parts, const Tensor& like) {
 
 }  // namespace
 
+DeformPoolArgs deform_pool_args(double spatial_scale, at::IntArrayRef pooled, at::IntArrayRef parts,
+                                int64_t group_size, int64_t samples, double gamma,
+                                bool position_sensitive) {
+  TILEWRIGHT_CHECK("_deform_pool", pooled.size() == 2 && parts.size() == 2,
+                   "pooled and parts must be pairs, got ", pooled.size(), " and ", parts.size(),
+                   " numbers");
+  return {spatial_scale, {pooled[0], pooled[1]}, {parts[0], parts[1]}, group_size, samples,
+          gamma,         position_sensitive};
+}
+
 void check_deform_pool(const DeformPoolArgs& args, const Tensor& input, const Tensor& rois,
                        const Tensor& offset) {
   const char* op = args.op();

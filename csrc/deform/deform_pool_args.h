@@ -22,6 +22,13 @@ struct DeformPoolArgs {
   const char* op() const { return position_sensitive ? "deform_ps_roi_pool" : "deform_roi_pool"; }
 };
 
+// Of the operator's own arguments; an error where `pooled` or `parts` is no pair. The only way from
+// them: nothing reads their elements before.
+TILEWRIGHT_API DeformPoolArgs deform_pool_args(double spatial_scale, at::IntArrayRef pooled,
+                                               at::IntArrayRef parts, int64_t group_size,
+                                               int64_t samples, double gamma,
+                                               bool position_sensitive);
+
 using DeformPoolNeeds = std::array<bool, 2>;  // input, offset
 using DeformPoolGrads = std::tuple<at::Tensor, at::Tensor>;
 

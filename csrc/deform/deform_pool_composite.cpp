@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 
 #include "tilewright/core/differentiate.h"
+#include "tilewright/deform/deform_args.h"
 
 namespace tilewright {
 namespace {
@@ -127,7 +128,7 @@ DeformPoolGrads deform_pool_composite_backward(const DeformPoolArgs& args, const
   if (input.numel() == 0) return {at::zeros_like(input), at::zeros_like(offset)};
   const DifferentiableHere guard;
   const Tensor i = own(input), o = own(offset);
-  const auto sums = input.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const auto sums = deform_sums_type(input);
   DifferentiableOutputs outputs;
   outputs.add(composite(deform_pool_shape(args, input, rois, offset), i.to(sums), rois.to(sums),
                         o.to(sums)),

@@ -44,9 +44,8 @@ Tensor deform_pool_cuda(const Tensor& input, const Tensor& rois, const Tensor& o
                         double spatial_scale, at::IntArrayRef pooled, at::IntArrayRef parts,
                         int64_t group_size, int64_t samples, double gamma,
                         bool position_sensitive) {
-  const DeformPoolArgs args{
-      spatial_scale, {pooled[0], pooled[1]}, {parts[0], parts[1]}, group_size, samples,
-      gamma,         position_sensitive};
+  const DeformPoolArgs args = deform_pool_args(spatial_scale, pooled, parts, group_size, samples,
+                                               gamma, position_sensitive);
   check_deform_pool(args, input, rois, offset);
   const DeviceGuard guard(input);
   Tensor output = deform_pool_output(args, input, rois);
@@ -66,9 +65,8 @@ DeformPoolGrads deform_pool_backward_cuda(const Tensor& grad, const Tensor& inpu
                                           at::IntArrayRef parts, int64_t group_size,
                                           int64_t samples, double gamma, bool position_sensitive,
                                           DeformPoolNeeds needs) {
-  const DeformPoolArgs args{
-      spatial_scale, {pooled[0], pooled[1]}, {parts[0], parts[1]}, group_size, samples,
-      gamma,         position_sensitive};
+  const DeformPoolArgs args = deform_pool_args(spatial_scale, pooled, parts, group_size, samples,
+                                               gamma, position_sensitive);
   check_deform_pool_backward(args, grad, input, rois, offset);
   const DeviceGuard guard(input);
   auto grads = deform_pool_grads(input, offset, needs);

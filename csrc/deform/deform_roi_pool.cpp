@@ -40,12 +40,6 @@ DeformPoolGrads deform_pool_backward(const Tensor& grad, const Tensor& input, co
                  gamma, position_sensitive, needs);
 }
 
-Pair pair_of(at::IntArrayRef sizes) {
-  TILEWRIGHT_CHECK("_deform_pool", sizes.size() == 2, "pooled and parts must be pairs, got ",
-                   sizes.size(), " numbers");
-  return {sizes[0], sizes[1]};
-}
-
 class DeformPoolFunction : public torch::autograd::Function<DeformPoolFunction> {
  public:
   static constexpr bool is_traceable = true;
@@ -69,13 +63,10 @@ class DeformPoolFunction : public torch::autograd::Function<DeformPoolFunction> 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const auto saved = ctx->get_saved_variables();
     const auto& data = ctx->saved_data;
-    const DeformPoolArgs args{data.at("spatial_scale").toDouble(),
-                              pair_of(data.at("pooled").toIntVector()),
-                              pair_of(data.at("parts").toIntVector()),
-                              data.at("group_size").toInt(),
-                              data.at("samples").toInt(),
-                              data.at("gamma").toDouble(),
-                              data.at("position_sensitive").toBool()};
+    const DeformPoolArgs args = deform_pool_args(
+        data.at("spatial_scale").toDouble(), data.at("pooled").toIntVector(),
+        data.at("parts").toIntVector(), data.at("group_size").toInt(), data.at("samples").toInt(),
+        data.at("gamma").toDouble(), data.at("position_sensitive").toBool());
     const DeformPoolNeeds needs{ctx->needs_input_grad(0), ctx->needs_input_grad(2)};
     const auto [grad_input, grad_offset] =
         at::GradMode::is_enabled()  // create_graph: the gradients are differentiated again
@@ -91,8 +82,8 @@ Tensor deform_pool_autograd(const Tensor& input, const Tensor& rois, const Tenso
                             double spatial_scale, at::IntArrayRef pooled, at::IntArrayRef parts,
                             int64_t group_size, int64_t samples, double gamma,
                             bool position_sensitive) {
-  const DeformPoolArgs args{spatial_scale, pair_of(pooled), pair_of(parts),    group_size,
-                            samples,       gamma,           position_sensitive};
+  const DeformPoolArgs args = deform_pool_args(spatial_scale, pooled, parts, group_size, samples,
+                                               gamma, position_sensitive);
   return DeformPoolFunction::apply(input, rois, offset, args);
 }
 
@@ -123,8 +114,8 @@ DeformPoolGrads deform_pool_backward_autograd(const Tensor& grad, const Tensor& 
                                               at::IntArrayRef parts, int64_t group_size,
                                               int64_t samples, double gamma,
                                               bool position_sensitive, DeformPoolNeeds needs) {
-  const DeformPoolArgs args{spatial_scale, pair_of(pooled), pair_of(parts),    group_size,
-                            samples,       gamma,           position_sensitive};
+  const DeformPoolArgs args = deform_pool_args(spatial_scale, pooled, parts, group_size, samples,
+                                               gamma, position_sensitive);
   const auto grads = DeformPoolBackwardFunction::apply(grad, input, rois, offset, args, needs);
   return {grads[0], grads[1]};
 }
@@ -145,8 +136,8 @@ Tensor deform_pool_meta(const Tensor& input, const Tensor& rois, const Tensor& o
                         double spatial_scale, at::IntArrayRef pooled, at::IntArrayRef parts,
                         int64_t group_size, int64_t samples, double gamma,
                         bool position_sensitive) {
-  const DeformPoolArgs args{spatial_scale, pair_of(pooled), pair_of(parts),    group_size,
-                            samples,       gamma,           position_sensitive};
+  const DeformPoolArgs args = deform_pool_args(spatial_scale, pooled, parts, group_size, samples,
+                                               gamma, position_sensitive);
   check_deform_pool(args, input, rois, offset);
   return deform_pool_output(args, input, rois);
 }
@@ -157,8 +148,8 @@ DeformPoolGrads deform_pool_backward_meta(const Tensor& grad, const Tensor& inpu
                                           at::IntArrayRef parts, int64_t group_size,
                                           int64_t samples, double gamma, bool position_sensitive,
                                           DeformPoolNeeds needs) {
-  const DeformPoolArgs args{spatial_scale, pair_of(pooled), pair_of(parts),    group_size,
-                            samples,       gamma,           position_sensitive};
+  const DeformPoolArgs args = deform_pool_args(spatial_scale, pooled, parts, group_size, samples,
+                                               gamma, position_sensitive);
   check_deform_pool_backward(args, grad, input, rois, offset);
   return deform_pool_grads(input, offset, needs);
 }

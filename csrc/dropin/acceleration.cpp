@@ -93,8 +93,7 @@ std::string known_names() {
 class Override {
  public:
   Override(const Replacement& how, c10::DispatchKey key)
-      : key_(key),
-        name_(std::string(how.theirs) + (key == c10::DispatchKey::CPU ? " on cpu" : " on cuda")) {
+      : name_(std::string(how.theirs) + (key == c10::DispatchKey::CPU ? " on cpu" : " on cuda")) {
     const std::string name = how.theirs;
     const size_t colons = name.find("::");
     const auto theirs = operator_of(how.theirs);
@@ -112,7 +111,6 @@ class Override {
   const std::string& name() const { return name_; }
 
  private:
-  c10::DispatchKey key_;
   std::string name_;
   std::atomic<int> users_{0};
   std::unique_ptr<torch::Library> library_;
@@ -161,6 +159,9 @@ Acceleration::Acceleration(const std::vector<std::string>& operators,
       overrides_.push_back(&override_of(how, c10::DispatchKey::CUDA));
     }
   }
+  TILEWRIGHT_CHECK(kName, !overrides_.empty(), "none of these operators has kernels on ",
+                   devices.empty() ? "cpu or cuda" : devices.front(),
+                   ", theirs and this library's");
   for (Override* each : overrides_) each->join();
 }
 

@@ -20,13 +20,12 @@ class Override;
 // goes to the kernel that was there before.
 //
 // Undone and made again at any time; only the first one of an operator is not to be made while
-// another thread calls it. Once undone, calls go through to the original, a microsecond or two
-// later than before.
+// another thread calls it. Once undone, calls go through to the original.
 class TILEWRIGHT_API Acceleration {
  public:
   // operators: which of the above, by name; empty: all that the process knows at this moment. An
   // error where one is not among them or is not registered, as before torchvision is loaded.
-  // devices: of "cpu" and "cuda"; empty: both.
+  // devices: of "cpu" and "cuda"; empty: both. An error where nothing is to be replaced there.
   explicit Acceleration(const std::vector<std::string>& operators = {},
                         const std::vector<std::string>& devices = {});
   // The last one that stands for an operator brings the original back.

@@ -120,8 +120,13 @@ def test_bad_pyramids(device):
 def test_pairs_of_the_operator_within(device):
     x, rois, offset, _ = roi_problem("sampled", torch.float32)
     for bins, parts in (([], [3, 2]), ([2, 2, 2], [3, 2]), ([3, 2], [3, 1, 1])):
+        numbers = (1.0, bins, parts, 1, 2, 0.1, False)
         with pytest.raises(RuntimeError, match="must be pairs"):
-            ops._deform_pool(x, rois, offset, 1.0, bins, parts, 1, 2, 0.1, False)
+            ops._deform_pool(x, rois, offset, *numbers)
+        with pytest.raises(RuntimeError, match="must be pairs"), torch.inference_mode():
+            ops._deform_pool(x, rois, offset, *numbers)  # the kernel itself
+        with pytest.raises(RuntimeError, match="must be pairs"), torch.inference_mode():
+            ops._deform_pool_backward(x, x, rois, offset, *numbers, [True, True])
     with pytest.raises(RuntimeError, match="group_size must lie in"):
         ops._deform_pool(x, rois, offset, 1.0, [3, 2], [3, 2], 0, 2, 0.1, False)
 

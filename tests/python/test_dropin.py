@@ -251,6 +251,8 @@ def test_toggled_while_other_threads_call():
 def test_devices():
     with tilewright.accelerate(devices="cpu") as active:
         assert active.replaced and all(name.endswith(" on cpu") for name in active.replaced)
+    with pytest.raises(RuntimeError, match="none of these operators has kernels on cuda"):
+        tilewright.accelerate("aten::_scaled_dot_product_flash_attention_for_cpu", devices=["cuda"])
     with pytest.raises(RuntimeError, match="devices may be of cpu and cuda, got tpu"):
         tilewright.accelerate(devices=["tpu"])
     with pytest.raises(RuntimeError, match="was undone"), active:
