@@ -94,6 +94,20 @@ def threads(count, function):
         torch.set_num_threads(before)
 
 
+def assert_same_bits(run, counts, before_each=lambda: None):
+    """Under deterministic algorithms `run`, a function to tensors, gives the same bits with one
+    thread and with each of `counts`."""
+    torch.use_deterministic_algorithms(True)
+    try:
+        one = threads(1, run)
+        for count in counts:
+            before_each()
+            for first, other in zip(one, threads(count, run), strict=True):
+                assert torch.equal(first, other)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 class NoSynchronisation(torch.profiler.profile):
     """Fails where an operator inside asks the device for data."""
 

@@ -128,6 +128,19 @@ def assert_equal_outputs(got, expected, exact=True):
         assert_close(one["boxes"], other["boxes"], rtol=limits["rtol"], atol=limits["atol"] * 100)
 
 
+def assert_same_everywhere(model, twin, images, targets, path):
+    """The C++ twin, and the scripted model saved at `path` and loaded, give what the model does."""
+    torch.jit.script(model).save(path)
+    others = twin, torch.jit.load(path)
+    # Evaluation first: a training step moves the running statistics.
+    for training in (False, True):
+        expected = run(model, training, images, targets)
+        assert list(expected[0]) == (LOSSES if training else [])
+        assert [len(x["boxes"]) > 3 for x in expected[1]] == ([] if training else [True, True])
+        for other in others:
+            assert_equal_outputs(run(other, training, images, targets), expected)
+
+
 def assert_equal_gradients(model, twin, images, targets):
     """Of all parameters, after one step of training of each; none is 0 as a whole."""
     for each in (model, twin):

@@ -4,7 +4,7 @@ import pytest
 import reference_deform
 import torch
 import torchvision as vision
-from checks import assert_close_to_fp64, threads
+from checks import assert_close_to_fp64, assert_same_bits
 from conftest import DTYPES, MACHINE
 from samples import layout, leaf
 from torch.autograd import gradcheck, gradgradcheck
@@ -143,14 +143,7 @@ def test_same_bits_for_any_number_of_threads(device, dtype, another_order):
         out = call(ours, numbers)
         return [out, *grad_of(out, ours, torch.ones_like(out))]
 
-    torch.use_deterministic_algorithms(True)
-    try:
-        one = threads(1, run)
-        for count in (2, 3, 5) if MACHINE == "cpu" else (2,):
-            another_order()
-            assert all(torch.equal(a, b) for a, b in zip(one, threads(count, run), strict=True))
-    finally:
-        torch.use_deterministic_algorithms(False)
+    assert_same_bits(run, (2, 3, 5) if MACHINE == "cpu" else (2,), another_order)
 
 
 @kernels

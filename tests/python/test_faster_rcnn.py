@@ -5,10 +5,10 @@ import inspect
 import pytest
 import torch
 from detectors import (
-    LOSSES,
     SMALL,
     assert_equal_gradients,
     assert_equal_outputs,
+    assert_same_everywhere,
     both,
     cpp_model,
     images_and_targets,
@@ -30,16 +30,8 @@ def test_twins_agree(device, dtype, tmp_path):
     twin = cpp_model(model, device, dtype)
     for name, value in twin.state_dict().items():
         assert value.dtype == model.state_dict()[name].dtype, name
-    torch.jit.script(model).save(tmp_path / "model.pt")
-    loaded = torch.jit.load(tmp_path / "model.pt")
-    images, targets = images_and_targets(device, dtype)
-    # Evaluation first: a training step moves the running statistics.
-    for training in (False, True):
-        expected = run(model, training, images, targets)
-        assert list(expected[0]) == (LOSSES if training else [])
-        assert [len(x["boxes"]) > 3 for x in expected[1]] == ([] if training else [True, True])
-        assert_equal_outputs(run(twin, training, images, targets), expected)
-        assert_equal_outputs(run(loaded, training, images, targets), expected)
+    given = images_and_targets(device, dtype)
+    assert_same_everywhere(model, twin, *given, tmp_path / "model.pt")
 
 
 @pytest.mark.smoke

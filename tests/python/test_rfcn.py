@@ -3,10 +3,10 @@
 import pytest
 import torch
 from detectors import (
-    LOSSES,
     SMALL_RFCN,
     assert_equal_gradients,
     assert_equal_outputs,
+    assert_same_everywhere,
     both_rfcn,
     images_and_targets,
     loss_history,
@@ -39,15 +39,8 @@ def test_twins_agree(device, dtype, options, tmp_path):
     model = rfcn_model(device, **options).to(dtype)
     twin = rfcn_cpp_model(model, device, dtype, **options)
     assert list(twin.state_dict()) == list(model.state_dict())
-    torch.jit.script(model).save(tmp_path / "model.pt")
-    loaded = torch.jit.load(tmp_path / "model.pt")
-    images, targets = images_and_targets(device, dtype)
-    for training in (False, True):
-        expected = run(model, training, images, targets)
-        assert list(expected[0]) == (LOSSES if training else [])
-        assert [len(x["boxes"]) > 3 for x in expected[1]] == ([] if training else [True, True])
-        assert_equal_outputs(run(twin, training, images, targets), expected)
-        assert_equal_outputs(run(loaded, training, images, targets), expected)
+    given = images_and_targets(device, dtype)
+    assert_same_everywhere(model, twin, *given, tmp_path / "model.pt")
 
 
 @pytest.mark.smoke
