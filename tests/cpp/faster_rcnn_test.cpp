@@ -20,27 +20,8 @@ using tilewright::FasterRCNNOptions;
 TEST(FasterRCNN, LearnsAScene) {
   torch::manual_seed(0);
   FasterRCNN model(small_options());
-  const auto [images, targets] = scene();
   torch::optim::SGD optimizer(model->parameters(), 0.005);
-  std::vector<double> history;
-  for (int step = 0; step < 10; ++step) {
-    torch::manual_seed(1);
-    optimizer.zero_grad();
-    const auto output = model(images, targets);
-    ASSERT_EQ(output.losses.keys(),
-              (std::vector<std::string>{"loss_classifier", "loss_box_reg", "loss_objectness",
-                                        "loss_rpn_box_reg"}));
-    EXPECT_TRUE(output.detections.empty());
-    output.total_loss().backward();
-    if (step == 0) {
-      for (const auto& parameter : model->named_parameters()) {
-        ASSERT_TRUE(parameter.value().grad().defined()) << parameter.key();
-        EXPECT_TRUE(parameter.value().grad().isfinite().all().item<bool>()) << parameter.key();
-      }
-    }
-    optimizer.step();
-    history.push_back(output.total_loss().item<double>());
-  }
+  const auto history = learn_scene(model, optimizer, 10);
   EXPECT_LT(history.back(), 0.7 * history.front());
 }
 

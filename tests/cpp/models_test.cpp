@@ -108,17 +108,8 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(Models, DeformableFasterRCNNLearnsAScene) {
   torch::manual_seed(0);
   FasterRCNN model(small_options().deformable_stages(2));
-  const auto [images, targets] = scene();
   torch::optim::SGD optimizer(model->parameters(), 0.005);
-  std::vector<double> history;
-  for (int step = 0; step < 10; ++step) {
-    torch::manual_seed(1);
-    optimizer.zero_grad();
-    const auto loss = model(images, targets).total_loss();
-    loss.backward();
-    optimizer.step();
-    history.push_back(loss.item<double>());
-  }
+  const auto history = learn_scene(model, optimizer, 10);
   EXPECT_LT(history.back(), 0.7 * history.front());
   const auto offsets = model->named_parameters()["backbone.body.layer4.1.conv2.conv_offset.weight"];
   EXPECT_GT(offsets.abs().max().item<float>(), 0);

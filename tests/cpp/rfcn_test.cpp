@@ -35,32 +35,15 @@ class RFCNTest : public ::testing::TestWithParam<RFCNOptions> {};
 TEST_P(RFCNTest, LearnsAScene) {
   torch::manual_seed(0);
   RFCN model(GetParam());
-  const auto [images, targets] = scene();
   torch::optim::SGD optimizer(model->parameters(), torch::optim::SGDOptions(0.01).momentum(0.9));
-  std::vector<double> history;
-  for (int step = 0; step < 25; ++step) {
-    torch::manual_seed(1);
-    optimizer.zero_grad();
-    const auto output = model(images, targets);
-    ASSERT_EQ(output.losses.keys(),
-              (std::vector<std::string>{"loss_classifier", "loss_box_reg", "loss_objectness",
-                                        "loss_rpn_box_reg"}));
-    output.total_loss().backward();
-    if (step == 0) {
-      for (const auto& parameter : model->named_parameters()) {
-        ASSERT_TRUE(parameter.value().grad().defined()) << parameter.key();
-        EXPECT_TRUE(parameter.value().grad().isfinite().all().item<bool>()) << parameter.key();
-      }
-    }
-    optimizer.step();
-    history.push_back(output.total_loss().item<double>());
-  }
+  const auto history = learn_scene(model, optimizer, 25);
   EXPECT_LT(history.back(), 0.8 * history.front());
 }
 
 INSTANTIATE_TEST_SUITE_P(Options, RFCNTest,
                          ::testing::Values(small_rfcn_options(),
                                            small_rfcn_options().pooling("ps_roi_pool"),
+                                           small_rfcn_options().pooling("deform_ps_roi_pool"),
                                            small_rfcn_options().deformable_stages(1)));
 
 TEST(RFCN, DetectsTheSameFoldedAndChannelsLast) {

@@ -1,7 +1,9 @@
 // Detectors that a test trains in a second, and a scene for them.
 #pragma once
+#include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <string>
 #include <vector>
 
 #include "tilewright/models/faster_rcnn.h"
@@ -33,4 +35,28 @@ inline Scene scene() {
   return {{image},
           {{torch::tensor({{10.f, 8.f, 32.f, 30.f}, {34.f, 36.f, 58.f, 60.f}}),
             torch::tensor({1, 2})}}};
+}
+
+// The losses of so many steps on the scene, whose draws are alike.
+template <class Model>
+std::vector<double> learn_scene(Model& model, torch::optim::Optimizer& optimizer, int steps) {
+  const auto [images, targets] = scene();
+  std::vector<double> history;
+  for (int step = 0; step < steps; ++step) {
+    torch::manual_seed(1);
+    optimizer.zero_grad();
+    const auto output = model(images, targets);
+    EXPECT_EQ(output.losses.keys(),
+              (std::vector<std::string>{"loss_classifier", "loss_box_reg", "loss_objectness",
+                                        "loss_rpn_box_reg"}));
+    EXPECT_TRUE(output.detections.empty());
+    output.total_loss().backward();
+    for (const auto& parameter : model->named_parameters()) {
+      const auto& grad = parameter.value().grad();
+      EXPECT_TRUE(grad.defined() && grad.isfinite().all().template item<bool>()) << parameter.key();
+    }
+    optimizer.step();
+    history.push_back(output.total_loss().template item<double>());
+  }
+  return history;
 }
