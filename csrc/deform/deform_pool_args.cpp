@@ -32,12 +32,10 @@ DeformPoolArgs deform_pool_args(double spatial_scale, at::IntArrayRef pooled, at
           gamma,         position_sensitive};
 }
 
-void check_deform_pool(const DeformPoolArgs& args, const Tensor& input, const Tensor& rois,
-                       const Tensor& offset) {
+void check_unmoved_pool(const DeformPoolArgs& args, const Tensor& input, const Tensor& rois) {
   const char* op = args.op();
   check_floating(op, "input", input);
   check_given(op, "rois", rois);
-  check_given(op, "offset", offset);
   check_shape(op, "input", input, "(N, C, H, W)", 4);
   check_pooled_size(op, args.pooled[0], args.pooled[1]);
   check_spatial_scale(op, args.spatial_scale);
@@ -55,15 +53,22 @@ void check_deform_pool(const DeformPoolArgs& args, const Tensor& input, const Te
                    args.parts[0] > 0 && args.parts[0] <= args.pooled[0] && args.parts[1] > 0 &&
                        args.parts[1] <= args.pooled[1],
                    "part_size must lie in [1, pooled_size], got ", args.parts[0]);
+  const c10::SymInt maps = args.group_size * args.group_size;
+  TILEWRIGHT_CHECK(op, input.sym_size(1) % maps == 0,
+                   "input must have a multiple of group_size^2 (", maps, ") channels, got ",
+                   input.sym_size(1));
+}
+
+void check_deform_pool(const DeformPoolArgs& args, const Tensor& input, const Tensor& rois,
+                       const Tensor& offset) {
+  const char* op = args.op();
+  check_unmoved_pool(args, input, rois);
+  check_given(op, "offset", offset);
   const auto type = offset.scalar_type();
   TILEWRIGHT_CHECK(op, type == at::kFloat || type == input.scalar_type(),
                    "offset must be float32 or of input's dtype (", input.scalar_type(), "), got ",
                    type);
   check_same_device(op, "input", input, "offset", offset);
-  const c10::SymInt maps = args.group_size * args.group_size;
-  TILEWRIGHT_CHECK(op, input.sym_size(1) % maps == 0,
-                   "input must have a multiple of group_size^2 (", maps, ") channels, got ",
-                   input.sym_size(1));
   const bool fits = offset.dim() == 4 && offset.sym_size(0) == rois.sym_size(0) &&
                     offset.sym_size(2) == args.parts[0] && offset.sym_size(3) == args.parts[1];
   if (!args.position_sensitive) {
@@ -75,7 +80,7 @@ void check_deform_pool(const DeformPoolArgs& args, const Tensor& input, const Te
   TILEWRIGHT_CHECK(op, fits && offset.sym_size(1) > 0 && offset.sym_size(1) % 2 == 0,
                    "offset must have shape (", rois.sym_size(0), ", 2 * classes, ", args.parts[0],
                    ", ", args.parts[1], "), got ", shape_of(offset));
-  const c10::SymInt outs = input.sym_size(1) / maps, classes = offset.sym_size(1) / 2;
+  const c10::SymInt outs = input.sym_size(1) / (args.group_size * args.group_size), classes = offset.sym_size(1) / 2;
   TILEWRIGHT_CHECK(op, outs % classes == 0, "the classes of offset (", classes,
                    ") must divide output_dim (", outs, ")");
 }

@@ -32,6 +32,9 @@ TILEWRIGHT_API DeformPoolArgs deform_pool_args(double spatial_scale, at::IntArra
 using DeformPoolNeeds = std::array<bool, 2>;  // input, offset
 using DeformPoolGrads = std::tuple<at::Tensor, at::Tensor>;
 
+// All but what the offset is: what remains where nothing moves.
+TILEWRIGHT_API void check_unmoved_pool(const DeformPoolArgs& args, const at::Tensor& input,
+                                       const at::Tensor& rois);
 TILEWRIGHT_API void check_deform_pool(const DeformPoolArgs& args, const at::Tensor& input,
                                       const at::Tensor& rois, const at::Tensor& offset);
 TILEWRIGHT_API void check_deform_pool_backward(const DeformPoolArgs& args, const at::Tensor& grad,

@@ -158,10 +158,11 @@ Tensor deform_roi_pool_composed(const Tensor& input, const Tensor& rois,
                                 const std::optional<Tensor>& offset, double spatial_scale,
                                 int64_t pooled_height, int64_t pooled_width, int64_t sampling_ratio,
                                 double gamma) {
+  const Pair bins{pooled_height, pooled_width};
   if (!offset.has_value()) {
+    check_unmoved_pool({spatial_scale, bins, bins, 1, sampling_ratio, gamma, false}, input, rois);
     return roi_align(input, rois, spatial_scale, pooled_height, pooled_width, sampling_ratio, true);
   }
-  const Pair bins{pooled_height, pooled_width};
   return deform_pool(input, rois, *offset, spatial_scale, bins, bins, 1, sampling_ratio, gamma,
                      false);
 }

@@ -38,13 +38,14 @@ Tensor composed(at::TensorList features, const Tensor& rois, const std::optional
                           canonical_scale,
                           canonical_level};
   check_roi_align(args, features, rois);
+  const std::array<int64_t, 2> bins{pooled_height, pooled_width};
+  const DeformPoolArgs first{spatial_scales[0], bins, bins, 1, sampling_ratio, gamma, false};
   if (!offset.has_value()) {
+    check_unmoved_pool(first, features[0], rois);
     return multiscale_roi_align(features, rois, spatial_scales, pooled_height, pooled_width,
                                 sampling_ratio, args.aligned, canonical_scale, canonical_level);
   }
-  const std::array<int64_t, 2> bins{pooled_height, pooled_width};
-  check_deform_pool({spatial_scales[0], bins, bins, 1, sampling_ratio, gamma, false}, features[0],
-                    rois, *offset);
+  check_deform_pool(first, features[0], rois, *offset);
   const bool traced = is_traced(rois);
   if (!traced && rois.is_cpu() && !is_on_device(rois)) {  // below boxes have other numbers
     check_image_indices(args.op, accumulate_type_rois(rois, features[0].scalar_type()),

@@ -21,12 +21,10 @@ using at::Tensor;
 }  // namespace
 
 AdaBoost::AdaBoost(const AdaBoostOptions& options) : options_(options) {
-  TILEWRIGHT_CHECK(kAdaBoost, options.num_class == 0 || options.num_class >= 2,
-                   "num_class must be 0 for values or at least 2, got ", options.num_class);
   if (options_.num_class == 0 && options_.tree.criterion == "gini") {
     options_.tree.criterion = "squared_error";
   }
-  check_tree_options(kAdaBoost, options_.tree, options.num_class > 0);
+  check_tree_options(kAdaBoost, options_.tree, options.num_class);
   TILEWRIGHT_CHECK(kAdaBoost, options.n_estimators >= 1, "n_estimators must be positive, got ",
                    options.n_estimators);
   TILEWRIGHT_CHECK(kAdaBoost, options.learning_rate > 0 && options.learning_rate < HUGE_VAL,

@@ -16,7 +16,7 @@ struct AdaBoostOptions {
     tree.max_bin = 255;
   }
   ForestTreeOptions tree;  // stumps at first; for values a depth of 3 is common
-  int64_t num_class = 2;   // 0: values, by AdaBoost.R2
+  int64_t num_class = 2;   // at most 2^15; 0: values, by AdaBoost.R2
   int64_t n_estimators = 50;
   double learning_rate = 1;
   std::string loss = "linear";  // of values: "linear", "square" or "exponential"

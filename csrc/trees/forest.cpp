@@ -24,7 +24,7 @@ using at::Tensor;
 bool whole(const Tensor& weights) { return at::equal(weights, weights.round()); }
 
 // Labels of classes weigh so that each class of the bag weighs the same.
-void balance(const int32_t* labels, int64_t num_class, const std::vector<int32_t>& counts,
+void balance(const ForestLabel* labels, int64_t num_class, const std::vector<int32_t>& counts,
              std::vector<double>& weights) {
   std::vector<double> of_class(size_t(num_class), 0.0);
   double all = 0, present = 0;
@@ -58,9 +58,7 @@ EnsembleArrays joined(const EnsembleArrays& a, const EnsembleArrays& b) {
 }  // namespace
 
 Forest::Forest(const ForestOptions& options) : options_(options) {
-  check_tree_options(kForest, options.tree, options.num_class > 0);
-  TILEWRIGHT_CHECK(kForest, options.num_class == 0 || options.num_class >= 2,
-                   "num_class must be 0 for values or at least 2, got ", options.num_class);
+  check_tree_options(kForest, options.tree, options.num_class);
   TILEWRIGHT_CHECK(kForest, options.n_estimators >= 1, "n_estimators must be positive, got ",
                    options.n_estimators);
   TILEWRIGHT_CHECK(kForest, options.max_samples >= 0, "max_samples must not be negative, got ",

@@ -27,7 +27,7 @@ struct ForestTreeOptions {
 
 struct ForestOptions {
   ForestTreeOptions tree;
-  int64_t num_class = 2;  // 0: values
+  int64_t num_class = 2;  // at most 2^15; 0: values
   int64_t n_estimators = 100;
   bool bootstrap = true;
   int64_t max_samples = 0;  // rows drawn with replacement for each tree; 0: as many as there are

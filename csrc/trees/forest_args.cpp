@@ -16,7 +16,11 @@ using at::Tensor;
 
 }  // namespace
 
-void check_tree_options(const char* op, const ForestTreeOptions& o, bool classes) {
+void check_tree_options(const char* op, const ForestTreeOptions& o, int64_t num_class) {
+  TILEWRIGHT_CHECK(op, num_class == 0 || (num_class >= 2 && num_class <= kMostForestClasses),
+                   "num_class must be 0 for values or lie in [2, ", kMostForestClasses, "], got ",
+                   num_class);
+  const bool classes = num_class > 0;
   const bool known =
       classes ? o.criterion == "gini" || o.criterion == "entropy" || o.criterion == "log_loss"
               : o.criterion == "squared_error";
@@ -57,7 +61,7 @@ void check_training_set(const char* op, const InputTable& x, const Tensor& y, in
 }
 
 Tensor labels_of(const char* op, const Tensor& y, int64_t num_class) {
-  const Tensor labels = y.to(at::kInt).contiguous();  // what does not fit is another number then
+  const Tensor labels = y.to(at::kShort).contiguous();  // what does not fit is another number then
   const Tensor bad = (labels < 0).logical_or(labels >= num_class).logical_or(labels != y);
   refuse_rows(op, "y must be whole numbers in [0, " + std::to_string(num_class) + ")", bad, y);
   return labels;

@@ -8,13 +8,13 @@
 
 namespace tilewright::trees {
 
-void check_tree_options(const char* op, const ForestTreeOptions& options, bool classes);
 // num_class 0: y holds values.
+void check_tree_options(const char* op, const ForestTreeOptions& options, int64_t num_class);
 // Tables of forests and AdaBoost are read on the host.
 void check_on_cpu(const char* op, const InputTable& x);
 void check_training_set(const char* op, const InputTable& x, const at::Tensor& y,
                         int64_t num_class);
-// Labels as int64 and values as float64 (N, O), contiguous.
+// Labels as int16 and values as float64 (N, O), contiguous.
 at::Tensor labels_of(const char* op, const at::Tensor& y, int64_t num_class);
 at::Tensor values_of(const char* op, const at::Tensor& y);
 // (N,) float64 contiguous, or undefined.

@@ -18,6 +18,9 @@ enum class ForestStats : int32_t {
 };
 inline constexpr int kForestFieldBits = 21;
 
+using ForestLabel = int16_t;
+inline constexpr int64_t kMostForestClasses = int64_t(1) << 15;
+
 struct ForestTable {
   const void* codes;  // (N, stride) uint8_t, or uint16_t where `wide`
   int64_t stride, features;
@@ -27,7 +30,7 @@ struct ForestTable {
   const int32_t* bins;        // (F,): how many of the codes a feature uses, missing left out
   const float *least, *most;  // (F, max_bin): the values of each bin
   int64_t max_bin;
-  const int32_t* labels;           // (N,): classes, or null
+  const ForestLabel* labels;       // (N,): classes, or null
   const double* values;            // (N, outputs): less the centre, or null
   int64_t outputs;                 // classes or values of a leaf
   const double* centre;            // (outputs,): added to the means of values, or null

@@ -92,7 +92,7 @@ void ForestData::find_extremes(int64_t begins, const Tensor& x) {
 
 void ForestData::set_labels(const Tensor& labels, int64_t num_class) {
   labels_ = labels;
-  table_.labels = labels_.const_data_ptr<int32_t>();
+  table_.labels = labels_.const_data_ptr<ForestLabel>();
   table_.outputs = num_class;
   table_.weight_unit = 1;
 }

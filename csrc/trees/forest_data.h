@@ -17,7 +17,7 @@ class ForestData {
   ForestData(const InputTable& x, const at::Tensor& weights, int64_t max_bin,
              Rows layout = Rows::kAligned);
 
-  // labels: (N,) int32 in [0, num_class). values: (N, O) float64.
+  // labels: (N,) int16 in [0, num_class). values: (N, O) float64.
   void set_labels(const at::Tensor& labels, int64_t num_class);
   void set_values(const at::Tensor& values);
 

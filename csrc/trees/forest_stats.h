@@ -28,7 +28,7 @@ struct ForestLeast {
 // The rows' words: the table's, or a copy of a few of them.
 struct ForestRows {
   const int64_t* words;
-  const int32_t* labels;
+  const ForestLabel* labels;
   const double* values;
 };
 

@@ -79,7 +79,7 @@ class ForestViews {
     Buffer<Code> codes;
     Buffer<int64_t> words;
     Buffer<double> values;
-    Buffer<int32_t> labels;
+    Buffer<ForestLabel> labels;
   };
   int64_t features_, words_, values_;  // of a row
   bool labels_;

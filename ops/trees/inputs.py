@@ -38,8 +38,9 @@ def distinct(labels):
 
 
 def places_of(labels, classes):
-    """int32: where each label stands among its ascending classes, without copies of all."""
-    places = np.empty(len(labels), np.int32)
+    """Where each label stands among its ascending classes, int16 for up to 2^15 classes, without
+    copies of all."""
+    places = np.empty(len(labels), np.int16 if len(classes) <= 1 << 15 else np.int64)
     for first in range(0, len(labels), BLOCK_ROWS):
         some = slice(first, first + BLOCK_ROWS)
         places[some] = np.searchsorted(classes, labels[some])

@@ -270,6 +270,9 @@ def test_bad_input_is_named():
     x, y = torch.randn(20, 3), torch.arange(20) % 2
     with pytest.raises(ValueError, match="at least 2 classes, got 1 class"):
         AdaBoostClassifier().fit(x, torch.ones(20))
+    many = torch.arange((1 << 15) + 1)
+    with pytest.raises(ValueError, match=r"lie in \[2, 32768\], got 32769"):
+        AdaBoostClassifier().fit(many[:, None].float(), many)
     with pytest.raises(ValueError, match="loss must be linear, square or exponential, got 'cubic'"):
         AdaBoostRegressor(loss="cubic").fit(x, y)
     with pytest.raises(ValueError, match="y must be finite; that of row 0 is nan"):

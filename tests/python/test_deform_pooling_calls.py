@@ -87,6 +87,24 @@ def test_a_pyramid(device, levels):
     assert all(m.grad.abs().max() > 0 for m in maps) and moved.grad.abs().max() > 0
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@kernels
+def test_a_pyramid_takes_boxes_to_the_levels_of_roi_align(device, dtype):
+    """At the bounds of levels, a little below and above them: of maps that hold their number."""
+    maps = [torch.full((1, 1, 8, 8), float(i), dtype=dtype, device=device) for i in range(4)]
+    sides = torch.tensor([7.0, 14, 28, 56, 112, 224])[:, None]
+    sides = (sides * torch.tensor([0.999, 0.99999, 1, 1.00001, 1.001])).flatten().to(device, dtype)
+    sides = torch.cat([sides, sides.new_tensor([0, -3, math.inf, math.nan])])
+    rois = torch.zeros(len(sides), 5, dtype=dtype, device=device)
+    rois[:, 3], rois[:, 4] = sides, sides
+    scales = [1 / 4, 1 / 8, 1 / 16, 1 / 32]
+    expected = ops.multiscale_roi_align(maps, rois, scales, 1, 1, 2, True, 56, 4)
+    still = torch.zeros(len(sides), 2, 1, 1, dtype=dtype, device=device)
+    found = ops.multiscale_deform_roi_pool(maps, rois, still, scales, 1, 1, 2, 0.1, 56, 4)
+    assert torch.equal(found.round(), expected.round())
+    assert len(expected.round().unique()) == 4
+
+
 def call_pyramid(maps: List[torch.Tensor], rois: torch.Tensor, offset: torch.Tensor):  # noqa: UP006
     return tilewright.multiscale_deform_roi_pool(
         maps, rois, offset, 2, [1.0, 0.5, 0.25], 2, 0.1, 10, 1
@@ -110,11 +128,26 @@ def test_bad_pyramids(device):
         ops.multiscale_deform_roi_pool(
             maps[:1], rois, torch.zeros(6, 2, 2, 3, device=device), [1.0], 2, 2
         )
+    with pytest.raises(RuntimeError, match="multiscale_deform_roi_pool: rois must have shape"):
+        ops.multiscale_deform_roi_pool(maps, rois[:, :4], None, [1.0, 0.5, 0.25], 2, 2)
     for rows in (1, 7):
         with pytest.raises(RuntimeError, match=r"offset must have shape \(6, 2, 2, 2\), got"):
             ops.multiscale_deform_roi_pool(
                 maps, rois, torch.zeros(rows, 2, 2, 2, device=device), [1.0, 0.5, 0.25], 2, 2
             )
+
+
+def test_bad_input_where_nothing_moves(device):
+    x, rois, _, _ = roi_problem("sampled", torch.float32)
+    x, rois = x.to(device), rois.to(device)
+    for arguments, message in (
+        ((x, rois[:, :4], None, 1.0, 2, 2), r"rois must have shape \(K, 5\)"),
+        ((x[0], rois, None, 1.0, 2, 2), r"input must have shape \(N, C, H, W\)"),
+        ((x, rois, None, math.nan, 2, 2), "spatial_scale must be"),
+        ((x, rois, None, 1.0, 2, 2, -1, math.inf), "gamma must be finite"),
+    ):
+        with pytest.raises(RuntimeError, match="tilewright::deform_roi_pool: " + message):
+            ops.deform_roi_pool(*arguments)
 
 
 def test_pairs_of_the_operator_within(device):

@@ -110,6 +110,9 @@ def test_bad_input_is_named():
         RandomForestClassifier().fit(x[:0], y[:0])
     with pytest.raises(ValueError, match="at least 2 classes, got 1 class"):
         RandomForestClassifier().fit(x, torch.ones(20))
+    many = torch.arange((1 << 15) + 1)
+    with pytest.raises(ValueError, match=r"lie in \[2, 32768\], got 32769"):
+        RandomForestClassifier().fit(many[:, None].float(), many)
     bad = y.double()
     bad[7] = float("inf")
     with pytest.raises(ValueError, match="y must be finite; that of row 7 is inf"):

@@ -33,13 +33,53 @@ inline Vec<T> load_lanes(const T* from) {
   }
 }
 
+// The 16-bit words [from, from + count), fewer than a register widens, and zeros after them. Through
+// memory they would cost a call and a load that waits for stores.
+#if defined(CPU_CAPABILITY_AVX512)
+inline __m256i load_few_words(const void* from, int64_t count) {
+  return _mm256_maskz_loadu_epi16(__mmask16((1u << count) - 1), from);
+}
+#elif defined(CPU_CAPABILITY_AVX2)
+inline __m128i load_few_words(const void* from, int64_t count) {
+  const auto up_to_four = [](const char* at, int64_t words) {
+    uint64_t all = 0;
+    if (words >= 4) {
+      std::memcpy(&all, at, 8);
+    } else if (words >= 2) {  // two loads that may overlap
+      uint32_t first, last;
+      std::memcpy(&first, at, 4);
+      std::memcpy(&last, at + 2 * (words - 2), 4);
+      all = first | uint64_t(last) << (16 * (words - 2));
+    } else if (words == 1) {
+      std::memcpy(&all, at, 2);
+    }
+    return int64_t(all);
+  };
+  const auto* at = static_cast<const char*>(from);
+  return _mm_set_epi64x(count > 4 ? up_to_four(at + 8, count - 4) : 0, up_to_four(at, count));
+}
+#endif
+
 template <class T>
 inline Vec<T> load_few_lanes(const T* from, int64_t count) {
-  if constexpr (std::is_same_v<T, Accumulate<T>>) return Vec<T>::loadu(from, int(count));
-  T part[kLanes<T>];
-  std::memset(static_cast<void*>(part), 0, sizeof part);
-  std::memcpy(static_cast<void*>(part), from, size_t(count) * sizeof(T));
-  return load_lanes(part);
+  if constexpr (std::is_same_v<T, Accumulate<T>>) {
+    return Vec<T>::loadu(from, int(count));
+  } else {
+#if defined(CPU_CAPABILITY_AVX512)
+    __m512 lanes;
+    at::vec::cvt_to_fp32<T>(load_few_words(from, count), lanes);
+    return lanes;
+#elif defined(CPU_CAPABILITY_AVX2)
+    __m256 lanes;
+    at::vec::cvt_to_fp32<T>(load_few_words(from, count), lanes);
+    return lanes;
+#else
+    T part[kLanes<T>];
+    std::memset(static_cast<void*>(part), 0, sizeof part);
+    std::memcpy(static_cast<void*>(part), from, size_t(count) * sizeof(T));
+    return load_lanes(part);
+#endif
+  }
 }
 
 // The first `count` lanes; the others are 0 and their memory is not touched.
