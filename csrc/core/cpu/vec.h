@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 #include "tilewright/core/cuda/machine.h"
 
@@ -33,8 +34,8 @@ inline Vec<T> load_lanes(const T* from) {
   }
 }
 
-// The 16-bit words [from, from + count), fewer than a register widens, and zeros after them. Through
-// memory they would cost a call and a load that waits for stores.
+// The 16-bit words [from, from + count), fewer than a register widens, and zeros after them. By way
+// of memory they would cost a call and a load that waits for stores.
 #if defined(CPU_CAPABILITY_AVX512)
 inline __m256i load_few_words(const void* from, int64_t count) {
   return _mm256_maskz_loadu_epi16(__mmask16((1u << count) - 1), from);
@@ -118,6 +119,26 @@ template <class T>
 inline at::vec::Vectorized<T> max_of(const at::vec::Vectorized<T>& a,
                                      const at::vec::Vectorized<T>& b) {
   return at::vec::clamp_min(a, b);
+}
+
+// The lower and the upper half of the lanes.
+inline std::pair<at::vec::Vectorized<double>, at::vec::Vectorized<double>> widen(
+    const at::vec::Vectorized<float>& lanes) {
+#if defined(CPU_CAPABILITY_AVX512)
+  return {_mm512_cvtps_pd(_mm512_castps512_ps256(lanes)),
+          _mm512_cvtps_pd(_mm512_extractf32x8_ps(lanes, 1))};
+#elif defined(CPU_CAPABILITY_AVX2)
+  return {_mm256_cvtps_pd(_mm256_castps256_ps128(lanes)),
+          _mm256_cvtps_pd(_mm256_extractf128_ps(lanes, 1))};
+#else
+  constexpr int kHalf = at::vec::Vectorized<double>::size();
+  float narrow[2 * kHalf];
+  double wide[2 * kHalf];
+  lanes.store(narrow);
+  for (int i = 0; i < 2 * kHalf; ++i) wide[i] = narrow[i];
+  return {at::vec::Vectorized<double>::loadu(wide),
+          at::vec::Vectorized<double>::loadu(wide + kHalf)};
+#endif
 }
 
 // Whether any lane of a comparison's result is set.

@@ -1,0 +1,89 @@
+#include "tilewright/amp/grads_args.h"
+
+#include <ATen/ATen.h>
+#include <ATen/MemoryOverlap.h>
+
+#include <algorithm>
+
+#include "tilewright/core/check.h"
+
+namespace tilewright {
+namespace {
+
+using at::Tensor;
+
+std::string name_of(size_t index) { return "grads[" + std::to_string(index) + "]"; }
+
+}  // namespace
+
+void check_grads(const char* op, at::TensorList grads, const Tensor& beside) {
+  for (size_t i = 0; i < grads.size(); ++i) {
+    const Tensor& grad = grads[i];
+    TILEWRIGHT_CHECK(op, grad.defined(), name_of(i),
+                     " must be a tensor, got None: leave out parameters without a gradient");
+    TILEWRIGHT_CHECK(op, grad.layout() == at::kStrided, name_of(i), " must be dense, got layout ",
+                     grad.layout(), ": give the values of a coalesced gradient");
+    const auto type = grad.scalar_type();
+    const bool floating =
+        type == at::kFloat || type == at::kHalf || type == at::kBFloat16 || type == at::kDouble;
+    TILEWRIGHT_CHECK(op, floating, name_of(i),
+                     " must be float64, float32, float16 or bfloat16, got ", type);
+    TILEWRIGHT_CHECK(op, grad.device() == beside.device(), name_of(i),
+                     " must be on the device of the others (", beside.device(), "), got ",
+                     grad.device());
+  }
+}
+
+void check_number(const char* op, const char* name, const Tensor& tensor, at::ScalarType dtype,
+                  const Tensor& beside) {
+  check_given(op, name, tensor);
+  TILEWRIGHT_CHECK(op, tensor.scalar_type() == dtype && tensor.sym_numel() == 1, name,
+                   " must be one number of ", dtype, ", got shape ", shape_of(tensor), " of ",
+                   tensor.scalar_type());
+  TILEWRIGHT_CHECK(op, tensor.device() == beside.device(), name, " must be on the device of ",
+                   "found_inf (", beside.device(), "), got ", tensor.device());
+}
+
+void check_apart(const char* op, at::TensorList grads) {
+  struct Range {
+    const char *begin, *end;
+    size_t index;
+  };
+  std::vector<Range> ranges;
+  ranges.reserve(grads.size());
+  for (size_t i = 0; i < grads.size(); ++i) {
+    const Tensor& grad = grads[i];
+    if (grad.numel() == 0) continue;
+    TILEWRIGHT_CHECK(op, at::has_internal_overlap(grad) != at::MemOverlap::Yes, name_of(i),
+                     " must have memory of its own for each element, got an expanded tensor: give "
+                     "a clone()");
+    const auto* begin = static_cast<const char*>(grad.const_data_ptr());
+    // Tensors with gaps may lie within each other's; of them only the same beginning is told.
+    const size_t bytes = grad.is_non_overlapping_and_dense() ? grad.nbytes() : 1;
+    ranges.push_back({begin, begin + bytes, i});
+  }
+  std::sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) {
+    return a.begin != b.begin ? a.begin < b.begin : a.index < b.index;
+  });
+  for (size_t i = 1; i < ranges.size(); ++i) {
+    const auto [first, second] = std::minmax(ranges[i - 1].index, ranges[i].index);
+    TILEWRIGHT_CHECK(op, ranges[i].begin >= ranges[i - 1].end, name_of(first), " and ",
+                     name_of(second), " share memory: give each gradient once");
+  }
+}
+
+DenseGrads::DenseGrads(const char* op, at::TensorList grads) : given_(grads) {
+  check_apart(op, grads);
+  tensors_.reserve(grads.size());
+  for (const Tensor& grad : grads) {
+    tensors_.push_back(grad.is_non_overlapping_and_dense() ? grad : grad.contiguous());
+  }
+}
+
+void DenseGrads::copy_back() const {
+  for (size_t i = 0; i < tensors_.size(); ++i) {
+    if (!tensors_[i].is_same(given_[i])) given_[i].copy_(tensors_[i]);
+  }
+}
+
+}  // namespace tilewright

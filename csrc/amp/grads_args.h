@@ -1,0 +1,31 @@
+// What operators on lists of gradients demand, and the memory they work on.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+#include "tilewright/core/export.h"
+
+namespace tilewright {
+
+// By shapes and dtypes alone.
+TILEWRIGHT_API void check_grads(const char* op, at::TensorList grads, const at::Tensor& beside);
+// One number of that dtype, on the device of `beside`.
+TILEWRIGHT_API void check_number(const char* op, const char* name, const at::Tensor& tensor,
+                                 at::ScalarType dtype, const at::Tensor& beside);
+// That no two share memory: each would be unscaled twice.
+TILEWRIGHT_API void check_apart(const char* op, at::TensorList grads);
+
+// Gradients without gaps in memory: themselves, or copies that go back at the end.
+class TILEWRIGHT_API DenseGrads {
+ public:
+  DenseGrads(const char* op, at::TensorList grads);
+  const std::vector<at::Tensor>& tensors() const { return tensors_; }
+  void copy_back() const;
+
+ private:
+  at::TensorList given_;
+  std::vector<at::Tensor> tensors_;
+};
+
+}  // namespace tilewright

@@ -1,0 +1,128 @@
+// unscale_ and unscale_and_norm_: schemas, checks, versions, Meta. One operator serves both within.
+#include "tilewright/amp/unscale.h"
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/VariableTypeUtils.h>
+#include <torch/library.h>
+
+#include "tilewright/amp/unscale_args.h"
+#include "tilewright/core/check.h"
+#include "tilewright/core/operator_handle.h"
+
+namespace tilewright {
+namespace {
+
+using at::Tensor;
+using OptionalTensor = std::optional<Tensor>;
+
+template <bool kNorm>
+using Result = std::conditional_t<kNorm, Tensor, void>;
+
+template <bool kNorm>
+Result<kNorm> again(at::TensorList grads, const Tensor& found_inf, const Tensor& inv_scale,
+                    const OptionalTensor& first_bad) {
+  if constexpr (kNorm) {
+    return unscale_and_norm_(grads, found_inf, inv_scale, first_bad);
+  } else {
+    unscale_(grads, found_inf, inv_scale, first_bad);
+  }
+}
+
+template <bool kNorm>
+Result<kNorm> unscale_autograd(at::TensorList grads, const Tensor& found_inf,
+                               const Tensor& inv_scale, const OptionalTensor& first_bad) {
+  const char* op = unscale_name(kNorm);
+  const auto refuse = [&](const std::string& name, const Tensor& tensor) {
+    TILEWRIGHT_CHECK(
+        op, !(tensor.defined() && tensor.requires_grad() && at::GradMode::is_enabled()), name,
+        " requires grad, but is changed in place without a backward; call it "
+        "under torch.no_grad()");
+  };
+  for (size_t i = 0; i < grads.size(); ++i) refuse("grads[" + std::to_string(i) + "]", grads[i]);
+  refuse("found_inf", found_inf);
+  refuse("inv_scale", inv_scale);
+  at::AutoDispatchBelowAutograd guard;
+  return again<kNorm>(grads, found_inf, inv_scale, first_bad);
+}
+
+template <bool kNorm>
+Result<kNorm> unscale_bumping_versions(at::TensorList grads, const Tensor& found_inf,
+                                       const Tensor& inv_scale, const OptionalTensor& first_bad) {
+  const char* op = unscale_name(kNorm);
+  const bool inference = c10::InferenceMode::is_enabled();
+  const auto check = [&](const Tensor& tensor) {  // their versions could not be counted afterwards
+    TILEWRIGHT_CHECK(op, inference || !tensor.defined() || !tensor.is_inference(),
+                     "tensors made in inference mode can only be changed in inference mode");
+  };
+  for (const Tensor& grad : grads) check(grad);
+  check(found_inf);
+  if (first_bad) check(*first_bad);
+  const auto bump = [&] {
+    for (const Tensor& grad : grads) torch::autograd::increment_version(grad);
+    torch::autograd::increment_version(found_inf);
+    if (first_bad) torch::autograd::increment_version(*first_bad);
+  };
+  const auto call = [&] {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    return again<kNorm>(grads, found_inf, inv_scale, first_bad);
+  };
+  if constexpr (kNorm) {
+    const Tensor norm = call();
+    bump();
+    return norm;
+  } else {
+    call();
+    bump();
+  }
+}
+
+void unscale_meta(at::TensorList grads, const Tensor& found_inf, const Tensor& inv_scale,
+                  const OptionalTensor& first_bad) {
+  check_unscale(unscale_name(false), grads, found_inf, inv_scale, first_bad);
+}
+Tensor unscale_and_norm_meta(at::TensorList grads, const Tensor& found_inf, const Tensor& inv_scale,
+                             const OptionalTensor& first_bad) {
+  check_unscale(unscale_name(true), grads, found_inf, inv_scale, first_bad);
+  return empty_norm(grads, found_inf);
+}
+
+}  // namespace
+
+void unscale_(at::TensorList grads, const Tensor& found_inf, const Tensor& inv_scale,
+              const OptionalTensor& first_bad) {
+  static const auto op = operator_handle<decltype(unscale_)>("tilewright::unscale_");
+  op.call(grads, found_inf, inv_scale, first_bad);
+}
+
+Tensor unscale_and_norm_(at::TensorList grads, const Tensor& found_inf, const Tensor& inv_scale,
+                         const OptionalTensor& first_bad) {
+  static const auto op =
+      operator_handle<decltype(unscale_and_norm_)>("tilewright::unscale_and_norm_");
+  return op.call(grads, found_inf, inv_scale, first_bad);
+}
+
+TORCH_LIBRARY_FRAGMENT(tilewright, m) {
+  m.def(
+      "unscale_(Tensor(a!)[] grads, Tensor(b!) found_inf, Tensor inv_scale, "
+      "Tensor(c!)? first_bad=None) -> ()",
+      {at::Tag::pt2_compliant_tag});
+  m.def(
+      "unscale_and_norm_(Tensor(a!)[] grads, Tensor(b!) found_inf, Tensor inv_scale, "
+      "Tensor(c!)? first_bad=None) -> Tensor",
+      {at::Tag::pt2_compliant_tag});
+}
+
+TORCH_LIBRARY_IMPL(tilewright, Autograd, m) {
+  m.impl("unscale_", &unscale_autograd<false>);
+  m.impl("unscale_and_norm_", &unscale_autograd<true>);
+}
+TORCH_LIBRARY_IMPL(tilewright, ADInplaceOrView, m) {
+  m.impl("unscale_", &unscale_bumping_versions<false>);
+  m.impl("unscale_and_norm_", &unscale_bumping_versions<true>);
+}
+TORCH_LIBRARY_IMPL(tilewright, Meta, m) {
+  m.impl("unscale_", &unscale_meta);
+  m.impl("unscale_and_norm_", &unscale_and_norm_meta);
+}
+
+}  // namespace tilewright

@@ -1,0 +1,106 @@
+// unscale_ and unscale_and_norm_ on the CPU: gradients cut into pieces, pieces spread over threads.
+#include "tilewright/amp/unscale_cpu.h"
+
+#include <ATen/Parallel.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "tilewright/amp/grads_args.h"
+#include "tilewright/amp/unscale_args.h"
+#include "tilewright/amp/unscale_math.h"
+
+namespace tilewright {
+namespace {
+
+using at::Tensor;
+
+// A thread should have so many bytes to read, a tensor counting as some more.
+constexpr int64_t kGrainBytes = 1 << 17, kTensorBytes = 1 << 10;
+
+struct Piece {
+  int64_t tensor, begin, end;
+};
+
+// Of a gradient's elements in turn; and the first piece of each task, one more at the end.
+struct Pieces {
+  std::vector<Piece> all;
+  std::vector<int64_t> tasks;
+
+  explicit Pieces(const std::vector<Tensor>& grads) {
+    int64_t bytes = kGrainBytes;
+    for (size_t t = 0; t < grads.size(); ++t) {
+      const int64_t numel = grads[t].numel(), element = grads[t].element_size();
+      for (int64_t begin = 0; begin < numel; begin += kUnscalePiece) {
+        const int64_t end = std::min(numel, begin + kUnscalePiece);
+        if (bytes >= kGrainBytes) {
+          tasks.push_back(int64_t(all.size()));
+          bytes = 0;
+        }
+        bytes += (end - begin) * element + kTensorBytes;
+        all.push_back({int64_t(t), begin, end});
+      }
+    }
+    tasks.push_back(int64_t(all.size()));
+  }
+};
+
+// The sum of squares; found_inf and first_bad are written.
+double unscale_all(const std::vector<Tensor>& grads, const Tensor& found_inf,
+                   const Tensor& inv_scale, const std::optional<Tensor>& first_bad, bool norm) {
+  const Pieces pieces(grads);
+  const float inv = *inv_scale.const_data_ptr<float>();
+  std::vector<UnscaleFound> found(pieces.all.size());
+  at::parallel_for(0, int64_t(pieces.tasks.size()) - 1, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = pieces.tasks[begin]; i < pieces.tasks[end]; ++i) {
+      const Piece& piece = pieces.all[i];
+      const Tensor& grad = grads[piece.tensor];
+      char* data = static_cast<char*>(grad.mutable_data_ptr()) + piece.begin * grad.element_size();
+      found[i] =
+          unscale_piece(UnscalePiece{data, piece.end - piece.begin, grad.scalar_type(), inv}, norm);
+    }
+  });
+  double squares = 0;
+  int64_t first = -1;
+  for (size_t i = 0; i < found.size(); ++i) {
+    squares += found[i].squares;
+    if (found[i].bad && first < 0) first = pieces.all[i].tensor;
+  }
+  if (first >= 0) {
+    *found_inf.mutable_data_ptr<float>() = 1;
+    if (first_bad) {
+      int64_t* least = first_bad->mutable_data_ptr<int64_t>();
+      *least = std::min(*least, first);
+    }
+  }
+  return squares;
+}
+
+void unscale_cpu(at::TensorList grads, const Tensor& found_inf, const Tensor& inv_scale,
+                 const std::optional<Tensor>& first_bad) {
+  check_unscale(unscale_name(false), grads, found_inf, inv_scale, first_bad);
+  const DenseGrads dense(unscale_name(false), grads);
+  unscale_all(dense.tensors(), found_inf, inv_scale, first_bad, false);
+  dense.copy_back();
+}
+
+Tensor unscale_and_norm_cpu(at::TensorList grads, const Tensor& found_inf, const Tensor& inv_scale,
+                            const std::optional<Tensor>& first_bad) {
+  check_unscale(unscale_name(true), grads, found_inf, inv_scale, first_bad);
+  const DenseGrads dense(unscale_name(true), grads);
+  Tensor norm = empty_norm(grads, found_inf);
+  norm.fill_(std::sqrt(unscale_all(dense.tensors(), found_inf, inv_scale, first_bad, true)));
+  dense.copy_back();
+  return norm;
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(tilewright, CPU, m) {
+  m.impl("unscale_", &unscale_cpu);
+  m.impl("unscale_and_norm_", &unscale_and_norm_cpu);
+}
+
+}  // namespace tilewright
