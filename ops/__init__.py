@@ -10,6 +10,7 @@ from tilewright._library import built_cuda, cmake_prefix_path, load
 load()
 
 from tilewright import (  # noqa: E402
+    amp,
     attention,
     attention_modules,
     boxes,
@@ -37,6 +38,7 @@ __all__ = [
     "__version__",
     "built_cuda",
     "cmake_prefix_path",
+    "amp",
     "data",
     "models",
     *attention.__all__,

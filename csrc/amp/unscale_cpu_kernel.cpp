@@ -3,6 +3,7 @@
 #include "tilewright/amp/unscale_math.h"
 #include "tilewright/core/cpu/vec.h"
 #include "tilewright/core/dispatch.h"
+#include "tilewright/core/math.h"
 
 namespace tilewright {
 inline namespace TILEWRIGHT_MACHINE {

@@ -209,6 +209,9 @@ class LossScaler:
         self, optimizer: Any, state: OptimizerState, args: Any, kwargs: Any
     ) -> Any:
         """By an optimizer that looks at found_inf itself: nothing is asked of the device."""
+        if _begins_momentum(optimizer) and state.found_something():
+            # torch's fused SGD would go on with buffers that a step left out never wrote to.
+            return None
         optimizer.grad_scale = state.divisor
         optimizer.found_inf = state.found_on(self._scale.device)
         try:
@@ -425,6 +428,15 @@ class LossScaler:
 def _divides(optimizer: Any) -> bool:
     """Whether its step takes found_inf and grad_scale."""
     return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
+
+
+def _begins_momentum(optimizer: Any) -> bool:
+    """Whether the next step makes buffers of SGD's momentum."""
+    return isinstance(optimizer, torch.optim.SGD) and any(
+        group["momentum"] != 0
+        and any(p.grad is not None and not optimizer.state.get(p) for p in group["params"])
+        for group in optimizer.param_groups
+    )
 
 
 def _check(holds: bool, what: str, got: Any) -> None:

@@ -89,6 +89,25 @@ def test_steps_of_inf_and_nan_change_nothing(device, make, bad):
 
 
 @kernels
+def test_a_first_step_left_out(device):
+    """torch's fused SGD makes its momentum buffers by then, and never writes to them."""
+    model = net(device)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, fused=True)
+    plain = net(device)
+    second = torch.optim.SGD(plain.parameters(), 0.1, momentum=0.9)
+    junk = [torch.full_like(p, math.nan) for p in model.parameters()]
+    del junk  # what an allocator may hand out next
+    scaler = LossScaler(init_scale=8.0)
+    one_step(scaler, model, optimizer, 0, math.inf)
+    for step in range(2):
+        one_step(scaler, model, optimizer, step)
+        second.zero_grad()
+        loss_of(plain, step).backward()
+        second.step()
+    assert same(values(model), values(plain))
+
+
+@kernels
 def test_the_scale_is_gradscalers_over_ten_thousand_events(device):
     """With hysteresis 1 and no floor or ceiling; gradients by hand, so that events are cheap."""
     draw = random.Random(5)

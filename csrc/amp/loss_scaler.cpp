@@ -1,0 +1,246 @@
+#include "tilewright/amp/loss_scaler.h"
+
+#include <ATen/ATen.h>
+
+#include <sstream>
+
+#include "tilewright/amp/fused_optimizers.h"
+#include "tilewright/amp/optimizer_grads.h"
+#include "tilewright/core/check.h"
+
+namespace tilewright {
+namespace {
+
+using at::Tensor;
+using torch::optim::Optimizer;
+constexpr const char* kLossScaler = "LossScaler";
+constexpr int64_t kOfOptimizer = int64_t(1) << 32;  // numbers of parameters: the optimizer's times
+                                                    // this, and the place in it
+constexpr double kClipEps = 1e-6;                   // torch::nn::utils::clip_grad_norm_'s
+
+// Ends an optimizer's step from within its closure.
+struct Overflow {};
+
+// Parameters and an optimizer's state, to go back to.
+class Rollback {
+ public:
+  explicit Rollback(Optimizer& optimizer) : optimizer_(optimizer) {
+    for (const auto& group : optimizer.param_groups()) {
+      for (const Tensor& parameter : group.params()) values_.push_back(parameter.detach().clone());
+    }
+    // Written out: a copy of the state would share its tensors.
+    torch::serialize::OutputArchive archive;
+    optimizer.save(archive);
+    std::ostringstream bytes;
+    archive.save_to(bytes);
+    state_ = bytes.str();
+  }
+  void undo() {
+    const at::NoGradGuard no_grad;
+    size_t i = 0;
+    for (auto& group : optimizer_.param_groups()) {
+      for (Tensor& parameter : group.params()) parameter.copy_(values_[i++]);
+    }
+    optimizer_.state().clear();
+    std::istringstream bytes(state_);
+    torch::serialize::InputArchive archive;
+    archive.load_from(bytes);
+    optimizer_.load(archive);
+  }
+
+ private:
+  Optimizer& optimizer_;
+  std::vector<Tensor> values_;
+  std::string state_;
+};
+
+std::string name_of(const Optimizer& optimizer, int64_t place) {
+  std::ostringstream name;
+  int64_t group_index = 0;
+  for (const auto& group : optimizer.param_groups()) {
+    const auto count = int64_t(group.params().size());
+    if (place < count) {
+      name << "parameter " << place << " of param_groups()[" << group_index << "], of shape "
+           << shape_of(group.params()[size_t(place)]) << ",";
+      return name.str();
+    }
+    place -= count;
+    ++group_index;
+  }
+  return "a parameter that the optimizer has no more";
+}
+
+}  // namespace
+
+LossScaler::LossScaler(const LossScaleOptions& options, Share share)
+    : scale_(options), share_(std::move(share)) {}
+
+std::vector<Tensor> LossScaler::scale(at::TensorList losses) {
+  std::vector<Tensor> scaled;
+  for (const Tensor& loss : losses) scaled.push_back(scale(loss));
+  return scaled;
+}
+
+LossScaler::OfOptimizer& LossScaler::of(const Optimizer& optimizer) {
+  const auto [found, is_new] =
+      optimizers_.try_emplace(&optimizer, OfOptimizer{int64_t(optimizers_.size())});
+  return found->second;
+}
+
+Tensor LossScaler::unscale(Optimizer& optimizer, bool norm) {
+  OfOptimizer& state = of(optimizer);
+  TILEWRIGHT_CHECK(kLossScaler, state.stage != Stage::kUnscaled,
+                   "unscale_() has already been called on this optimizer since the last update()");
+  TILEWRIGHT_CHECK(kLossScaler, state.stage != Stage::kStepped,
+                   "unscale_() is being called after step()");
+  const Tensor inverse = scale_.inverse();
+  const OptimizerGrads grads(optimizer);
+  Tensor found_norm;
+  state.found = grads.unscale(inverse, norm ? &found_norm : nullptr);
+  state.stage = Stage::kUnscaled;
+  return found_norm;
+}
+
+void LossScaler::unscale_(Optimizer& optimizer) {
+  if (scale_.options().enabled) unscale(optimizer, false);
+}
+
+Tensor LossScaler::unscale_and_clip_(Optimizer& optimizer, double max_norm) {
+  TILEWRIGHT_CHECK(kLossScaler, max_norm > 0, "max_norm must be positive, got ", max_norm);
+  Tensor norm;
+  const bool enabled = scale_.options().enabled;
+  if (enabled) {
+    norm = unscale(optimizer, true);
+  } else {
+    const auto& parameters = optimizer.parameters();
+    const auto device = parameters.empty() ? c10::Device(c10::kCPU) : parameters[0].device();
+    OptimizerGrads(optimizer).unscale(at::ones({1}, at::TensorOptions().device(device)), &norm);
+  }
+  const Tensor factor = (max_norm / (norm + kClipEps)).clamp_max(1);
+  if (enabled && dynamic_cast<FusedStep*>(&optimizer) != nullptr) {
+    of(optimizer).divisor = factor.reciprocal().to(at::kFloat).view({1});
+  } else {
+    OptimizerGrads(optimizer).multiply(factor);
+  }
+  return norm;
+}
+
+void LossScaler::share(OfOptimizer& state) {
+  if (share_ != nullptr) share_(state.found->found);
+}
+
+Tensor LossScaler::step(Optimizer& optimizer, Optimizer::LossClosure closure) {
+  if (!scale_.options().enabled) return optimizer.step(closure);
+  OfOptimizer& state = of(optimizer);
+  if (closure != nullptr) return step_by_closure(optimizer, state, closure);
+  TILEWRIGHT_CHECK(kLossScaler, state.stage != Stage::kStepped,
+                   "step() has already been called since the last update()");
+  if (state.stage == Stage::kReady) unscale(optimizer, false);
+  share(state);
+  state.stage = Stage::kStepped;
+  if (auto* fused = dynamic_cast<FusedStep*>(&optimizer)) {
+    fused->set_amp(state.found->found, state.divisor);
+    const Tensor returned = optimizer.step();
+    fused->set_amp({}, {});
+    return returned;
+  }
+  if (state.found->found.item<float>() == 0) return optimizer.step();
+  raise_where_stuck(&optimizer, &state);
+  return {};
+}
+
+Tensor LossScaler::step_by_closure(Optimizer& optimizer, OfOptimizer& state,
+                                   const Optimizer::LossClosure& closure) {
+  TILEWRIGHT_CHECK(kLossScaler, state.stage == Stage::kReady,
+                   "step() with a closure comes once after update(), and unscales by itself");
+  Rollback rollback(optimizer);
+  const auto evaluated = [&] {
+    const Tensor loss = [&] {
+      const at::AutoGradMode grad(true);
+      return closure();
+    }();
+    state.stage = Stage::kReady;
+    unscale(optimizer, false);
+    share(state);
+    if (state.found->found.item<float>() != 0) throw Overflow();
+    return loss;
+  };
+  try {
+    const Tensor returned = optimizer.step(evaluated);
+    state.stage = Stage::kStepped;
+    return returned;
+  } catch (const Overflow&) {
+    state.stage = Stage::kStepped;
+    rollback.undo();
+    raise_where_stuck(&optimizer, &state);
+    return {};
+  }
+}
+
+void LossScaler::update(std::optional<double> scale) {
+  if (!scale_.options().enabled) return;
+  if (scale) {
+    scale_.set(*scale);
+  } else {
+    std::optional<FoundInf> all;
+    for (const auto& [optimizer, state] : optimizers_) {
+      if (!state.found) continue;
+      const Tensor& first = state.found->first;
+      const FoundInf numbered(state.found->found, at::where(first.eq(FoundInf::kNowhere), first,
+                                                            first + state.number * kOfOptimizer));
+      all ? all->join(numbered) : void(all = numbered);
+    }
+    TILEWRIGHT_CHECK(kLossScaler, all.has_value(),
+                     "update() comes after step() or unscale_(): no gradient has been looked at "
+                     "since the last update()");
+    scale_.update(*all);
+  }
+  for (auto& [optimizer, state] : optimizers_) {
+    state.stage = Stage::kReady;
+    state.found.reset();
+    state.divisor.reset();
+  }
+}
+
+double LossScaler::get_scale() {
+  raise_where_stuck(nullptr, nullptr);
+  return scale_.read();
+}
+
+void LossScaler::raise_where_stuck(const Optimizer* optimizer, OfOptimizer* state) {
+  std::string name;
+  if (state != nullptr && scale_.at_floor()) {
+    const auto place = state->found->first.item<int64_t>();
+    name = place == FoundInf::kNowhere ? "a parameter of another rank" : name_of(*optimizer, place);
+    state->found->first.fill_(FoundInf::kNowhere);  // what update() would say once more
+  } else {
+    const int64_t number = scale_.read_stuck();
+    if (number == FoundInf::kNowhere) return;
+    for (const auto& [known, of_known] : optimizers_) {
+      if (of_known.number == number / kOfOptimizer) name = name_of(*known, number % kOfOptimizer);
+    }
+  }
+  std::ostringstream message;
+  message << "tilewright::LossScaler: the loss scale is at its floor, "
+          << scale_.options().min_scale << ", and the gradient of " << name
+          << " is still inf or NaN: not the scale, but the loss, the input or the parameters make "
+             "it so";
+  throw LossScaleError(message.str());
+}
+
+void LossScaler::save(torch::serialize::OutputArchive& archive) const {
+  const LossScaleState s = state();
+  archive.write("scale", c10::IValue(s.scale));
+  archive.write("growth_tracker", c10::IValue(s.growth_tracker));
+  archive.write("hysteresis_left", c10::IValue(s.hysteresis_left));
+}
+
+void LossScaler::load(torch::serialize::InputArchive& archive) {
+  c10::IValue scale, growth_tracker, hysteresis_left;
+  archive.read("scale", scale);
+  archive.read("growth_tracker", growth_tracker);
+  archive.read("hysteresis_left", hysteresis_left);
+  load({scale.toDouble(), growth_tracker.toInt(), hysteresis_left.toInt()});
+}
+
+}  // namespace tilewright
