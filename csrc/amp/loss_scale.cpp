@@ -11,7 +11,6 @@ namespace tilewright {
 namespace {
 
 using at::Tensor;
-constexpr const char* kLossScaler = "LossScaler";
 
 Tensor one_number(double value, at::ScalarType dtype, c10::Device device) {
   return at::full({1}, value, at::TensorOptions().dtype(dtype).device(device));

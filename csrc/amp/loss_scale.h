@@ -10,6 +10,8 @@
 
 namespace tilewright {
 
+inline constexpr const char* kLossScaler = "LossScaler";  // in errors
+
 // As torch.amp.GradScaler's, and beyond them:
 struct LossScaleOptions {
   double init_scale = 65536;

@@ -13,7 +13,6 @@ namespace {
 
 using at::Tensor;
 using torch::optim::Optimizer;
-constexpr const char* kLossScaler = "LossScaler";
 constexpr int64_t kOfOptimizer = int64_t(1) << 32;  // numbers of parameters: the optimizer's times
                                                     // this, and the place in it
 constexpr double kClipEps = 1e-6;                   // torch::nn::utils::clip_grad_norm_'s
