@@ -71,5 +71,9 @@ TORCH_LIBRARY_FRAGMENT(tilewright, m) {
 TORCH_LIBRARY_IMPL(tilewright, Autograd, m) { m.impl("gradient_exponents", &exponents_autograd); }
 TORCH_LIBRARY_IMPL(tilewright, Meta, m) { m.impl("gradient_exponents", &exponents_meta); }
 TORCH_LIBRARY_IMPL(tilewright, CPU, m) { m.impl("gradient_exponents", &exponents_cpu); }
+// Of no tensor, and of sparse ones: the checks say what is wrong.
+TORCH_LIBRARY_IMPL(tilewright, CompositeExplicitAutograd, m) {
+  m.impl("gradient_exponents", &exponents_meta);
+}
 
 }  // namespace tilewright

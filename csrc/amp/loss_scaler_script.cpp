@@ -1,5 +1,5 @@
-// torch.classes.tilewright.LossScaler: the loss scaler in TorchScript. Its methods take gradients: a
-// method there cannot take an optimizer.
+// torch.classes.tilewright.LossScaler: the loss scaler in TorchScript, whose methods cannot take an
+// optimizer: they take gradients.
 #include <ATen/ATen.h>
 #include <torch/custom_class.h>
 #include <torch/library.h>

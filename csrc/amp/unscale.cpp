@@ -124,5 +124,14 @@ TORCH_LIBRARY_IMPL(tilewright, Meta, m) {
   m.impl("unscale_", &unscale_meta);
   m.impl("unscale_and_norm_", &unscale_and_norm_meta);
 }
+// Their checks say what to give in place of sparse gradients.
+TORCH_LIBRARY_IMPL(tilewright, SparseCPU, m) {
+  m.impl("unscale_", &unscale_meta);
+  m.impl("unscale_and_norm_", &unscale_and_norm_meta);
+}
+TORCH_LIBRARY_IMPL(tilewright, SparseCUDA, m) {
+  m.impl("unscale_", &unscale_meta);
+  m.impl("unscale_and_norm_", &unscale_and_norm_meta);
+}
 
 }  // namespace tilewright

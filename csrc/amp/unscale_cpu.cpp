@@ -91,7 +91,13 @@ Tensor unscale_and_norm_cpu(at::TensorList grads, const Tensor& found_inf, const
   check_unscale(unscale_name(true), grads, found_inf, inv_scale, first_bad);
   const DenseGrads dense(unscale_name(true), grads);
   Tensor norm = empty_norm(grads, found_inf);
-  norm.fill_(std::sqrt(unscale_all(dense.tensors(), found_inf, inv_scale, first_bad, true)));
+  const double root =
+      std::sqrt(unscale_all(dense.tensors(), found_inf, inv_scale, first_bad, true));
+  if (norm.scalar_type() == at::kDouble) {
+    *norm.mutable_data_ptr<double>() = root;
+  } else {
+    *norm.mutable_data_ptr<float>() = float(root);  // infinite where it is beyond float32
+  }
   dense.copy_back();
   return norm;
 }

@@ -9,14 +9,18 @@ from tilewright.amp.operators import (
     unscale_and_norm_,
     update_scale_,
 )
+from tilewright.amp.report import GradientReport, LayerReport, report
 
 __all__ = [
     "FORMATS",
     "FloatFormat",
+    "GradientReport",
+    "LayerReport",
     "LossScaleError",
     "LossScaler",
     "format_of",
     "gradient_exponents",
+    "report",
     "unscale_",
     "unscale_and_norm_",
     "update_scale_",

@@ -149,7 +149,7 @@ class LossScaler:
             gradients, norm = self._unscale(optimizer, norm=True)
         factor = (max_norm / (norm + eps)).clamp(max=1.0)
         if self._enabled and _divides(optimizer):
-            self._steps[optimizer].divisor = factor.reciprocal().float().view(1)
+            self._steps[optimizer].divisor = factor.reciprocal().float().view(())
         else:
             gradients.multiply_(factor)
         return norm
@@ -213,7 +213,7 @@ class LossScaler:
             # torch's fused SGD would go on with buffers that a step left out never wrote to.
             return None
         optimizer.grad_scale = state.divisor
-        optimizer.found_inf = state.found_on(self._scale.device)
+        optimizer.found_inf = state.found_on(self._scale.device).view(())
         try:
             return optimizer.step(*args, **kwargs)
         finally:

@@ -104,7 +104,8 @@ def test_a_first_step_left_out(device):
         second.zero_grad()
         loss_of(plain, step).backward()
         second.step()
-    assert same(values(model), values(plain))
+    for p, q in zip(values(model), values(plain), strict=True):
+        torch.testing.assert_close(p, q)
 
 
 @kernels
@@ -119,7 +120,7 @@ def test_the_scale_is_gradscalers_over_ten_thousand_events(device):
     events = 10000 if device.type == "cpu" else 500
     rate, seen = 0.2, set()
     for event in range(events):
-        if event % 250 == 0:
+        if event % 20 == 0:
             rate = draw.choice([0.0, 0.1, 0.25, 0.5, 0.9])
             if not 2.0**-60 < ours.get_scale() < 2.0**100:
                 rate = 0.0 if ours.get_scale() < 1 else 0.9

@@ -1,0 +1,340 @@
+// The loss scaler in programs without Python: steps, what is left out, files, fused optimizers, and
+// Faster R-CNN trained in bfloat16 and with gradients of float16.
+#include "tilewright/amp/loss_scaler.h"
+
+#include <torch/torch.h>
+
+#include <cmath>
+#include <sstream>
+
+#include "small_detector.h"
+#include "support.h"
+#include "tilewright/amp/autocast_guard.h"
+#include "tilewright/amp/fused_optimizers.h"
+
+namespace {
+
+using tilewright::AutocastGuard;
+using tilewright::FusedAdamW;
+using tilewright::FusedSGD;
+using tilewright::LossScaleError;
+using tilewright::LossScaler;
+
+constexpr double kInf = std::numeric_limits<double>::infinity();
+
+struct Net {
+  Net() {
+    torch::manual_seed(1);
+    model = torch::nn::Sequential(torch::nn::Linear(6, 8), torch::nn::Tanh(),
+                                  torch::nn::Linear(8, 2));
+  }
+  torch::Tensor loss(int64_t step = 0, double factor = 1) {
+    torch::manual_seed(uint64_t(100 + step));
+    return model->forward(torch::randn({5, 6})).square().mean() * factor;
+  }
+  std::vector<torch::Tensor> values() const {
+    std::vector<torch::Tensor> copies;
+    for (const auto& p : model->parameters()) copies.push_back(p.detach().clone());
+    return copies;
+  }
+  torch::nn::Sequential model;
+};
+
+void expect_same(const std::vector<torch::Tensor>& a, const std::vector<torch::Tensor>& b) {
+  for (size_t i = 0; i < a.size(); ++i) EXPECT_TRUE(a[i].equal(b[i])) << i;
+}
+
+void scaled_step(LossScaler& scaler, Net& net, torch::optim::Optimizer& optimizer, int64_t step = 0,
+                 double factor = 1) {
+  optimizer.zero_grad();
+  scaler.scale(net.loss(step, factor)).backward();
+  scaler.step(optimizer);
+  scaler.update();
+}
+void plain_step(Net& net, torch::optim::Optimizer& optimizer, int64_t step = 0) {
+  optimizer.zero_grad();
+  net.loss(step).backward();
+  optimizer.step();
+}
+
+TEST(LossScaler, StepsAreThoseWithoutOne) {
+  Net scaled, plain;
+  torch::optim::SGD first(scaled.model->parameters(), torch::optim::SGDOptions(0.1).momentum(0.9));
+  torch::optim::SGD second(plain.model->parameters(), torch::optim::SGDOptions(0.1).momentum(0.9));
+  LossScaler scaler({.init_scale = 1024, .growth_interval = 2});
+  for (int64_t step = 0; step < 6; ++step) {
+    scaled_step(scaler, scaled, first, step);
+    plain_step(plain, second, step);
+  }
+  expect_same(scaled.values(), plain.values());
+  EXPECT_EQ(scaler.get_scale(), 8192);
+}
+
+TEST(LossScaler, LeavesOutStepsOfInf) {
+  for (const bool fused : {false, true}) {
+    Net net;
+    std::unique_ptr<torch::optim::Optimizer> optimizer;
+    const auto options = torch::optim::AdamWOptions(0.1);
+    if (fused) {
+      optimizer = std::make_unique<FusedAdamW>(net.model->parameters(), options);
+    } else {
+      optimizer = std::make_unique<torch::optim::AdamW>(net.model->parameters(), options);
+    }
+    LossScaler scaler({.init_scale = 8});
+    scaled_step(scaler, net, *optimizer);
+    const auto before = net.values();
+    scaled_step(scaler, net, *optimizer, 1, kInf);
+    scaled_step(scaler, net, *optimizer, 1, std::nan(""));
+    expect_same(before, net.values());
+    EXPECT_EQ(scaler.get_scale(), 2);
+    scaled_step(scaler, net, *optimizer, 2);
+    EXPECT_FALSE(before[0].equal(net.values()[0]));
+  }
+}
+
+TEST(LossScaler, SaysWhatIsStillInfiniteAtTheFloor) {
+  Net net;
+  torch::optim::SGD optimizer(net.model->parameters(), 0.1);
+  FusedSGD fused(net.model->parameters(), 0.1);
+  LossScaler scaler;
+  const auto before = net.values();
+  int raised = 0;
+  std::string message;
+  for (int64_t step = 0; step < 200; ++step) {
+    try {
+      scaled_step(scaler, net, optimizer, step, kInf);
+    } catch (const LossScaleError& error) {
+      message = error.what();
+      ++raised;
+      scaler.update();
+    }
+  }
+  EXPECT_EQ(raised, 200 - 16 - 126);
+  EXPECT_NE(message.find("parameter 0 of param_groups()[0], of shape (8, 6)"), std::string::npos)
+      << message;
+  scaled_step(scaler, net, fused, 0, kInf);  // says nothing, until it is asked
+  EXPECT_THROW(scaler.get_scale(), LossScaleError);
+  EXPECT_EQ(scaler.get_scale(), 0x1p-126);
+  expect_same(before, net.values());
+  scaled_step(scaler, net, optimizer);
+  for (const auto& value : net.values()) EXPECT_TRUE(value.isfinite().all().item<bool>());
+}
+
+TEST(LossScaler, ClipsAsTorchDoes) {
+  for (const bool fused : {false, true}) {
+    Net scaled, plain;
+    torch::optim::SGD second(plain.model->parameters(), 0.1);
+    std::unique_ptr<torch::optim::Optimizer> first;
+    if (fused) {
+      first = std::make_unique<FusedSGD>(scaled.model->parameters(), 0.1);
+    } else {
+      first = std::make_unique<torch::optim::SGD>(scaled.model->parameters(), 0.1);
+    }
+    LossScaler scaler({.init_scale = 512});
+    scaler.scale(scaled.loss()).backward();
+    const auto norm = scaler.unscale_and_clip_(*first, 0.01);
+    scaler.step(*first);
+    scaler.update();
+    plain.loss().backward();
+    const double expected = torch::nn::utils::clip_grad_norm_(plain.model->parameters(), 0.01);
+    second.step();
+    EXPECT_NEAR(norm.item<double>(), expected, 1e-6 * expected);
+    for (size_t i = 0; i < 4; ++i) {
+      EXPECT_TRUE(scaled.values()[i].allclose(plain.values()[i], 1e-6, 1e-8));
+    }
+  }
+}
+
+TEST(LossScaler, UndoesStepsOfClosures) {
+  Net scaled, plain;
+  torch::optim::LBFGS first(scaled.model->parameters(), 0.1);
+  torch::optim::LBFGS second(plain.model->parameters(), 0.1);
+  LossScaler scaler({.init_scale = 64});
+  int calls = 0, bad_from = 1000;
+  const auto closure = [&] {
+    first.zero_grad();
+    const auto loss = scaled.loss(0, calls++ >= bad_from ? kInf : 1);
+    scaler.scale(loss).backward();
+    return loss;
+  };
+  const auto plainly = [&] {
+    second.zero_grad();
+    const auto loss = plain.loss();
+    loss.backward();
+    return loss;
+  };
+  EXPECT_TRUE(scaler.step(first, closure).defined());
+  scaler.update();
+  second.step(plainly);
+  expect_same(scaled.values(), plain.values());
+  bad_from = calls + 3;
+  EXPECT_FALSE(scaler.step(first, closure).defined());
+  EXPECT_EQ(calls, bad_from + 1);
+  scaler.update();
+  expect_same(scaled.values(), plain.values());
+  bad_from = 1000;
+  scaler.step(first, closure);
+  scaler.update();
+  second.step(plainly);
+  expect_same(scaled.values(), plain.values());
+  EXPECT_EQ(scaler.get_scale(), 32);
+}
+
+TEST(LossScaler, GoesThroughFilesInTheMiddleOfGrowth) {
+  Net net;
+  torch::optim::SGD optimizer(net.model->parameters(), 0.0);
+  LossScaler scaler({.init_scale = 128, .growth_interval = 3});
+  for (int64_t step = 0; step < 2; ++step) scaled_step(scaler, net, optimizer, step);
+  std::stringstream file;
+  torch::serialize::OutputArchive written;
+  scaler.save(written);
+  written.save_to(file);
+  torch::serialize::InputArchive read;
+  read.load_from(file);
+  LossScaler loaded({.growth_interval = 3});
+  loaded.load(read);
+  EXPECT_EQ(loaded.get_scale(), 128);
+  scaled_step(loaded, net, optimizer);
+  EXPECT_EQ(loaded.get_scale(), 256);
+}
+
+TEST(LossScaler, SharesWhatRanksFind) {
+  Net net;
+  torch::optim::SGD optimizer(net.model->parameters(), 0.1);
+  LossScaler scaler({.init_scale = 4}, [](at::Tensor found_inf) { found_inf.fill_(1); });
+  const auto before = net.values();
+  scaled_step(scaler, net, optimizer);
+  expect_same(before, net.values());
+  EXPECT_EQ(scaler.get_scale(), 2);
+}
+
+TEST(LossScaler, SaysWhatComesOutOfOrder) {
+  Net net;
+  torch::optim::SGD optimizer(net.model->parameters(), 0.1);
+  EXPECT_MESSAGE(LossScaler({.growth_factor = 1}), "growth_factor must be above 1, got 1");
+  EXPECT_MESSAGE(LossScaler({.hysteresis = 0}), "hysteresis must be positive, got 0");
+  LossScaler scaler;
+  net.loss().backward();
+  EXPECT_MESSAGE(scaler.step(optimizer), "gradients come after a scaled loss");
+  scaler.scale(net.loss()).backward();
+  EXPECT_MESSAGE(scaler.update(), "no gradient has been looked at since the last update()");
+  scaler.unscale_(optimizer);
+  EXPECT_MESSAGE(scaler.unscale_(optimizer), "has already been called on this optimizer");
+  scaler.step(optimizer);
+  EXPECT_MESSAGE(scaler.step(optimizer), "step() has already been called");
+  EXPECT_MESSAGE(scaler.unscale_(optimizer), "unscale_() is being called after step()");
+}
+
+template <class Fused, class Plain, class Options>
+void expect_the_same_steps(const Options& options) {
+  Net ours, torchs;
+  Fused first(ours.model->parameters(), options);
+  Plain second(torchs.model->parameters(), options);
+  for (int64_t step = 0; step < 5; ++step) {
+    plain_step(ours, first, step);
+    plain_step(torchs, second, step);
+    if (step == 2) {  // through a file
+      std::stringstream file;
+      torch::save(first, file);
+      Fused loaded(ours.model->parameters(), options);
+      torch::load(loaded, file);
+      plain_step(ours, loaded, step);
+      plain_step(torchs, second, step);
+      // The file goes on as the optimizer did.
+      torch::save(loaded, file = std::stringstream());
+      torch::load(first, file);
+    }
+  }
+  for (size_t i = 0; i < 4; ++i) {
+    EXPECT_TRUE(ours.values()[i].allclose(torchs.values()[i], 1e-4, 1e-6)) << i;
+  }
+}
+
+TEST(FusedOptimizers, AreTorchs) {
+  using torch::optim::AdamWOptions, torch::optim::SGDOptions;
+  expect_the_same_steps<FusedAdamW, torch::optim::AdamW>(AdamWOptions(0.01).weight_decay(0.1));
+  expect_the_same_steps<FusedAdamW, torch::optim::AdamW>(AdamWOptions(0.01).amsgrad(true));
+  expect_the_same_steps<FusedSGD, torch::optim::SGD>(SGDOptions(0.1));
+  expect_the_same_steps<FusedSGD, torch::optim::SGD>(
+      SGDOptions(0.1).momentum(0.9).weight_decay(0.01).nesterov(true));
+}
+
+TEST(FusedOptimizers, CountStepsThatWereDone) {
+  Net ours, plain;
+  FusedAdamW first(ours.model->parameters(), torch::optim::AdamWOptions(0.01));
+  FusedAdamW second(plain.model->parameters(), torch::optim::AdamWOptions(0.01));
+  LossScaler scaler({.init_scale = 8});
+  scaled_step(scaler, ours, first, 0, kInf);
+  for (int64_t step = 0; step < 3; ++step) {
+    scaled_step(scaler, ours, first, step);
+    plain_step(plain, second, step);
+  }
+  expect_same(ours.values(), plain.values());
+}
+
+TEST(FusedOptimizers, SayWhatTheyDoNotTake) {
+  const auto table = torch::ones({4, 2}).requires_grad_();
+  table.mutable_grad() = torch::ones({4, 2}).to_sparse();
+  FusedSGD sgd({table}, 0.1);
+  EXPECT_MESSAGE(sgd.step(), "FusedSGD: takes dense gradients, got one of layout Sparse");
+  FusedSGD dampened({table}, torch::optim::SGDOptions(0.1).momentum(0.9).dampening(0.5));
+  EXPECT_MESSAGE(dampened.step(), "FusedSGD: takes no dampening, got 0.5");
+}
+
+TEST(AutocastGuard, NestsAndEnds) {
+  const auto a = torch::ones({2, 2});
+  {
+    const AutocastGuard autocast(at::kCPU);
+    EXPECT_EQ(torch::mm(a, a).scalar_type(), at::kBFloat16);
+    {
+      const AutocastGuard off(at::kCPU, at::kBFloat16, false);
+      EXPECT_EQ(torch::mm(a, a).scalar_type(), at::kFloat);
+    }
+    {
+      const AutocastGuard half(at::kCPU, at::kHalf);
+      EXPECT_EQ(torch::mm(a, a).scalar_type(), at::kHalf);
+    }
+    EXPECT_EQ(torch::mm(a, a).scalar_type(), at::kBFloat16);
+  }
+  EXPECT_EQ(torch::mm(a, a).scalar_type(), at::kFloat);
+  EXPECT_MESSAGE(AutocastGuard(at::kCPU, at::kDouble), "must be bfloat16 or float16, got Double");
+}
+
+// The losses of some steps under a guard, with a scaled loss.
+std::vector<double> learn_in(at::ScalarType dtype, double* scale) {
+  torch::manual_seed(0);
+  tilewright::FasterRCNN model(small_options());
+  FusedSGD optimizer(model->parameters(), 0.005);
+  LossScaler scaler({.growth_interval = 4});
+  const auto [images, targets] = scene();
+  std::vector<double> history;
+  for (int step = 0; step < 10; ++step) {
+    torch::manual_seed(1);
+    optimizer.zero_grad();
+    torch::Tensor loss;
+    {
+      const AutocastGuard autocast(at::kCPU, dtype);
+      loss = model(images, targets).total_loss();
+    }
+    scaler.scale(loss).backward();
+    scaler.unscale_and_clip_(optimizer, 100);
+    scaler.step(optimizer);
+    scaler.update();
+    history.push_back(loss.item<double>());
+  }
+  *scale = scaler.get_scale();
+  return history;
+}
+
+TEST(LossScaler, TrainsADetectorInSixteenBits) {
+  double scale = 0;
+  const auto bfloat16 = learn_in(at::kBFloat16, &scale);
+  EXPECT_LT(bfloat16.back(), 0.7 * bfloat16.front());
+  EXPECT_EQ(scale, 65536.0 * 4);  // bfloat16 has float32's range
+  const auto half = learn_in(at::kHalf, &scale);
+  EXPECT_LT(half.back(), 0.7 * half.front());
+  EXPECT_GT(scale, 1);
+  EXPECT_NEAR(half.back(), bfloat16.back(), 0.1 * bfloat16.front());
+}
+
+}  // namespace
