@@ -20,13 +20,13 @@ using tilewright::FusedSGD;
 using tilewright::LossScaleError;
 using tilewright::LossScaler;
 
-constexpr double kInf = std::numeric_limits<double>::infinity();
+constexpr double kOverflow = std::numeric_limits<double>::infinity();
 
 struct Net {
   Net() {
     torch::manual_seed(1);
-    model = torch::nn::Sequential(torch::nn::Linear(6, 8), torch::nn::Tanh(),
-                                  torch::nn::Linear(8, 2));
+    model =
+        torch::nn::Sequential(torch::nn::Linear(6, 8), torch::nn::Tanh(), torch::nn::Linear(8, 2));
   }
   torch::Tensor loss(int64_t step = 0, double factor = 1) {
     torch::manual_seed(uint64_t(100 + step));
@@ -83,7 +83,7 @@ TEST(LossScaler, LeavesOutStepsOfInf) {
     LossScaler scaler({.init_scale = 8});
     scaled_step(scaler, net, *optimizer);
     const auto before = net.values();
-    scaled_step(scaler, net, *optimizer, 1, kInf);
+    scaled_step(scaler, net, *optimizer, 1, kOverflow);
     scaled_step(scaler, net, *optimizer, 1, std::nan(""));
     expect_same(before, net.values());
     EXPECT_EQ(scaler.get_scale(), 2);
@@ -102,7 +102,7 @@ TEST(LossScaler, SaysWhatIsStillInfiniteAtTheFloor) {
   std::string message;
   for (int64_t step = 0; step < 200; ++step) {
     try {
-      scaled_step(scaler, net, optimizer, step, kInf);
+      scaled_step(scaler, net, optimizer, step, kOverflow);
     } catch (const LossScaleError& error) {
       message = error.what();
       ++raised;
@@ -112,7 +112,7 @@ TEST(LossScaler, SaysWhatIsStillInfiniteAtTheFloor) {
   EXPECT_EQ(raised, 200 - 16 - 126);
   EXPECT_NE(message.find("parameter 0 of param_groups()[0], of shape (8, 6)"), std::string::npos)
       << message;
-  scaled_step(scaler, net, fused, 0, kInf);  // says nothing, until it is asked
+  scaled_step(scaler, net, fused, 0, kOverflow);  // says nothing, until it is asked
   EXPECT_THROW(scaler.get_scale(), LossScaleError);
   EXPECT_EQ(scaler.get_scale(), 0x1p-126);
   expect_same(before, net.values());
@@ -153,7 +153,7 @@ TEST(LossScaler, UndoesStepsOfClosures) {
   int calls = 0, bad_from = 1000;
   const auto closure = [&] {
     first.zero_grad();
-    const auto loss = scaled.loss(0, calls++ >= bad_from ? kInf : 1);
+    const auto loss = scaled.loss(0, calls++ >= bad_from ? kOverflow : 1);
     scaler.scale(loss).backward();
     return loss;
   };
@@ -264,7 +264,7 @@ TEST(FusedOptimizers, CountStepsThatWereDone) {
   FusedAdamW first(ours.model->parameters(), torch::optim::AdamWOptions(0.01));
   FusedAdamW second(plain.model->parameters(), torch::optim::AdamWOptions(0.01));
   LossScaler scaler({.init_scale = 8});
-  scaled_step(scaler, ours, first, 0, kInf);
+  scaled_step(scaler, ours, first, 0, kOverflow);
   for (int64_t step = 0; step < 3; ++step) {
     scaled_step(scaler, ours, first, step);
     plain_step(plain, second, step);
