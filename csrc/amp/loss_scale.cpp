@@ -62,7 +62,7 @@ void LossScale::begin(c10::Device device) {
 Tensor LossScale::scaled(const Tensor& loss) {
   if (!options_.enabled) return loss;
   if (!begun()) begin(loss.device());
-  return loss * scale_.to(loss.device(), /*non_blocking=*/true).view({});
+  return loss * scale_.to(loss.device(), /*non_blocking=*/true).squeeze();
 }
 
 Tensor LossScale::inverse() const {
