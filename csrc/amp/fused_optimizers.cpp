@@ -100,7 +100,7 @@ Tensor FusedAdamW::step(LossClosure closure) {
                         options.amsgrad(), /*maximize=*/false, on(grad_scale_, list.parameters[0]),
                         found);
       if (found)
-        at::_foreach_sub_(list.steps, std::vector<Tensor>(list.steps.size(), found->view({})));
+        at::_foreach_sub_(list.steps, std::vector<Tensor>(list.steps.size(), found->squeeze()));
     }
   }
   return loss;

@@ -6,6 +6,7 @@
 
 #include "tilewright/amp/fused_optimizers.h"
 #include "tilewright/amp/optimizer_grads.h"
+#include "tilewright/amp/rollback.h"
 #include "tilewright/core/check.h"
 
 namespace tilewright {
@@ -19,39 +20,6 @@ constexpr double kClipEps = 1e-6;                   // torch::nn::utils::clip_gr
 
 // Ends an optimizer's step from within its closure.
 struct Overflow {};
-
-// Parameters and an optimizer's state, to go back to.
-class Rollback {
- public:
-  explicit Rollback(Optimizer& optimizer) : optimizer_(optimizer) {
-    for (const auto& group : optimizer.param_groups()) {
-      for (const Tensor& parameter : group.params()) values_.push_back(parameter.detach().clone());
-    }
-    // Written out: a copy of the state would share its tensors.
-    torch::serialize::OutputArchive archive;
-    optimizer.save(archive);
-    std::ostringstream bytes;
-    archive.save_to(bytes);
-    state_ = bytes.str();
-  }
-  void undo() {
-    const at::NoGradGuard no_grad;
-    size_t i = 0;
-    for (auto& group : optimizer_.param_groups()) {
-      for (Tensor& parameter : group.params()) parameter.copy_(values_[i++]);
-    }
-    optimizer_.state().clear();
-    std::istringstream bytes(state_);
-    torch::serialize::InputArchive archive;
-    archive.load_from(bytes);
-    optimizer_.load(archive);
-  }
-
- private:
-  Optimizer& optimizer_;
-  std::vector<Tensor> values_;
-  std::string state_;
-};
 
 std::string name_of(const Optimizer& optimizer, int64_t place) {
   std::ostringstream name;

@@ -23,12 +23,14 @@ class LossScalerScript : public torch::CustomClassHolder {
   void unscale(const std::vector<Tensor>& grads) {
     if (!scale_.options().enabled) return;
     const Tensor inverse = scale_.inverse();
-    unscale_(grads, found().found, inverse, found_->first);
+    const FoundInf& so_far = found();
+    unscale_(grads, so_far.found, inverse, so_far.first);
   }
   Tensor unscale_and_norm(const std::vector<Tensor>& grads) {
     const Tensor inverse = scale_.options().enabled ? scale_.inverse() : at::ones({1});
     if (!scale_.options().enabled) return unscale_and_norm_(grads, at::zeros({1}), inverse);
-    return unscale_and_norm_(grads, found().found, inverse, found_->first);
+    const FoundInf& so_far = found();
+    return unscale_and_norm_(grads, so_far.found, inverse, so_far.first);
   }
   Tensor found_inf() { return found().found; }
   bool should_step() { return !found_ || found_->found.item<float>() == 0; }

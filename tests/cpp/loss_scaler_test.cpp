@@ -301,14 +301,14 @@ TEST(AutocastGuard, NestsAndEnds) {
 }
 
 // The losses of some steps under a guard, with a scaled loss.
-std::vector<double> learn_in(at::ScalarType dtype, double* scale) {
+std::vector<double> learn_in(at::ScalarType dtype, int steps, double* scale) {
   torch::manual_seed(0);
   tilewright::FasterRCNN model(small_options());
   FusedSGD optimizer(model->parameters(), 0.005);
   LossScaler scaler({.growth_interval = 4});
   const auto [images, targets] = scene();
   std::vector<double> history;
-  for (int step = 0; step < 10; ++step) {
+  for (int step = 0; step < steps; ++step) {
     torch::manual_seed(1);
     optimizer.zero_grad();
     torch::Tensor loss;
@@ -328,13 +328,13 @@ std::vector<double> learn_in(at::ScalarType dtype, double* scale) {
 
 TEST(LossScaler, TrainsADetectorInSixteenBits) {
   double scale = 0;
-  const auto bfloat16 = learn_in(at::kBFloat16, &scale);
+  const auto bfloat16 = learn_in(at::kBFloat16, 10, &scale);
   EXPECT_LT(bfloat16.back(), 0.7 * bfloat16.front());
-  EXPECT_EQ(scale, 65536.0 * 4);  // bfloat16 has float32's range
-  const auto half = learn_in(at::kHalf, &scale);
-  EXPECT_LT(half.back(), 0.7 * half.front());
-  EXPECT_GT(scale, 1);
-  EXPECT_NEAR(half.back(), bfloat16.back(), 0.1 * bfloat16.front());
+  EXPECT_EQ(scale, 65536.0 * 4);                     // bfloat16 has float32's range
+  const auto half = learn_in(at::kHalf, 3, &scale);  // of which CPUs are slow
+  EXPECT_EQ(scale, 65536.0);                         // no step was left out
+  EXPECT_NEAR(half.back(), bfloat16[2], 0.02 * bfloat16.front());
+  EXPECT_LT(half.back(), 0.95 * half.front());
 }
 
 }  // namespace
