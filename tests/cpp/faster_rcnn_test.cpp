@@ -40,23 +40,6 @@ TEST(FasterRCNN, Detects) {
   EXPECT_TRUE((found.labels >= 1).all().item<bool>());
 }
 
-// One map for proposals and boxes: what another backbone has to say of itself.
-class SingleMap : public tilewright::DetectionBackboneImpl {
- public:
-  SingleMap() : layer_(torch::nn::Conv2dOptions(3, 8, 16).stride(16)) {
-    register_module("layer", layer_);
-  }
-  std::vector<torch::Tensor> forward(const torch::Tensor& images) override {
-    return {layer_(images)};
-  }
-  int64_t out_channels() const override { return 8; }
-  int64_t num_levels() const override { return 1; }
-  std::vector<int64_t> roi_strides() const override { return {16}; }
-
- private:
-  torch::nn::Conv2d layer_;
-};
-
 TEST(FasterRCNN, TakesAnotherBackbone) {
   const auto options = small_options().anchor_sizes({{16, 32}});
   FasterRCNN model(std::make_shared<SingleMap>(), options);

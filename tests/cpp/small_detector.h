@@ -21,6 +21,23 @@ inline tilewright::FasterRCNNOptions small_options() {
       .box_batch_size_per_image(32);
 }
 
+// One map for proposals and boxes: what another backbone has to say of itself.
+class SingleMap : public tilewright::DetectionBackboneImpl {
+ public:
+  SingleMap() : layer_(torch::nn::Conv2dOptions(3, 8, 16).stride(16)) {
+    register_module("layer", layer_);
+  }
+  std::vector<torch::Tensor> forward(const torch::Tensor& images) override {
+    return {layer_(images)};
+  }
+  int64_t out_channels() const override { return 8; }
+  int64_t num_levels() const override { return 1; }
+  std::vector<int64_t> roi_strides() const override { return {16}; }
+
+ private:
+  torch::nn::Conv2d layer_;
+};
+
 struct Scene {
   std::vector<torch::Tensor> images;
   std::vector<tilewright::DetectionTarget> targets;
