@@ -301,8 +301,9 @@ TEST(AutocastGuard, NestsAndEnds) {
 }
 
 // The losses of some steps under a guard, with a scaled loss.
-std::vector<double> learn_in(at::ScalarType dtype, tilewright::FasterRCNN model, double* scale) {
-  FusedSGD optimizer(model->parameters(), 0.005);
+std::vector<double> learn_in(at::ScalarType dtype, tilewright::FasterRCNN model, double lr,
+                             double* scale) {
+  FusedSGD optimizer(model->parameters(), lr);
   LossScaler scaler({.growth_interval = 4});
   const auto [images, targets] = scene();
   std::vector<double> history;
@@ -327,7 +328,8 @@ std::vector<double> learn_in(at::ScalarType dtype, tilewright::FasterRCNN model,
 TEST(LossScaler, TrainsADetectorInBfloat16) {
   torch::manual_seed(0);
   double scale = 0;
-  const auto losses = learn_in(at::kBFloat16, tilewright::FasterRCNN(small_options()), &scale);
+  const auto losses =
+      learn_in(at::kBFloat16, tilewright::FasterRCNN(small_options()), 0.005, &scale);
   EXPECT_LT(losses.back(), 0.7 * losses.front());
   EXPECT_EQ(scale, 65536.0 * 4);  // it has float32's range
 }
@@ -339,7 +341,7 @@ TEST(LossScaler, TrainsADetectorWithGradientsOfFloat16) {
     return learn_in(dtype,
                     tilewright::FasterRCNN(std::make_shared<SingleMap>(),
                                            small_options().anchor_sizes({{16, 32}})),
-                    scale);
+                    0.05, scale);
   };
   double scale = 0;
   const auto losses = learned(at::kHalf, &scale), wide = learned(at::kBFloat16, &scale);
