@@ -68,7 +68,7 @@ class TILEWRIGHT_API LossScaler {
 
   LossScaleState state() const { return scale_.state(); }
   void load(const LossScaleState& state) { scale_.load(state); }
-  // torch::save(scaler, file) and torch::load.
+  // In a program's archives: options are not written.
   void save(torch::serialize::OutputArchive& archive) const;
   void load(torch::serialize::InputArchive& archive);
 

@@ -20,8 +20,8 @@ List copies_of(const List& list) {
   return copies;
 }
 
-// clone() would share the tensors. Others than LBFGS's go through a file, which torch cannot write of
-// that one before its history is full.
+// clone() would share the tensors. Others than LBFGS's go through a file, which torch cannot write
+// of that one before its history is full.
 std::unique_ptr<OptimizerParamState> copy_of(const OptimizerParamState& state) {
   std::unique_ptr<OptimizerParamState> copy = state.clone();
   if (auto* lbfgs = dynamic_cast<LBFGSParamState*>(copy.get())) {

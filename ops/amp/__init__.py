@@ -3,8 +3,10 @@ in narrow formats."""
 
 from tilewright.amp.formats import FORMATS, FloatFormat, format_of
 from tilewright.amp.loss_scaler import LossScaleError, LossScaler
+from tilewright.amp.master_weights import MasterWeights
 from tilewright.amp.operators import (
     gradient_exponents,
+    stochastic_round_,
     unscale_,
     unscale_and_norm_,
     update_scale_,
@@ -18,9 +20,11 @@ __all__ = [
     "LayerReport",
     "LossScaleError",
     "LossScaler",
+    "MasterWeights",
     "format_of",
     "gradient_exponents",
     "report",
+    "stochastic_round_",
     "unscale_",
     "unscale_and_norm_",
     "update_scale_",

@@ -90,3 +90,18 @@ def gradient_exponents(grads: Sequence[Tensor]) -> Tensor:
         grads: at least one dense tensor, float64 to float16, all on one device.
     """
     return torch.ops.tilewright.gradient_exponents(grads)
+
+
+def stochastic_round_(
+    outputs: Sequence[Tensor], inputs: Sequence[Tensor], rng_state: Tensor
+) -> None:
+    """Rounds float32 to bfloat16 up or down by chance, so that the expectation is the input
+    (arXiv:1502.02551). What bfloat16 holds stays as it is, inf and NaN too; finite stays finite.
+
+    Args:
+        outputs: bfloat16, written in place.
+        inputs: float32, of the same shapes.
+        rng_state: (2,) int64, seed and offset. Chance depends on them, on the tensor's number and on
+            the place in it alone, on the CPU as on CUDA.
+    """
+    torch.ops.tilewright.stochastic_round_(outputs, inputs, rng_state)

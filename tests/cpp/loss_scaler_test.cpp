@@ -11,6 +11,7 @@
 #include "support.h"
 #include "tilewright/amp/autocast_guard.h"
 #include "tilewright/amp/fused_optimizers.h"
+#include "tilewright/amp/master_weights.h"
 
 namespace {
 
@@ -279,6 +280,40 @@ TEST(FusedOptimizers, SayWhatTheyDoNotTake) {
   EXPECT_MESSAGE(sgd.step(), "FusedSGD: takes dense gradients, got one of layout Sparse");
   FusedSGD dampened({table}, torch::optim::SGDOptions(0.1).momentum(0.9).dampening(0.5));
   EXPECT_MESSAGE(dampened.step(), "FusedSGD: takes no dampening, got 0.5");
+}
+
+TEST(MasterWeights, LearnWhatSixteenBitsRoundAway) {
+  for (const bool stochastic : {false, true}) {
+    const auto weight = torch::ones({64}, torch::kBFloat16).requires_grad_();
+    const auto wide = torch::ones({2}).requires_grad_();
+    tilewright::MasterWeights masters({weight, wide}, {.stochastic = stochastic, .seed = 3});
+    FusedSGD optimizer(masters.parameters(), 0x1p-12);
+    EXPECT_TRUE(masters.parameters()[1].is_same(wide));
+    std::stringstream file;
+    for (int step = 0; step < 96; ++step) {
+      weight.mutable_grad() = torch::ones_like(weight);
+      masters.take_gradients();
+      EXPECT_FALSE(weight.grad().defined());
+      optimizer.step();
+      optimizer.zero_grad();
+      masters.give_back();
+    }
+    const double expected = 1 - 96 * 0x1p-12;
+    EXPECT_TRUE(masters.parameters()[0].eq(expected).all().item<bool>());
+    EXPECT_NEAR(weight.to(torch::kFloat).mean().item<double>(), expected, 0x1p-9);
+    torch::serialize::OutputArchive written;
+    masters.save(written);
+    written.save_to(file);
+    torch::serialize::InputArchive read;
+    read.load_from(file);
+    const auto other = torch::zeros({64}, torch::kBFloat16), second = torch::zeros({2});
+    tilewright::MasterWeights loaded({other, second});
+    loaded.load(read);
+    EXPECT_TRUE(loaded.parameters()[0].eq(expected).all().item<bool>());
+    EXPECT_TRUE(other.eq(at::scalar_tensor(expected, torch::kBFloat16)).all().item<bool>());
+  }
+  EXPECT_MESSAGE(tilewright::MasterWeights({torch::ones({2}, torch::kLong)}),
+                 "parameter 0 must be floating, got Long");
 }
 
 TEST(AutocastGuard, NestsAndEnds) {

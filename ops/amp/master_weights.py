@@ -1,0 +1,125 @@
+"""float32 copies of 16-bit parameters, for updates that 16 bits would round away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tilewright.amp.operators import stochastic_round_
+
+
+class MasterWeights:
+    """A model's parameters in float32, which an optimizer updates (arXiv:1710.03740, section 3.1)::
+
+        model.to(torch.bfloat16)
+        masters = MasterWeights(model.parameters())
+        optimizer = torch.optim.AdamW(masters.parameters(), lr=1e-3)
+        ...
+        scaler.scale(loss).backward()
+        masters.take_gradients_()  # after each backward(): they add up in float32
+        scaler.step(optimizer)
+        scaler.update()
+        masters.give_back_()
+        optimizer.zero_grad()
+
+    Parameters of float32 and float64 are their own masters.
+
+    Args:
+        parameters: of the model.
+        stochastic: bfloat16 parameters are rounded up or down by chance, so that their expectation is
+            the master (:func:`stochastic_round_`), in place of to the nearest.
+        seed: of that chance; drawn from torch's generator where it is None.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        *,
+        stochastic: bool = False,
+        seed: int | None = None,
+    ) -> None:
+        self._model = list(parameters)
+        for place, parameter in enumerate(self._model):
+            if not parameter.is_floating_point():
+                raise ValueError(f"parameter {place} must be floating, got {parameter.dtype}")
+        self._stochastic = stochastic
+        self._seed = int(torch.randint(2**62, ())) if seed is None else seed
+        self._rounds = 0
+        self._masters = [
+            nn.Parameter(p.detach().float(), requires_grad=p.requires_grad) if _is_short(p) else p
+            for p in self._model
+        ]
+
+    def parameters(self) -> list[Tensor]:
+        """For the optimizer, in the order that was given."""
+        return list(self._masters)
+
+    def take_gradients_(self) -> None:
+        """Moves gradients to the masters, in float32, and adds to those that are there."""
+        for parameter, master in zip(self._model, self._masters, strict=True):
+            if parameter is master or parameter.grad is None:
+                continue
+            grad = parameter.grad.to(master.dtype)
+            parameter.grad = None
+            if master.grad is None:
+                master.grad = grad
+            else:
+                master.grad += grad
+
+    @torch.no_grad()
+    def give_back_(self) -> None:
+        """Writes the masters, rounded, to the model's parameters."""
+        by_chance: dict[torch.device, tuple[list[Tensor], list[Tensor]]] = {}
+        for parameter, master in zip(self._model, self._masters, strict=True):
+            if parameter is master:
+                continue
+            if self._stochastic and parameter.dtype == torch.bfloat16:
+                lists = by_chance.setdefault(parameter.device, ([], []))
+                lists[0].append(parameter)
+                lists[1].append(master)
+            else:
+                parameter.copy_(master)
+        for device, (outputs, inputs) in by_chance.items():
+            state = torch.tensor([self._seed, self._rounds], device=device)
+            stochastic_round_(outputs, inputs, state)
+        self._rounds += 1
+
+    @torch.no_grad()
+    def read_model_(self) -> None:
+        """Makes the masters what the model's parameters are, as after loading the model alone."""
+        for parameter, master in zip(self._model, self._masters, strict=True):
+            if parameter is not master:
+                master.copy_(parameter)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The masters, and where chance stands."""
+        return {
+            "masters": [master.detach() for master in self._masters],
+            "seed": self._seed,
+            "rounds": self._rounds,
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Reads a state dict and writes it to the model too, rounded to the nearest.
+
+        Raises:
+            ValueError: where it is of other parameters; nothing is changed then.
+        """
+        masters = state_dict["masters"]
+        shapes = [tuple(master.shape) for master in masters]
+        own = [tuple(master.shape) for master in self._masters]
+        if shapes != own:
+            raise ValueError(f"expected masters of shapes {own}, got {shapes}")
+        self._seed, self._rounds = int(state_dict["seed"]), int(state_dict["rounds"])
+        for parameter, master, value in zip(self._model, self._masters, masters, strict=True):
+            master.copy_(value)
+            if parameter is not master:
+                parameter.copy_(master)
+
+
+def _is_short(parameter: Tensor) -> bool:
+    return parameter.dtype in (torch.float16, torch.bfloat16)
