@@ -12,23 +12,26 @@ namespace {
 
 using at::Tensor;
 
-std::string name_of(size_t index) { return "grads[" + std::to_string(index) + "]"; }
+std::string name_of(const char* list, size_t index) {
+  return std::string(list) + "[" + std::to_string(index) + "]";
+}
 
 }  // namespace
 
 void check_grads(const char* op, at::TensorList grads, const Tensor& beside) {
   for (size_t i = 0; i < grads.size(); ++i) {
     const Tensor& grad = grads[i];
-    TILEWRIGHT_CHECK(op, grad.defined(), name_of(i),
+    TILEWRIGHT_CHECK(op, grad.defined(), name_of("grads", i),
                      " must be a tensor, got None: leave out parameters without a gradient");
-    TILEWRIGHT_CHECK(op, grad.layout() == at::kStrided, name_of(i), " must be dense, got layout ",
-                     grad.layout(), ": give the values of a coalesced gradient");
+    TILEWRIGHT_CHECK(op, grad.layout() == at::kStrided, name_of("grads", i),
+                     " must be dense, got layout ", grad.layout(),
+                     ": give the values of a coalesced gradient");
     const auto type = grad.scalar_type();
     const bool floating =
         type == at::kFloat || type == at::kHalf || type == at::kBFloat16 || type == at::kDouble;
-    TILEWRIGHT_CHECK(op, floating, name_of(i),
+    TILEWRIGHT_CHECK(op, floating, name_of("grads", i),
                      " must be float64, float32, float16 or bfloat16, got ", type);
-    TILEWRIGHT_CHECK(op, grad.device() == beside.device(), name_of(i),
+    TILEWRIGHT_CHECK(op, grad.device() == beside.device(), name_of("grads", i),
                      " must be on the device of the others (", beside.device(), "), got ",
                      grad.device());
   }
@@ -44,22 +47,22 @@ void check_number(const char* op, const char* name, const Tensor& tensor, at::Sc
                    "found_inf (", beside.device(), "), got ", tensor.device());
 }
 
-void check_apart(const char* op, at::TensorList grads) {
+void check_apart(const char* op, const char* list, at::TensorList tensors) {
   struct Range {
     const char *begin, *end;
     size_t index;
   };
   std::vector<Range> ranges;
-  ranges.reserve(grads.size());
-  for (size_t i = 0; i < grads.size(); ++i) {
-    const Tensor& grad = grads[i];
-    if (grad.numel() == 0) continue;
-    TILEWRIGHT_CHECK(op, at::has_internal_overlap(grad) != at::MemOverlap::Yes, name_of(i),
+  ranges.reserve(tensors.size());
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const Tensor& tensor = tensors[i];
+    if (tensor.numel() == 0) continue;
+    TILEWRIGHT_CHECK(op, at::has_internal_overlap(tensor) != at::MemOverlap::Yes, name_of(list, i),
                      " must have memory of its own for each element, got an expanded tensor: give "
                      "a clone()");
-    const auto* begin = static_cast<const char*>(grad.const_data_ptr());
+    const auto* begin = static_cast<const char*>(tensor.const_data_ptr());
     // Tensors with gaps may lie within each other's; of them only the same beginning is told.
-    const size_t bytes = grad.is_non_overlapping_and_dense() ? grad.nbytes() : 1;
+    const size_t bytes = tensor.is_non_overlapping_and_dense() ? tensor.nbytes() : 1;
     ranges.push_back({begin, begin + bytes, i});
   }
   std::sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) {
@@ -67,13 +70,13 @@ void check_apart(const char* op, at::TensorList grads) {
   });
   for (size_t i = 1; i < ranges.size(); ++i) {
     const auto [first, second] = std::minmax(ranges[i - 1].index, ranges[i].index);
-    TILEWRIGHT_CHECK(op, ranges[i].begin >= ranges[i - 1].end, name_of(first), " and ",
-                     name_of(second), " share memory: give each gradient once");
+    TILEWRIGHT_CHECK(op, ranges[i].begin >= ranges[i - 1].end, name_of(list, first), " and ",
+                     name_of(list, second), " share memory: give each tensor once");
   }
 }
 
 DenseGrads::DenseGrads(const char* op, at::TensorList grads) : given_(grads) {
-  check_apart(op, grads);
+  check_apart(op, "grads", grads);
   tensors_.reserve(grads.size());
   for (const Tensor& grad : grads) {
     tensors_.push_back(grad.is_non_overlapping_and_dense() ? grad : grad.contiguous());

@@ -13,8 +13,8 @@ TILEWRIGHT_API void check_grads(const char* op, at::TensorList grads, const at::
 // One number of that dtype, on the device of `beside`.
 TILEWRIGHT_API void check_number(const char* op, const char* name, const at::Tensor& tensor,
                                  at::ScalarType dtype, const at::Tensor& beside);
-// That no two share memory: each would be unscaled twice.
-TILEWRIGHT_API void check_apart(const char* op, at::TensorList grads);
+// That no two of a list called `list` share memory: some would be written twice.
+TILEWRIGHT_API void check_apart(const char* op, const char* list, at::TensorList tensors);
 
 // Gradients without gaps in memory: themselves, or copies that go back at the end.
 class TILEWRIGHT_API DenseGrads {

@@ -96,7 +96,7 @@ void check_stochastic_round(at::TensorList outputs, at::TensorList inputs,
 }
 
 RoundedPairs rounded_pairs(at::TensorList outputs, at::TensorList inputs) {
-  check_apart(kRoundName, outputs);
+  check_apart(kRoundName, "outputs", outputs);
   RoundedPairs pairs;
   for (size_t i = 0; i < outputs.size(); ++i) {
     pairs.inputs.push_back(inputs[i].contiguous());
