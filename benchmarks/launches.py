@@ -235,6 +235,25 @@ def trees(generator):
         ops._draw_row_mask(table, 0.5, 0, 0)
 
 
+@representative("gradients")
+def gradients(generator):
+    """Several of each dtype, aligned and not; with and without the norm."""
+    ops = torch.ops.tilewright
+    grads = [
+        torch.randn(size + 1, generator=generator).to(dtype)[at : size + at]
+        for dtype in DTYPES
+        for size, at in ((40000, 0), (300, 1))
+    ]
+    found, inv_scale = torch.zeros(1), torch.tensor(0.5)
+    ops.unscale_(grads, found, inv_scale)
+    ops.unscale_and_norm_(grads, found, inv_scale)
+    ops.unscale_and_norm_(grads[:4], found, inv_scale)
+    ops.gradient_exponents(grads)
+    ops.update_scale_(torch.ones(1), torch.zeros(1, dtype=torch.int32), found, 2.0, 0.5, 10)
+    wide = torch.randn(3000, generator=generator)
+    ops.stochastic_round_([wide.bfloat16()], [wide], torch.tensor([1, 2]))
+
+
 # Of tilewright_simt::memory_report.
 FIELDS = (
     "block_threads",

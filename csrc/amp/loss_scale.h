@@ -57,7 +57,8 @@ class TILEWRIGHT_API LossScale {
   c10::Device device() const { return scale_.device(); }
 
   at::Tensor scaled(const at::Tensor& loss);
-  at::Tensor inverse() const;  // (1,) float32
+  at::Tensor inverse() const;                          // (1,) float32
+  const at::Tensor& number() const { return scale_; }  // (1,) float32
   // By what a step found; nothing waits for the device.
   void update(const FoundInf& found);
   void set(double scale);

@@ -54,7 +54,7 @@ LossScaler::OfOptimizer& LossScaler::of(const Optimizer& optimizer) {
   return found->second;
 }
 
-Tensor LossScaler::unscale(Optimizer& optimizer, bool norm) {
+Tensor LossScaler::unscale(Optimizer& optimizer, bool norm, bool write) {
   OfOptimizer& state = of(optimizer);
   TILEWRIGHT_CHECK(kLossScaler, state.stage != Stage::kUnscaled,
                    "unscale_() has already been called on this optimizer since the last update()");
@@ -63,13 +63,13 @@ Tensor LossScaler::unscale(Optimizer& optimizer, bool norm) {
   const Tensor inverse = scale_.inverse();
   const OptimizerGrads grads(optimizer);
   Tensor found_norm;
-  state.found = grads.unscale(inverse, norm ? &found_norm : nullptr);
+  state.found = grads.unscale(inverse, norm ? &found_norm : nullptr, write);
   state.stage = Stage::kUnscaled;
   return found_norm;
 }
 
 void LossScaler::unscale_(Optimizer& optimizer) {
-  if (scale_.options().enabled) unscale(optimizer, false);
+  if (scale_.options().enabled) unscale(optimizer, false, true);
 }
 
 Tensor LossScaler::unscale_and_clip_(Optimizer& optimizer, double max_norm) {
@@ -77,11 +77,12 @@ Tensor LossScaler::unscale_and_clip_(Optimizer& optimizer, double max_norm) {
   Tensor norm;
   const bool enabled = scale_.options().enabled;
   if (enabled) {
-    norm = unscale(optimizer, true);
+    norm = unscale(optimizer, true, true);
   } else {
     const auto& parameters = optimizer.parameters();
     const auto device = parameters.empty() ? c10::Device(c10::kCPU) : parameters[0].device();
-    OptimizerGrads(optimizer).unscale(at::ones({1}, at::TensorOptions().device(device)), &norm);
+    OptimizerGrads(optimizer).unscale(at::ones({1}, at::TensorOptions().device(device)), &norm,
+                                      true);
   }
   const Tensor factor = (max_norm / (norm + kClipEps)).clamp_max(1);
   if (enabled && dynamic_cast<FusedStep*>(&optimizer) != nullptr) {
@@ -102,10 +103,15 @@ Tensor LossScaler::step(Optimizer& optimizer, Optimizer::LossClosure closure) {
   if (closure != nullptr) return step_by_closure(optimizer, state, closure);
   TILEWRIGHT_CHECK(kLossScaler, state.stage != Stage::kStepped,
                    "step() has already been called since the last update()");
-  if (state.stage == Stage::kReady) unscale(optimizer, false);
+  auto* const fused = dynamic_cast<FusedStep*>(&optimizer);
+  if (state.stage == Stage::kReady) {
+    // An optimizer that divides gradients anyway need not find them divided.
+    unscale(optimizer, false, fused == nullptr);
+    if (fused != nullptr) state.divisor = scale_.number();
+  }
   share(state);
   state.stage = Stage::kStepped;
-  if (auto* fused = dynamic_cast<FusedStep*>(&optimizer)) {
+  if (fused != nullptr) {
     fused->set_amp(state.found->found, state.divisor);
     const Tensor returned = optimizer.step();
     fused->set_amp({}, {});
@@ -127,7 +133,7 @@ Tensor LossScaler::step_by_closure(Optimizer& optimizer, OfOptimizer& state,
       return closure();
     }();
     state.stage = Stage::kReady;
-    unscale(optimizer, false);
+    unscale(optimizer, false, true);
     share(state);
     if (state.found->found.item<float>() != 0) throw Overflow();
     return loss;

@@ -82,7 +82,7 @@ class TILEWRIGHT_API LossScaler {
   };
 
   OfOptimizer& of(const torch::optim::Optimizer& optimizer);
-  at::Tensor unscale(torch::optim::Optimizer& optimizer, bool norm);
+  at::Tensor unscale(torch::optim::Optimizer& optimizer, bool norm, bool write);
   void share(OfOptimizer& state);
   at::Tensor step_by_closure(torch::optim::Optimizer& optimizer, OfOptimizer& state,
                              const torch::optim::Optimizer::LossClosure& closure);

@@ -36,7 +36,7 @@ OptimizerGrads::OptimizerGrads(torch::optim::Optimizer& optimizer) {
   }
 }
 
-FoundInf OptimizerGrads::unscale(const Tensor& inv_scale, Tensor* norm) const {
+FoundInf OptimizerGrads::unscale(const Tensor& inv_scale, Tensor* norm, bool write) const {
   const at::NoGradGuard no_grad;
   FoundInf all(inv_scale.device());
   std::vector<Tensor> norms;
@@ -44,10 +44,10 @@ FoundInf OptimizerGrads::unscale(const Tensor& inv_scale, Tensor* norm) const {
     FoundInf found(device);
     const Tensor inv = inv_scale.to(device, /*non_blocking=*/true);
     if (norm != nullptr) {
-      norms.push_back(unscale_and_norm_(grads, found.found, inv, found.first)
+      norms.push_back(unscale_and_norm_(grads, found.found, inv, found.first, write)
                           .to(inv_scale.device(), /*non_blocking=*/true));
     } else {
-      unscale_(grads, found.found, inv, found.first);
+      unscale_(grads, found.found, inv, found.first, write);
     }
     all.join(found);
   }

@@ -15,7 +15,8 @@ class OptimizerGrads {
 
   bool empty() const { return by_device_.empty(); }
   // Numbers in FoundInf are places among all parameters. norm, where wanted: their 2-norm.
-  FoundInf unscale(const at::Tensor& inv_scale, at::Tensor* norm) const;
+  // write: or gradients are only looked at, as they would be.
+  FoundInf unscale(const at::Tensor& inv_scale, at::Tensor* norm, bool write) const;
   void multiply(const at::Tensor& factor) const;
 
  private:

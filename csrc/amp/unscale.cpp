@@ -20,17 +20,18 @@ using Result = std::conditional_t<kNorm, Tensor, void>;
 
 template <bool kNorm>
 Result<kNorm> again(at::TensorList grads, const Tensor& found_inf, const Tensor& inv_scale,
-                    const OptionalTensor& first_bad) {
+                    const OptionalTensor& first_bad, bool write) {
   if constexpr (kNorm) {
-    return unscale_and_norm_(grads, found_inf, inv_scale, first_bad);
+    return unscale_and_norm_(grads, found_inf, inv_scale, first_bad, write);
   } else {
-    unscale_(grads, found_inf, inv_scale, first_bad);
+    unscale_(grads, found_inf, inv_scale, first_bad, write);
   }
 }
 
 template <bool kNorm>
 Result<kNorm> unscale_autograd(at::TensorList grads, const Tensor& found_inf,
-                               const Tensor& inv_scale, const OptionalTensor& first_bad) {
+                               const Tensor& inv_scale, const OptionalTensor& first_bad,
+                               bool write) {
   const char* op = unscale_name(kNorm);
   const auto refuse = [&](const std::string& name, const Tensor& tensor) {
     TILEWRIGHT_CHECK(
@@ -42,12 +43,13 @@ Result<kNorm> unscale_autograd(at::TensorList grads, const Tensor& found_inf,
   refuse("found_inf", found_inf);
   refuse("inv_scale", inv_scale);
   at::AutoDispatchBelowAutograd guard;
-  return again<kNorm>(grads, found_inf, inv_scale, first_bad);
+  return again<kNorm>(grads, found_inf, inv_scale, first_bad, write);
 }
 
 template <bool kNorm>
 Result<kNorm> unscale_bumping_versions(at::TensorList grads, const Tensor& found_inf,
-                                       const Tensor& inv_scale, const OptionalTensor& first_bad) {
+                                       const Tensor& inv_scale, const OptionalTensor& first_bad,
+                                       bool write) {
   const char* op = unscale_name(kNorm);
   const bool inference = c10::InferenceMode::is_enabled();
   const auto check = [&](const Tensor& tensor) {  // their versions could not be counted afterwards
@@ -64,7 +66,7 @@ Result<kNorm> unscale_bumping_versions(at::TensorList grads, const Tensor& found
   };
   const auto call = [&] {
     at::AutoDispatchBelowADInplaceOrView guard;
-    return again<kNorm>(grads, found_inf, inv_scale, first_bad);
+    return again<kNorm>(grads, found_inf, inv_scale, first_bad, write);
   };
   if constexpr (kNorm) {
     const Tensor norm = call();
@@ -77,11 +79,11 @@ Result<kNorm> unscale_bumping_versions(at::TensorList grads, const Tensor& found
 }
 
 void unscale_meta(at::TensorList grads, const Tensor& found_inf, const Tensor& inv_scale,
-                  const OptionalTensor& first_bad) {
+                  const OptionalTensor& first_bad, bool) {
   check_unscale(unscale_name(false), grads, found_inf, inv_scale, first_bad);
 }
 Tensor unscale_and_norm_meta(at::TensorList grads, const Tensor& found_inf, const Tensor& inv_scale,
-                             const OptionalTensor& first_bad) {
+                             const OptionalTensor& first_bad, bool) {
   check_unscale(unscale_name(true), grads, found_inf, inv_scale, first_bad);
   return empty_norm(grads, found_inf);
 }
@@ -89,26 +91,26 @@ Tensor unscale_and_norm_meta(at::TensorList grads, const Tensor& found_inf, cons
 }  // namespace
 
 void unscale_(at::TensorList grads, const Tensor& found_inf, const Tensor& inv_scale,
-              const OptionalTensor& first_bad) {
+              const OptionalTensor& first_bad, bool write) {
   static const auto op = operator_handle<decltype(unscale_)>("tilewright::unscale_");
-  op.call(grads, found_inf, inv_scale, first_bad);
+  op.call(grads, found_inf, inv_scale, first_bad, write);
 }
 
 Tensor unscale_and_norm_(at::TensorList grads, const Tensor& found_inf, const Tensor& inv_scale,
-                         const OptionalTensor& first_bad) {
+                         const OptionalTensor& first_bad, bool write) {
   static const auto op =
       operator_handle<decltype(unscale_and_norm_)>("tilewright::unscale_and_norm_");
-  return op.call(grads, found_inf, inv_scale, first_bad);
+  return op.call(grads, found_inf, inv_scale, first_bad, write);
 }
 
 TORCH_LIBRARY_FRAGMENT(tilewright, m) {
   m.def(
       "unscale_(Tensor(a!)[] grads, Tensor(b!) found_inf, Tensor inv_scale, "
-      "Tensor(c!)? first_bad=None) -> ()",
+      "Tensor(c!)? first_bad=None, bool write=True) -> ()",
       {at::Tag::pt2_compliant_tag});
   m.def(
       "unscale_and_norm_(Tensor(a!)[] grads, Tensor(b!) found_inf, Tensor inv_scale, "
-      "Tensor(c!)? first_bad=None) -> Tensor",
+      "Tensor(c!)? first_bad=None, bool write=True) -> Tensor",
       {at::Tag::pt2_compliant_tag});
 }
 

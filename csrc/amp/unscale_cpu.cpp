@@ -49,7 +49,8 @@ struct Pieces {
 
 // The sum of squares; found_inf and first_bad are written.
 double unscale_all(const std::vector<Tensor>& grads, const Tensor& found_inf,
-                   const Tensor& inv_scale, const std::optional<Tensor>& first_bad, bool norm) {
+                   const Tensor& inv_scale, const std::optional<Tensor>& first_bad, bool norm,
+                   bool write) {
   const Pieces pieces(grads);
   const float inv = *inv_scale.const_data_ptr<float>();
   std::vector<UnscaleFound> found(pieces.all.size());
@@ -58,8 +59,8 @@ double unscale_all(const std::vector<Tensor>& grads, const Tensor& found_inf,
       const Piece& piece = pieces.all[i];
       const Tensor& grad = grads[piece.tensor];
       char* data = static_cast<char*>(grad.mutable_data_ptr()) + piece.begin * grad.element_size();
-      found[i] =
-          unscale_piece(UnscalePiece{data, piece.end - piece.begin, grad.scalar_type(), inv}, norm);
+      found[i] = unscale_piece(
+          UnscalePiece{data, piece.end - piece.begin, grad.scalar_type(), inv, write}, norm);
     }
   });
   double squares = 0;
@@ -79,26 +80,26 @@ double unscale_all(const std::vector<Tensor>& grads, const Tensor& found_inf,
 }
 
 void unscale_cpu(at::TensorList grads, const Tensor& found_inf, const Tensor& inv_scale,
-                 const std::optional<Tensor>& first_bad) {
+                 const std::optional<Tensor>& first_bad, bool write) {
   check_unscale(unscale_name(false), grads, found_inf, inv_scale, first_bad);
   const DenseGrads dense(unscale_name(false), grads);
-  unscale_all(dense.tensors(), found_inf, inv_scale, first_bad, false);
-  dense.copy_back();
+  unscale_all(dense.tensors(), found_inf, inv_scale, first_bad, false, write);
+  if (write) dense.copy_back();
 }
 
 Tensor unscale_and_norm_cpu(at::TensorList grads, const Tensor& found_inf, const Tensor& inv_scale,
-                            const std::optional<Tensor>& first_bad) {
+                            const std::optional<Tensor>& first_bad, bool write) {
   check_unscale(unscale_name(true), grads, found_inf, inv_scale, first_bad);
   const DenseGrads dense(unscale_name(true), grads);
   Tensor norm = empty_norm(grads, found_inf);
   const double root =
-      std::sqrt(unscale_all(dense.tensors(), found_inf, inv_scale, first_bad, true));
+      std::sqrt(unscale_all(dense.tensors(), found_inf, inv_scale, first_bad, true, write));
   if (norm.scalar_type() == at::kDouble) {
     *norm.mutable_data_ptr<double>() = root;
   } else {
     *norm.mutable_data_ptr<float>() = float(root);  // infinite where it is beyond float32
   }
-  dense.copy_back();
+  if (write) dense.copy_back();
   return norm;
 }
 

@@ -13,6 +13,7 @@ struct UnscalePiece {
   int64_t count;
   c10::ScalarType dtype;
   float inv_scale;
+  bool write;  // or it is only looked through
 };
 
 // Whether a number is inf or NaN, before or after; and where asked for, the sum of squares.

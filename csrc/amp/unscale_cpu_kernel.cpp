@@ -23,6 +23,10 @@ class Squares {
       sums_[1] = at::vec::fmadd(high, high, sums_[1]);
     }
   }
+  void add(const Squares& other) {
+    sums_[0] = sums_[0] + other.sums_[0];
+    sums_[1] = sums_[1] + other.sums_[1];
+  }
   double sum() const {
     return at::vec::vec_reduce_all<double>([](Doubles& a, Doubles& b) { return a + b; },
                                            sums_[0] + sums_[1]);
@@ -32,25 +36,40 @@ class Squares {
   Doubles sums_[2] = {Doubles(0), Doubles(0)};
 };
 
-// kMultiply: or gradients are only looked through.
-template <class T, bool kMultiply, bool kNorm>
+// kMultiply: or the factor is 1. kWrite: or gradients are only looked through.
+template <class T, bool kMultiply, bool kWrite, bool kNorm>
 class Unscale {
   using Acc = Accumulate<T>;
+  static constexpr bool kShort = !std::is_same_v<T, Acc>;
+  static constexpr int kVectors = kShort ? 4 : 8;  // of a step of the loop
 
  public:
   explicit Unscale(float inv_scale) : inv_(Acc(inv_scale)) {}
 
   UnscaleFound operator()(T* data, int64_t count) {
+    constexpr int64_t kStep = kVectors * kLanes<T>;
     int64_t i = 0;
-    for (; i + 4 * kLanes<T> <= count; i += 4 * kLanes<T>) {
-      for (int k = 0; k < 4; ++k) lanes(data + i + k * kLanes<T>, kLanes<T>);
+    for (; i + kStep <= count; i += kStep) step(data + i);
+    for (; i < count; i += kLanes<T>) {
+      const int64_t lanes = min_of(kLanes<T>, count - i);
+      Vec<T> value = load_lanes(data + i, lanes);
+      product(value, 0);
+      if constexpr (kMultiply && kWrite) store_lanes<T>(value, data + i, lanes);
     }
-    for (; i < count; i += kLanes<T>) lanes(data + i, min_of(kLanes<T>, count - i));
-    const bool bad = any_lane(zeros_ != Vec<T>(0)) || any_lane(most_ >= Vec<T>(overflow()));
-    return {bad, kNorm ? squares_.sum() : 0};
+    Vec<T> zeros = zeros_[0], most = most_[0];
+    for (int v = 1; v < kSums; ++v) zeros = zeros + zeros_[v], most = max_of(most, most_[v]);
+    const bool bad = any_lane(zeros != Vec<T>(0)) || any_lane(most >= Vec<T>(overflow()));
+    double squares = 0;
+    if constexpr (kNorm) {
+      for (int v = 1; v < kSums; ++v) squares_[0].add(squares_[v]);
+      squares = squares_[0].sum();
+    }
+    return {bad, squares};
   }
 
  private:
+  static constexpr int kSums = 2;  // an addition need not wait for the one before
+
   // What becomes infinite only when it is stored; others show in zeros_.
   static constexpr Acc overflow() {
     if constexpr (std::is_same_v<T, c10::Half>) return kOverflowOfHalf;
@@ -58,38 +77,54 @@ class Unscale {
     return std::numeric_limits<Acc>::infinity();
   }
 
-  void lanes(T* at, int64_t count) {
-    Vec<T> value = load_lanes(at, count);
+  void step(T* at) {
+    Vec<T> value[kVectors];
+    if constexpr (kShort) {
+      for (int v = 0; v < kVectors; v += 2) {
+        at::vec::load_to_float<T>(at + v * kLanes<T>, value[v], value[v + 1]);
+      }
+    } else {
+      for (int v = 0; v < kVectors; ++v) value[v] = load_lanes(at + v * kLanes<T>);
+    }
+    for (int v = 0; v < kVectors; ++v) product(value[v], v % kSums);
+    if constexpr (!kMultiply || !kWrite) return;
+    if constexpr (kShort) {
+      for (int v = 0; v < kVectors; v += 2) {
+        at::vec::convert_from_float<T>(value[v], value[v + 1]).store(at + v * kLanes<T>);
+      }
+    } else {
+      for (int v = 0; v < kVectors; ++v) value[v].store(at + v * kLanes<T>);
+    }
+  }
+
+  void product(Vec<T>& value, int sum) {
     if constexpr (kMultiply) {
       value = value * inv_;
-      store_lanes<T>(value, at, count);
-      if constexpr (!std::is_same_v<T, Acc>) most_ = max_of(most_, value.abs());
+      if constexpr (kShort) most_[sum] = max_of(most_[sum], value.abs());
     }
-    zeros_ = at::vec::fmadd(value, Vec<T>(0), zeros_);  // inf and NaN times 0 are NaN
-    if constexpr (kNorm) squares_.add(value);
+    zeros_[sum] = at::vec::fmadd(value, Vec<T>(0), zeros_[sum]);  // inf and NaN times 0 are NaN
+    if constexpr (kNorm) squares_[sum].add(value);
   }
 
   const Vec<T> inv_;
-  Vec<T> zeros_ = Vec<T>(0), most_ = Vec<T>(0);
-  Squares<Acc> squares_;
+  Vec<T> zeros_[kSums] = {Vec<T>(0), Vec<T>(0)}, most_[kSums] = {Vec<T>(0), Vec<T>(0)};
+  Squares<Acc> squares_[kSums];
 };
 
-template <class T>
-UnscaleFound unscale_typed(const UnscalePiece& piece, bool norm) {
+template <class T, bool kNorm>
+UnscaleFound unscale_typed(const UnscalePiece& piece) {
   T* data = static_cast<T*>(piece.data);
-  if (piece.inv_scale == 1) {
-    return norm ? Unscale<T, false, true>(1)(data, piece.count)
-                : Unscale<T, false, false>(1)(data, piece.count);
-  }
-  return norm ? Unscale<T, true, true>(piece.inv_scale)(data, piece.count)
-              : Unscale<T, true, false>(piece.inv_scale)(data, piece.count);
+  if (piece.inv_scale == 1) return Unscale<T, false, false, kNorm>(1)(data, piece.count);
+  return piece.write ? Unscale<T, true, true, kNorm>(piece.inv_scale)(data, piece.count)
+                     : Unscale<T, true, false, kNorm>(piece.inv_scale)(data, piece.count);
 }
 
 }  // namespace TILEWRIGHT_MACHINE
 
 UnscaleFound TILEWRIGHT_ON_MACHINE(unscale_piece)(const UnscalePiece& piece, bool norm) {
   return dispatch_floating("unscale_", piece.dtype, [&](auto tag) {
-    return unscale_typed<typename decltype(tag)::type>(piece, norm);
+    using T = typename decltype(tag)::type;
+    return norm ? unscale_typed<T, true>(piece) : unscale_typed<T, false>(piece);
   });
 }
 

@@ -18,6 +18,7 @@ struct UnscaleParams {
   float* found_inf;
   int64_t* first_bad;  // or null
   double* squares;     // (blocks,): of kNorm
+  bool write;          // or gradients are only looked through
 };
 
 struct UnscaleParts {
@@ -41,6 +42,7 @@ __global__ void unscale_kernel(UnscaleParams p) {
   const TensorPiece<T> piece(p.list, int(blockIdx.x), kUnscalePiece);
   T* const data = piece.data;
   const float inv = ldg(p.inv_scale);
+  const bool write = p.write && inv != 1.0f;
   bool bad = false;
   double squares = 0;
   const auto one = [&](T value) {
@@ -55,10 +57,10 @@ __global__ void unscale_kernel(UnscaleParams p) {
       Pack<T, kPack> pack = load_pack<kPack>(data + i);
 #pragma unroll
       for (int k = 0; k < kPack; ++k) pack[k] = one(pack[k]);
-      if (inv != 1.0f) store_pack(data + i, pack);
+      if (write) store_pack(data + i, pack);
     } else {
       const T value = one(data[i]);
-      if (inv != 1.0f) data[i] = value;
+      if (write) data[i] = value;
     }
   });
   if (__syncthreads_or(bad) && threadIdx.x == 0) {

@@ -66,8 +66,11 @@ class Gradients:
                 grads = self.by_device[grad.device] = [none] * len(parameters)
             grads[place] = grad.detach()
 
-    def unscale_(self, inv_scale: Tensor, state: OptimizerState, norm: bool) -> Tensor | None:
-        """Unscales, and records in `state` what was found; the 2-norm where it is asked for."""
+    def unscale_(
+        self, inv_scale: Tensor, state: OptimizerState, norm: bool = False, write: bool = True
+    ) -> Tensor | None:
+        """Unscales, and records in `state` what was found; the 2-norm where it is asked for.
+        write: or gradients are only looked at, as they would be."""
         norms = []
         with torch.no_grad():
             for device, grads in self.by_device.items():
@@ -75,9 +78,9 @@ class Gradients:
                 first = torch.full((1,), NOWHERE, dtype=torch.int64, device=device)
                 inv = inv_scale.to(device, non_blocking=True)
                 if norm:
-                    norms.append(unscale_and_norm_(grads, found, inv, first))
+                    norms.append(unscale_and_norm_(grads, found, inv, first, write))
                 else:
-                    unscale_(grads, found, inv, first)
+                    unscale_(grads, found, inv, first, write)
                 state.found[device] = (found, first)
         return self._together(norms, inv_scale.device) if norm else None
 

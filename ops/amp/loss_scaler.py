@@ -129,7 +129,7 @@ class LossScaler:
             RuntimeError: where it was called for this step already, or comes after ``step``.
         """
         if self._enabled:
-            self._unscale(optimizer, norm=False)
+            self._unscale(optimizer)
 
     def unscale_and_clip_(
         self, optimizer: torch.optim.Optimizer, max_norm: float, eps: float = 1e-6
@@ -154,7 +154,9 @@ class LossScaler:
             gradients.multiply_(factor)
         return norm
 
-    def _unscale(self, optimizer: torch.optim.Optimizer, norm: bool) -> tuple[Gradients, Any]:
+    def _unscale(
+        self, optimizer: torch.optim.Optimizer, norm: bool = False, write: bool = True
+    ) -> tuple[Gradients, Any]:
         self._check_begun("unscale_")
         state = self._steps[optimizer]
         if state.stage is Stage.UNSCALED:
@@ -165,7 +167,7 @@ class LossScaler:
             raise RuntimeError("unscale_() is being called after step().")
         gradients = Gradients(optimizer)
         inv_scale = self._scale.double().reciprocal().float()
-        found = gradients.unscale_(inv_scale, state, norm)
+        found = gradients.unscale_(inv_scale, state, norm, write)
         state.stage = Stage.UNSCALED
         return gradients, found
 
@@ -194,11 +196,14 @@ class LossScaler:
         state = self._steps[optimizer]
         if state.stage is Stage.STEPPED:
             raise RuntimeError("step() has already been called since the last update().")
+        on_device = _divides(optimizer)
         if state.stage is Stage.READY:
-            self._unscale(optimizer, norm=False)
+            # An optimizer that divides gradients anyway need not find them divided.
+            self._unscale(optimizer, write=not on_device)
+            state.divisor = self._scale.squeeze() if on_device else None
         self._share(state)
         state.stage = Stage.STEPPED
-        if _divides(optimizer):
+        if on_device:
             return self._step_on_device(optimizer, state, args, kwargs)
         if not state.found_something():
             return optimizer.step(*args, **kwargs)
@@ -231,7 +236,7 @@ class LossScaler:
             with torch.enable_grad():
                 loss = closure()
             state.stage = Stage.READY
-            self._unscale(optimizer, norm=False)
+            self._unscale(optimizer)
             self._share(state)
             if state.found_something():
                 raise Overflow

@@ -12,6 +12,7 @@ def unscale_(
     found_inf: Tensor,
     inv_scale: Tensor,
     first_bad: Optional[Tensor] = None,  # noqa: UP045  (TorchScript reads it)
+    write: bool = True,
 ) -> None:
     """Multiplies gradients by ``inv_scale`` in place and looks through them for inf and NaN, in one
     pass (arXiv:1710.03740).
@@ -22,12 +23,13 @@ def unscale_(
             after the product, else left as it is.
         inv_scale: one float32 on that device. 1 writes nothing.
         first_bad: one int64, lowered to the index of the first such gradient.
+        write: or gradients stay as they are, and the products are only looked at.
 
     Raises:
         RuntimeError: for sparse gradients (give their coalesced values), and gradients that require
             grad while grad mode is on, are expanded or share memory.
     """
-    torch.ops.tilewright.unscale_(grads, found_inf, inv_scale, first_bad)
+    torch.ops.tilewright.unscale_(grads, found_inf, inv_scale, first_bad, write)
 
 
 def unscale_and_norm_(
@@ -35,10 +37,11 @@ def unscale_and_norm_(
     found_inf: Tensor,
     inv_scale: Tensor,
     first_bad: Optional[Tensor] = None,  # noqa: UP045
+    write: bool = True,
 ) -> Tensor:
     """:func:`unscale_`, and the 2-norm of all results together: one float32, float64 where a
     gradient is. Squares are added in float64, in an order that depends on shapes alone."""
-    return torch.ops.tilewright.unscale_and_norm_(grads, found_inf, inv_scale, first_bad)
+    return torch.ops.tilewright.unscale_and_norm_(grads, found_inf, inv_scale, first_bad, write)
 
 
 def update_scale_(

@@ -1,0 +1,149 @@
+"""Unscaling, with and without the norm, against torch's multi-tensor operators, on the same gradients
+in turns; a training step with the loss scaler beside one without.
+
+    python benchmarks/amp.py [--threads 2]
+
+torch: `_amp_foreach_non_finite_check_and_unscale_`, and for the norm `_foreach_mul_` and
+`_foreach_norm`. The plain multiplication is the bound: it reads and writes the same bytes.
+"""
+
+import argparse
+import json
+import statistics
+
+import torch
+from harness import RESULTS, machine, measure
+
+from tilewright.amp import LossScaler, unscale_, unscale_and_norm_
+
+FILE = RESULTS / "amp.json"
+COLUMNS = ["work", "torch", "plain multiply", "tilewright", "faster than torch", "of the bandwidth"]
+STEPS = ["training step", "without", "GradScaler", "LossScaler", "costs"]
+
+
+def many(count, elements, dtype=torch.float32):
+    return [torch.randn(elements // count).to(dtype) for _ in range(count)]
+
+
+def torchs(grads, found, inv_scale):
+    return lambda: torch._amp_foreach_non_finite_check_and_unscale_(grads, found, inv_scale)
+
+
+def torchs_with_norm(grads, found, inv_scale):
+    def run():
+        torch._foreach_mul_(grads, inv_scale)
+        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+
+    return run
+
+
+def loop(grads, found, inv_scale):
+    """What is written by hand."""
+
+    def run():
+        bad = False
+        for grad in grads:
+            grad.mul_(inv_scale)
+            bad |= not torch.isfinite(grad).all().item()
+        return bad
+
+    return run
+
+
+def unscaling(title, grads, theirs, ours):
+    found = torch.zeros(1)
+    # Their values stay what they are: a factor beside 1 that float32 keeps.
+    inv_scale = torch.tensor(1.0 + 2.0**-23)
+    whole = torch.cat([g.flatten() for g in grads])
+    contenders = {
+        "torch": theirs(grads, found, inv_scale),
+        "multiply": lambda: whole.mul_(inv_scale),
+        "ours": lambda: ours(grads, found, inv_scale),
+    }
+    ms = {name: statistics.median(t) for name, t in measure(contenders, most=40).items()}
+    line = [
+        title,
+        f"{ms['torch']:.3g} ms",
+        f"{ms['multiply']:.3g} ms",
+        f"{ms['ours']:.3g} ms",
+        f"{ms['torch'] / ms['ours']:.1f}x",
+        f"{ms['multiply'] / ms['ours']:.2f}",
+    ]
+    print(*line, sep=" | ", flush=True)
+    return line, {"work": title, "ms": ms}
+
+
+def training(title, model, x, fused):
+    """Steps on the same model: what the scaler adds lies in the noise of one of them, so many."""
+
+    def step(scaler, optimizer):
+        def run():
+            optimizer.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = model(x).square().mean()
+            if scaler is None:
+                loss.backward()
+                optimizer.step()
+            else:
+                scaler.scale(loss).backward()
+                scaler.step(optimizer)
+                scaler.update()
+
+        return run
+
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-6, fused=fused)
+    contenders = {
+        "without": step(None, optimizer),
+        "GradScaler": step(torch.amp.GradScaler("cpu"), optimizer),
+        "LossScaler": step(LossScaler(), optimizer),
+    }
+    ms = {name: statistics.median(t) for name, t in measure(contenders, 20.0, most=60).items()}
+    line = [
+        title,
+        *(f"{ms[name]:.4g} ms" for name in contenders),
+        f"{100 * (ms['LossScaler'] / ms['without'] - 1):.1f} %",
+    ]
+    print(*line, sep=" | ", flush=True)
+    return line, {"work": title, "ms": ms}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    torch.set_num_threads(parser.parse_args().threads)
+    threads = f"{torch.get_num_threads()} threads"
+    big, small = many(200, 50_000_000), many(5000, 5000 * 200)
+    halves = many(200, 50_000_000, torch.bfloat16)
+    found = [
+        unscaling(f"200 tensors of 50M float32, unscale_, {threads}", big, torchs, unscale_),
+        unscaling(
+            f"200 tensors of 50M float32, with the norm, {threads}",
+            big,
+            torchs_with_norm,
+            unscale_and_norm_,
+        ),
+        unscaling(f"200 tensors of 50M bfloat16, unscale_, {threads}", halves, torchs, unscale_),
+        unscaling(f"5,000 tensors of 200, unscale_, {threads}", small, torchs, unscale_),
+        unscaling(f"5,000 tensors of 200, against a loop, {threads}", small, loop, unscale_),
+    ]
+    model = torch.nn.TransformerEncoder(
+        torch.nn.TransformerEncoderLayer(512, 8, 2048, batch_first=True, dropout=0.0), 4
+    )
+    x = torch.randn(4, 256, 512)
+    steps = [
+        training(f"TransformerEncoder, 4 layers of 512, {name}, {threads}", model, x, fused)
+        for name, fused in (("AdamW", False), ("AdamW(fused=True)", True))
+    ]
+    tables = {
+        "machine": machine(),
+        "columns": COLUMNS,
+        "lines": [line for line, _ in found],
+        "rows": [row for _, row in [*found, *steps]],
+    }
+    FILE.write_text(json.dumps(tables, indent=1) + "\n")
+    step_table = {"columns": STEPS, "lines": [line for line, _ in steps]}
+    (RESULTS / "amp_steps.json").write_text(json.dumps(step_table, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
