@@ -23,6 +23,12 @@ class Squares {
       sums_[1] = at::vec::fmadd(high, high, sums_[1]);
     }
   }
+  // Of squares that were added up in float32.
+  void add_sum(const at::vec::Vectorized<float>& sum) {
+    const auto [low, high] = widen(sum);
+    sums_[0] = sums_[0] + low;
+    sums_[1] = sums_[1] + high;
+  }
   void add(const Squares& other) {
     sums_[0] = sums_[0] + other.sums_[0];
     sums_[1] = sums_[1] + other.sums_[1];
@@ -54,6 +60,7 @@ class Unscale {
       const int64_t lanes = min_of(kLanes<T>, count - i);
       Vec<T> value = load_lanes(data + i, lanes);
       product(value, 0);
+      if constexpr (kNorm && kNarrow) squares_[0].add(value);
       if constexpr (kMultiply && kWrite) store_lanes<T>(value, data + i, lanes);
     }
     Vec<T> zeros = zeros_[0], most = most_[0];
@@ -63,12 +70,18 @@ class Unscale {
     if constexpr (kNorm) {
       for (int v = 1; v < kSums; ++v) squares_[0].add(squares_[v]);
       squares = squares_[0].sum();
+      if (kNarrow && !(squares > kLeastNarrow && squares < kMostNarrow))
+        squares = wide(data, count);
     }
     return {bad, squares};
   }
 
  private:
   static constexpr int kSums = 2;  // an addition need not wait for the one before
+  // float32 adds up a few squares before they go to float64. Where a piece's sum is beyond these
+  // bounds some may have overflowed or lost their digits, and the piece, in cache yet, is read again.
+  static constexpr bool kNarrow = std::is_same_v<T, float>;
+  static constexpr double kLeastNarrow = 0x1p-100, kMostNarrow = 0x1p127;
 
   // What becomes infinite only when it is stored; others show in zeros_.
   static constexpr Acc overflow() {
@@ -87,6 +100,13 @@ class Unscale {
       for (int v = 0; v < kVectors; ++v) value[v] = load_lanes(at + v * kLanes<T>);
     }
     for (int v = 0; v < kVectors; ++v) product(value[v], v % kSums);
+    if constexpr (kNorm && kNarrow) {
+      Vec<T> sum[kSums] = {value[0] * value[0], value[1] * value[1]};
+      for (int v = kSums; v < kVectors; ++v) {
+        sum[v % kSums] = at::vec::fmadd(value[v], value[v], sum[v % kSums]);
+      }
+      squares_[0].add_sum(sum[0] + sum[1]);
+    }
     if constexpr (!kMultiply || !kWrite) return;
     if constexpr (kShort) {
       for (int v = 0; v < kVectors; v += 2) {
@@ -103,7 +123,18 @@ class Unscale {
       if constexpr (kShort) most_[sum] = max_of(most_[sum], value.abs());
     }
     zeros_[sum] = at::vec::fmadd(value, Vec<T>(0), zeros_[sum]);  // inf and NaN times 0 are NaN
-    if constexpr (kNorm) squares_[sum].add(value);
+    if constexpr (kNorm && !kNarrow) squares_[sum].add(value);
+  }
+
+  // The squares of products that were written, or are not to be.
+  double wide(const T* data, int64_t count) const {
+    Squares<Acc> squares;
+    for (int64_t i = 0; i < count; i += kLanes<T>) {
+      Vec<T> value = load_lanes(data + i, min_of(kLanes<T>, count - i));
+      if constexpr (kMultiply && !kWrite) value = value * inv_;
+      squares.add(value);
+    }
+    return squares.sum();
   }
 
   const Vec<T> inv_;

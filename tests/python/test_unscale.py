@@ -150,6 +150,36 @@ def test_the_norm_neither_overflows_nor_vanishes(device):
 
 
 @kernels
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_looking_without_writing(device, dtype):
+    for sizes in ([5, 40000], [16, 3]):
+        grads = grads_of(dtype, device, sizes)
+        before, found = [g.clone() for g in grads], number(0.0, device)
+        norm = ops.unscale_and_norm_(grads, found, number(0.25, device), None, False)
+        ops.unscale_(grads, found, number(0.25, device), write=False)
+        assert all(torch.equal(g, b) for g, b in zip(grads, before, strict=True))
+        total = torch.cat([g.double() for g in before]).norm().item() / 4
+        assert found.item() == 0 and abs(norm.item() - total) < 1e-6 * total
+        ops.unscale_(grads, found, number(3e38, device), write=False)
+        if dtype != torch.float64:
+            assert found.item() == 1  # as it would be
+
+
+@kernels
+def test_norms_of_pieces_far_apart(device):
+    """Sums that float32 holds, sums that it does not, and zeros, each with whole pieces."""
+    grads = [
+        torch.randn(33000, device=device) * size for size in (1.0, 1e-25, 1e25, 0.0, 1e-42, 1e-3)
+    ]
+    for which in ([0, 1], [1], [2, 0], [1, 3, 4], [4], [5, 3]):
+        for inv_scale in (1.0, 0.5):
+            some = [grads[i].clone() for i in which]
+            expected = torch.cat([g.double() * inv_scale for g in some]).float().double().norm()
+            norm, _ = call("unscale_and_norm_", some, inv_scale)
+            assert abs(norm.item() - expected.item()) <= 3e-7 * expected.item()
+
+
+@kernels
 @both
 @pytest.mark.no_launch
 def test_no_gradients(device, op):
