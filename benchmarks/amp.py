@@ -129,7 +129,7 @@ def main():
     model = torch.nn.TransformerEncoder(
         torch.nn.TransformerEncoderLayer(512, 8, 2048, batch_first=True, dropout=0.0), 4
     )
-    x = torch.randn(4, 256, 512)
+    x = torch.randn(8, 256, 512)
     steps = [
         training(f"TransformerEncoder, 4 layers of 512, {name}, {threads}", model, x, fused)
         for name, fused in (("AdamW", False), ("AdamW(fused=True)", True))

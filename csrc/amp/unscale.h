@@ -21,7 +21,8 @@ TILEWRIGHT_API void unscale_(at::TensorList grads, const at::Tensor& found_inf,
                              const std::optional<at::Tensor>& first_bad = {}, bool write = true);
 
 // The same, and the 2-norm of all results together, one float32 (float64 where a gradient is):
-// squares are added in float64, in an order that depends on shapes alone. 0 of no gradients.
+// squares are added in float64 (of float32 a few in float32 before, where it holds them), in an
+// order that depends on shapes alone. 0 of no gradients.
 TILEWRIGHT_API at::Tensor unscale_and_norm_(at::TensorList grads, const at::Tensor& found_inf,
                                             const at::Tensor& inv_scale,
                                             const std::optional<at::Tensor>& first_bad = {},

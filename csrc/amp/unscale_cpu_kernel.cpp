@@ -10,7 +10,7 @@ inline namespace TILEWRIGHT_MACHINE {
 
 using Doubles = at::vec::Vectorized<double>;
 
-// Squares of float32 neither overflow in float64 nor vanish there.
+// Squares of float32 neither overflow nor vanish in float64.
 template <class Acc>
 class Squares {
  public:
@@ -79,7 +79,7 @@ class Unscale {
  private:
   static constexpr int kSums = 2;  // an addition need not wait for the one before
   // float32 adds up a few squares before they go to float64. Where a piece's sum is beyond these
-  // bounds some may have overflowed or lost their digits, and the piece, in cache yet, is read again.
+  // bounds some may have overflowed or lost their digits: the piece, in cache yet, is read again.
   static constexpr bool kNarrow = std::is_same_v<T, float>;
   static constexpr double kLeastNarrow = 0x1p-100, kMostNarrow = 0x1p127;
 

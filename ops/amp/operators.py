@@ -40,7 +40,8 @@ def unscale_and_norm_(
     write: bool = True,
 ) -> Tensor:
     """:func:`unscale_`, and the 2-norm of all results together: one float32, float64 where a
-    gradient is. Squares are added in float64, in an order that depends on shapes alone."""
+    gradient is. Squares are added in float64 (of float32 a few in float32 before, where it holds
+    them), in an order that depends on shapes alone."""
     return torch.ops.tilewright.unscale_and_norm_(grads, found_inf, inv_scale, first_bad, write)
 
 

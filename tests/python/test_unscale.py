@@ -78,7 +78,7 @@ def test_dtypes_and_layouts_together(device, op):
     if norm is not None:
         assert norm.dtype == torch.float64
         total = math.sqrt(sum(e.double().square().sum().item() for e in expected))
-        assert abs(norm.item() - total) < 1e-12 * total
+        assert abs(norm.item() - total) < 1e-8 * total
 
 
 @kernels
@@ -176,7 +176,7 @@ def test_norms_of_pieces_far_apart(device):
             some = [grads[i].clone() for i in which]
             expected = torch.cat([g.double() * inv_scale for g in some]).float().double().norm()
             norm, _ = call("unscale_and_norm_", some, inv_scale)
-            assert abs(norm.item() - expected.item()) <= 3e-7 * expected.item()
+            assert abs(norm.item() - expected.item()) <= max(3e-7 * expected.item(), 1.5e-45)
 
 
 @kernels
