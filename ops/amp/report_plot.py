@@ -59,7 +59,7 @@ def draw(report: GradientReport, path: str | Path | None) -> Any:
     axes.set_title(
         f"gradients in {kept.name}, loss scale {report.scale:g} (advised {report.advised_scale:g})"
     )
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3, frameon=False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     figure.colorbar(image, ax=axes, label="share of the layer's gradients")
     if path is not None:
         figure.savefig(path, dpi=120)
