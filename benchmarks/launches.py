@@ -247,7 +247,7 @@ def gradients(generator):
     found, inv_scale = torch.zeros(1), torch.tensor(0.5)
     ops.unscale_(grads, found, inv_scale)
     ops.unscale_and_norm_(grads, found, inv_scale)
-    ops.unscale_and_norm_(grads[:4], found, inv_scale)
+    ops.unscale_and_norm_(grads[2:4], found, inv_scale)
     ops.gradient_exponents(grads)
     ops.update_scale_(torch.ones(1), torch.zeros(1, dtype=torch.int32), found, 2.0, 0.5, 10)
     wide = torch.randn(3000, generator=generator)
