@@ -1,5 +1,5 @@
-"""Unscaling, with and without the norm, against torch's multi-tensor operators, on the same gradients
-in turns; a training step with the loss scaler beside one without.
+"""Unscaling, with and without the norm, against torch's multi-tensor operators, on the same
+gradients in turns; a training step with the loss scaler beside one without.
 
     python benchmarks/amp.py [--threads 2]
 
@@ -74,8 +74,8 @@ def unscaling(title, grads, theirs, ours):
 
 
 def training(title, model, x, fused):
-    """What a scaler adds to the optimizer's step, the steps in turns on the same gradients, as a share
-    of the whole training step: a difference of whole steps would be lost in their noise."""
+    """What a scaler adds to the optimizer's step, the steps in turns on the same gradients, as a
+    share of the whole training step: a difference of whole steps would be lost in their noise."""
     optimizer = torch.optim.AdamW(model.parameters(), 1e-6, fused=fused)
 
     def forward_backward():

@@ -1,6 +1,5 @@
-"""The picture of docs/amp.md: exponents of the gradients of the demo's Faster R-CNN, fifty steps in.
-
-    python benchmarks/gradient_report.py    # writes docs/gradients.png
+"""The picture of docs/amp.md: exponents of the gradients of the demo's Faster R-CNN after fifty
+steps. python benchmarks/gradient_report.py writes docs/gradients.png.
 """
 
 import sys

@@ -80,7 +80,8 @@ void check_deform_pool(const DeformPoolArgs& args, const Tensor& input, const Te
   TILEWRIGHT_CHECK(op, fits && offset.sym_size(1) > 0 && offset.sym_size(1) % 2 == 0,
                    "offset must have shape (", rois.sym_size(0), ", 2 * classes, ", args.parts[0],
                    ", ", args.parts[1], "), got ", shape_of(offset));
-  const c10::SymInt outs = input.sym_size(1) / (args.group_size * args.group_size), classes = offset.sym_size(1) / 2;
+  const c10::SymInt outs = input.sym_size(1) / (args.group_size * args.group_size),
+                    classes = offset.sym_size(1) / 2;
   TILEWRIGHT_CHECK(op, outs % classes == 0, "the classes of offset (", classes,
                    ") must divide output_dim (", outs, ")");
 }

@@ -1,5 +1,5 @@
-"""Mixed precision: a loss scaler that never applies an update of inf or NaN, and what gradients lose
-in narrow formats."""
+"""Mixed precision: a loss scaler that never applies an update of inf or NaN, and what gradients
+lose in narrow formats."""
 
 from tilewright.amp.formats import FORMATS, FloatFormat, format_of
 from tilewright.amp.loss_scaler import LossScaleError, LossScaler

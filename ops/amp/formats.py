@@ -8,8 +8,8 @@ import torch
 
 @dataclasses.dataclass(frozen=True)
 class FloatFormat:
-    """A binary floating format: a sign, an exponent with a bias, a mantissa with a leading bit that is
-    not stored.
+    """A binary floating format: a sign, an exponent with a bias, a mantissa with a leading bit that
+    is not stored.
 
     Attributes:
         name: as torch spells it, where torch has it.
@@ -79,9 +79,7 @@ class FloatFormat:
             exponent, mantissa = ones, 2**self.mantissa_bits - 1
         else:
             exponent, mantissa = self._rounded(abs(value))
-        return (
-            f"{sign} {exponent:0{self.exponent_bits}b} {mantissa:0{self.mantissa_bits}b}"
-        )
+        return f"{sign} {exponent:0{self.exponent_bits}b} {mantissa:0{self.mantissa_bits}b}"
 
     def _rounded(self, value: float) -> tuple[int, int]:
         """The stored exponent and mantissa of a number that is not negative."""

@@ -1,5 +1,5 @@
-"""What the loss scaler knows of one optimizer between two updates: its gradients, and what was found
-in them."""
+"""What the loss scaler knows of one optimizer between two updates: its gradients, and what was
+found in them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def name_of(optimizer: Any, place: int) -> str:
 
 
 class Gradients:
-    """The gradients of an optimizer's parameters, by device; of sparse ones the coalesced values."""
+    """The gradients of an optimizer's parameters, by device; of sparse ones the coalesced
+    values."""
 
     def __init__(self, optimizer: Any) -> None:
         self.by_device: dict[torch.device, list[Tensor]] = {}
@@ -109,9 +110,7 @@ class Gradients:
             return
         with torch.no_grad():
             for device, grads in self.by_device.items():
-                unscale_(
-                    grads, torch.zeros(1, device=device), factor.to(device, non_blocking=True)
-                )
+                unscale_(grads, torch.zeros(1, device=device), factor.to(device, non_blocking=True))
 
 
 class OptimizerState:

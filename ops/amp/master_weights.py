@@ -29,8 +29,8 @@ class MasterWeights:
 
     Args:
         parameters: of the model.
-        stochastic: bfloat16 parameters are rounded up or down by chance, so that their expectation is
-            the master (:func:`stochastic_round_`), in place of to the nearest.
+        stochastic: bfloat16 parameters are rounded up or down by chance, so that their expectation
+            is the master (:func:`stochastic_round_`), in place of to the nearest.
         seed: of that chance; drawn from torch's generator where it is None.
     """
 

@@ -59,10 +59,10 @@ def update_scale_(
 ) -> None:
     """The next loss scale, where it lies (arXiv:1710.03740, section 3.2).
 
-    A clean step counts, and the ``growth_interval``-th multiplies ``scale`` by ``growth_factor``, up
-    to ``max_scale``, unless it would be infinite. A step with inf or NaN begins counting again and
-    multiplies it by ``backoff_factor``, down to ``min_scale``; with a ``hysteresis`` of H only the
-    H-th in a row does, and those after it.
+    A clean step counts, and the ``growth_interval``-th multiplies ``scale`` by ``growth_factor``,
+    up to ``max_scale``, unless it would be infinite. A step with inf or NaN begins counting again
+    and multiplies it by ``backoff_factor``, down to ``min_scale``; with a ``hysteresis`` of H only
+    the H-th in a row does, and those after it.
 
     Args:
         scale: one float32.
@@ -105,7 +105,7 @@ def stochastic_round_(
     Args:
         outputs: bfloat16, written in place.
         inputs: float32, of the same shapes.
-        rng_state: (2,) int64, seed and offset. Chance depends on them, on the tensor's number and on
-            the place in it alone, on the CPU as on CUDA.
+        rng_state: (2,) int64, seed and offset. Chance depends on them, on the tensor's number and
+            on the place in it alone, on the CPU as on CUDA.
     """
     torch.ops.tilewright.stochastic_round_(outputs, inputs, rng_state)

@@ -24,9 +24,7 @@ class Rollback:
 
     def undo(self) -> None:
         with torch.no_grad():
-            for parameter, value in zip(
-                parameters_of(self._optimizer), self._values, strict=True
-            ):
+            for parameter, value in zip(parameters_of(self._optimizer), self._values, strict=True):
                 parameter.copy_(value)
         self._optimizer.state.clear()
         self._optimizer.state.update(self._state)

@@ -41,7 +41,9 @@ def test_bits_are_those_of_torch(name):
     dtype, found = getattr(torch, name), format_of(name)
     size = found.storage_bits // 8
     whole = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[size]
-    draw = torch.randn(300, dtype=torch.float64) * torch.exp2(torch.randint(-30, 20, (300,)).double())
+    draw = torch.randn(300, dtype=torch.float64) * torch.exp2(
+        torch.randint(-30, 20, (300,)).double()
+    )
     special = [0.0, -0.0, 1.0, found.max, found.smallest_normal, found.smallest_subnormal]
     if found.infinities:
         special += [math.inf, -math.inf, found.max * 1.5 if name != "float64" else math.inf]
@@ -61,7 +63,9 @@ def test_other_formats():
     word = struct.unpack(">I", struct.pack(">f", 1 / 3))[0]
     assert tf32.bits_of(1 / 3).replace(" ", "") == f"{(word + 0x1000) >> 13:019b}"
     assert format_of("bf16") is format_of(torch.bfloat16)
-    with pytest.raises(ValueError, match="expected a floating format, one of float64, .* got 'int8'"):
+    with pytest.raises(
+        ValueError, match=r"expected a floating format, one of float64, .* got 'int8'"
+    ):
         format_of(torch.int8)
 
 
@@ -96,7 +100,12 @@ def test_a_report_by_hand(device):
     assert found.advised_scale == 2.0 ** (15 - 3 - 14)  # what the largest allows
     text = str(found)
     assert "gradients in float16 at a loss scale of 4 (advised: 0.25)" in text
-    assert text.splitlines()[3].split() == ["first", "<", "2^1", *"92.31% 0.00% 0.00% 6.67% 1".split()]
+    assert text.splitlines()[3].split() == [
+        "first",
+        "<",
+        "2^1",
+        *["92.31%", "0.00%", "0.00%", "6.67%", "1"],
+    ]
     assert text.splitlines()[-1].split()[0] == "all"
     wide = amp.report(net, 4.0, format="bf16")
     assert wide.total.flushed == wide.total.overflowed == 0 and wide.advised_scale == 1.0
@@ -126,7 +135,7 @@ def test_a_report_of_a_scaler_and_its_picture(tmp_path):
 def test_reports_of_nothing():
     with pytest.raises(ValueError, match="the model has no gradients: call backward"):
         amp.report(nn.Linear(2, 2))
-    with pytest.raises(ValueError, match="scale must be positive and finite, got 0.0"):
+    with pytest.raises(ValueError, match=r"scale must be positive and finite, got 0\.0"):
         amp.report(net_with_gradients(), 0.0)
     zeros = amp.report([("w", torch.zeros(3))])
     assert zeros.advised_scale == 1.0 and zeros.total.zeros == 1.0
@@ -159,7 +168,9 @@ def test_rounding_by_chance_keeps_the_mean(device):
 
 @kernels
 def test_what_stays_as_it_is(device):
-    exact = torch.tensor([0.0, -0.0, 1.5, -2.0**-130, math.inf, -math.inf, 2.0**-133], device=device)
+    exact = torch.tensor(
+        [0.0, -0.0, 1.5, -(2.0**-130), math.inf, -math.inf, 2.0**-133], device=device
+    )
     found = torch.empty_like(exact, dtype=torch.bfloat16)
     for offset in range(3):
         ops.stochastic_round_([found], [exact], state_of(device, 1, offset))
@@ -276,5 +287,5 @@ def test_masters_of_several_dtypes():
     assert parameters[0].tolist() == of[0].tolist() == [0.5, 0.5]
     with pytest.raises(ValueError, match=r"expected masters of shapes \[\(2,\), .* got \[\(2,\)\]"):
         masters.load_state_dict(saved | {"masters": saved["masters"][:1]})
-    with pytest.raises(ValueError, match="parameter 0 must be floating, got torch.int64"):
+    with pytest.raises(ValueError, match=r"parameter 0 must be floating, got torch\.int64"):
         MasterWeights([torch.ones(2, dtype=torch.long)])

@@ -48,8 +48,9 @@ def test_a_scripted_trainer_keeps_its_state(device):
     reference = torch.nn.Linear(4, 3).to(device)
     with torch.no_grad():
         reference.weight.copy_(trainer.layer.weight), reference.bias.copy_(trainer.layer.bias)
-    optimizer, python = torch.optim.SGD(reference.parameters(), 0.1), LossScaler(
-        init_scale=2.0**8, growth_interval=3
+    optimizer, python = (
+        torch.optim.SGD(reference.parameters(), 0.1),
+        LossScaler(init_scale=2.0**8, growth_interval=3),
     )
     for step, factor in enumerate([1.0, 1.0, math.inf, 1.0, 1.0, 1.0, math.nan, 1.0]):
         x = torch.randn(5, 4, device=device)
@@ -91,7 +92,9 @@ def test_calls(device):
         assert scaler.get_scale() == expected
     scaler.unscale_([torch.ones(1, device=device), bad])
     scaler.update()
-    with pytest.raises(RuntimeError, match=r"at its floor, 2, and grads\[1\] of unscale_\(\) is still"):
+    with pytest.raises(
+        RuntimeError, match=r"at its floor, 2, and grads\[1\] of unscale_\(\) is still"
+    ):
         scaler.get_scale()
     assert scaler.get_scale() == 2.0
 
@@ -106,7 +109,10 @@ def test_states_and_options():
     for options, message in (
         ({"growth_factor": 0.5}, "growth_factor must be above 1, got 0.5"),
         ({"init_scale": math.nan}, "a scale must be finite in float32 and not negative, got nan"),
-        ({"min_scale": 4.0, "max_scale": 1.0}, r"max_scale must be at least min_scale \(4\), got 1"),
+        (
+            {"min_scale": 4.0, "max_scale": 1.0},
+            r"max_scale must be at least min_scale \(4\), got 1",
+        ),
     ):
         with pytest.raises(RuntimeError, match=message):
             torch.classes.tilewright.LossScaler(**options)

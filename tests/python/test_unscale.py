@@ -38,7 +38,9 @@ def test_products_and_norm(device, op, dtype, inv_scale):
     inv = number(inv_scale, device)
     # By torch's own product: one rounding, of the product in float32.
     expected = [
-        (g.double() * inv.double()).float().to(dtype) if dtype != torch.float64 else g * inv.double()
+        (g.double() * inv.double()).float().to(dtype)
+        if dtype != torch.float64
+        else g * inv.double()
         for g in grads
     ]
     before = [g.clone() for g in grads]
@@ -73,7 +75,7 @@ def test_dtypes_and_layouts_together(device, op):
     norm, found = call(op, grads, 0.5)
     assert found == 0 and torch.equal(base[1::2, 1::2], gaps)
     for grad, wanted in zip(grads, expected, strict=True):
-        assert torch.equal(grad, wanted) and grad.stride() == wanted.stride() or grad.numel() < 50
+        assert (torch.equal(grad, wanted) and grad.stride() == wanted.stride()) or grad.numel() < 50
         assert torch.equal(grad, wanted)
     if norm is not None:
         assert norm.dtype == torch.float64
@@ -106,7 +108,8 @@ def test_one_bad_element_is_found(device, op, dtype, value):
 @both
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_what_becomes_infinite_is_found(device, op, dtype):
-    """A product, or a number that a 16-bit type rounds to infinity. torch's operator looks before."""
+    """A product, or a number that a 16-bit type rounds to infinity. torch's operator looks
+    before."""
     largest = torch.finfo(dtype).max
     for inv_scale, bad in ((1.0, False), (1.001, dtype is not torch.bfloat16), (2.0, True)):
         grads = [torch.full((9,), largest, dtype=dtype, device=device)]
@@ -282,7 +285,10 @@ def unscaled(x: torch.Tensor, found: torch.Tensor, inv: torch.Tensor):
 
 @kernels
 def test_script_and_compile(device):
-    for run in (lambda *a: script_round_trip(unscaled, *a), torch.compile(unscaled, backend="aot_eager")):
+    for run in (
+        lambda *a: script_round_trip(unscaled, *a),
+        torch.compile(unscaled, backend="aot_eager"),
+    ):
         x, found = torch.full((4,), 8.0, device=device), number(0.0, device)
         norm = run(x, found, number(0.5, device))
         assert x.tolist() == [2.0] * 4 and norm.item() == 4.0 and found.item() == 0

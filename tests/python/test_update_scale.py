@@ -23,7 +23,15 @@ class State:
     def update(self, bad, growth=2.0, backoff=0.5, interval=3, low=0.0, high=None, hysteresis=1):
         found = torch.full((1,), float(bad), device=self.scale.device)
         ops.update_scale_(
-            self.scale, self.growth, found, growth, backoff, interval, low, high, self.hysteresis,
+            self.scale,
+            self.growth,
+            found,
+            growth,
+            backoff,
+            interval,
+            low,
+            high,
+            self.hysteresis,
             hysteresis,
         )
         return self.scale.item()

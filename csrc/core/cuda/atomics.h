@@ -1,6 +1,6 @@
-// Atomic addition for every type that gradients and counts have, int64_t included, and the least and
-// the greatest of some. The order of additions differs from run to run, so float sums differ in the
-// last bits: a backward that uses them has another path for deterministic().
+// Atomic addition for every type that gradients and counts have, int64_t included, and the least
+// and the greatest of some. The order of additions differs from run to run, so float sums differ in
+// the last bits: a backward that uses them has another path for deterministic().
 #pragma once
 #include "tilewright/core/cuda/device.h"
 

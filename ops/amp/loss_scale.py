@@ -1,0 +1,208 @@
+"""The loss scale as numbers: its options, its state, and how both are read and written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tilewright.amp.gradients import NOWHERE, LossScaleError, OptimizerState, OptimizerSteps
+
+SMALLEST = 2.0**-126  # the least scale whose inverse is finite in float32
+
+
+class LossScale:
+    """What :class:`~tilewright.amp.LossScaler` is beside its steps."""
+
+    def __init__(
+        self,
+        device: torch.device | str | None = None,
+        init_scale: float = 2.0**16,
+        growth_factor: float = 2.0,
+        backoff_factor: float = 0.5,
+        growth_interval: int = 2000,
+        enabled: bool = True,
+        *,
+        dynamic: bool = True,
+        min_scale: float = SMALLEST,
+        max_scale: float | None = None,
+        hysteresis: int = 1,
+        process_group: Any = None,
+    ) -> None:
+        del device
+        check_moves(growth_factor, backoff_factor, growth_interval)
+        check(hysteresis >= 1, "hysteresis must be positive", hysteresis)
+        check(min_scale >= 0, "min_scale must not be negative", min_scale)
+        check(
+            max_scale is None or max_scale >= min_scale,
+            f"max_scale must be None or at least min_scale ({min_scale})",
+            max_scale,
+        )
+        check_scale(init_scale)
+        self._growth_factor = growth_factor
+        self._backoff_factor = backoff_factor
+        self._growth_interval = growth_interval
+        self._enabled = enabled
+        self._dynamic = dynamic
+        self._min_scale = min_scale
+        self._max_scale = max_scale
+        self._hysteresis = hysteresis
+        self._process_group = process_group
+        self._init_scale = float(init_scale)
+        self._init_growth = 0
+        self._init_hysteresis = hysteresis
+        self._scale: Tensor | None = None  # (1,) float32
+        self._growth: Tensor | None = None  # (1,) int32
+        self._left: Tensor | None = None  # (1,) int32, of hysteresis
+        self._stuck: Tensor | None = None  # (1,) int64: a parameter's number, or NOWHERE
+        self._steps = OptimizerSteps()
+
+    def get_scale(self) -> float:
+        """The scale. Waits for the device.
+
+        Raises:
+            LossScaleError: where an update found gradients of inf or NaN at the floor.
+        """
+        if not self._enabled:
+            return 1.0
+        if self._scale is None:
+            return self._init_scale
+        scale = self._scale.item()
+        self._raise_where_stuck()
+        return scale
+
+    def get_growth_factor(self) -> float:
+        return self._growth_factor
+
+    def set_growth_factor(self, new_factor: float) -> None:
+        check_moves(new_factor, self._backoff_factor, self._growth_interval)
+        self._growth_factor = new_factor
+
+    def get_backoff_factor(self) -> float:
+        return self._backoff_factor
+
+    def set_backoff_factor(self, new_factor: float) -> None:
+        check_moves(self._growth_factor, new_factor, self._growth_interval)
+        self._backoff_factor = new_factor
+
+    def get_growth_interval(self) -> int:
+        return self._growth_interval
+
+    def set_growth_interval(self, new_interval: int) -> None:
+        check_moves(self._growth_factor, self._backoff_factor, new_interval)
+        self._growth_interval = new_interval
+
+    def is_enabled(self) -> bool:
+        return self._enabled
+
+    def state_dict(self) -> dict[str, Any]:
+        """GradScaler's keys, and ``_hysteresis_left``; empty where the scaler is not enabled. Waits
+        for the device.
+
+        Raises:
+            LossScaleError: as ``get_scale``.
+        """
+        if not self._enabled:
+            return {}
+        begun = self._scale is not None
+        return {
+            "scale": self.get_scale(),
+            "growth_factor": self._growth_factor,
+            "backoff_factor": self._backoff_factor,
+            "growth_interval": self._growth_interval,
+            "_growth_tracker": int(self._growth.item()) if begun else self._init_growth,
+            "_hysteresis_left": int(self._left.item()) if begun else self._init_hysteresis,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Of a state dict of this class or of GradScaler's. Floor, ceiling and hysteresis stay
+        those that the scaler was made with.
+
+        Raises:
+            RuntimeError: for an empty one, of a scaler that was not enabled.
+            KeyError, ValueError: for one that lacks something or holds numbers that cannot be; the
+                scaler is then as it was.
+        """
+        if not self._enabled:
+            return
+        if not state_dict:
+            raise RuntimeError(
+                "The source state dict is empty, possibly because it was saved from a disabled "
+                "scaler."
+            )
+        scale = float(state_dict["scale"])
+        growth_factor, backoff_factor = state_dict["growth_factor"], state_dict["backoff_factor"]
+        interval, tracker = state_dict["growth_interval"], state_dict["_growth_tracker"]
+        check_scale(scale)
+        check_moves(growth_factor, backoff_factor, interval)
+        check(tracker >= 0, "_growth_tracker must not be negative", tracker)
+        self._init_scale, self._init_growth = scale, int(tracker)
+        self._init_hysteresis = min(
+            int(state_dict.get("_hysteresis_left", self._hysteresis)), self._hysteresis
+        )
+        self._growth_factor, self._backoff_factor = growth_factor, backoff_factor
+        self._growth_interval = interval
+        if self._scale is not None:
+            self._begin(self._scale.device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._steps.any_begun():
+            raise RuntimeError(
+                "a LossScaler can be pickled before unscale_ and step or after update, not between"
+            )
+        state = self.__dict__.copy()
+        if self._scale is not None:
+            state["_init_scale"] = self._scale.item()
+            state["_init_growth"] = int(self._growth.item())
+            state["_init_hysteresis"] = int(self._left.item())
+        for name in ("_scale", "_growth", "_left", "_stuck"):
+            state[name] = None
+        state["_steps"] = OptimizerSteps()
+        return state
+
+    def _begin(self, device: torch.device) -> None:
+        def one(value: float, dtype: torch.dtype) -> Tensor:
+            return torch.full((1,), value, dtype=dtype, device=device)
+
+        self._scale = one(self._init_scale, torch.float32)
+        self._growth = one(self._init_growth, torch.int32)
+        self._left = one(self._init_hysteresis, torch.int32)
+        self._stuck = one(NOWHERE, torch.int64)
+
+    def _check_begun(self, method: str) -> None:
+        if self._scale is None:
+            raise RuntimeError(
+                f"{method}() comes after scale(loss).backward(): no loss has been scaled yet"
+            )
+
+    def _raise_where_stuck(self, state: OptimizerState | None = None) -> None:
+        """By what updates found at the floor, or the step that `state` is of."""
+        number = self._stuck.item()
+        scale = self._scale.item()
+        if state is not None and self._dynamic and scale <= self._min_scale:
+            number = min(number, state.first_on(self._scale.device).item())
+            state.forget_first()  # what update() would say once more
+        if number == NOWHERE:
+            return
+        self._stuck.fill_(NOWHERE)
+        raise LossScaleError(
+            f"the loss scale is at its floor, {self._min_scale:g}, and the gradient of "
+            f"{self._steps.name_of(number)} is still inf or NaN: not the scale, but the loss, the "
+            "input or the parameters make it so"
+        )
+
+
+def check(holds: bool, what: str, got: Any) -> None:
+    if not holds:
+        raise ValueError(f"{what}, got {got}")
+
+
+def check_moves(growth_factor: float, backoff_factor: float, growth_interval: int) -> None:
+    check(growth_factor > 1, "growth_factor must be above 1", growth_factor)
+    check(0 < backoff_factor < 1, "backoff_factor must lie in (0, 1)", backoff_factor)
+    check(growth_interval >= 1, "growth_interval must be positive", growth_interval)
+
+
+def check_scale(scale: float) -> None:
+    check(0 <= scale < float("inf"), "a scale must be finite and not negative", scale)
