@@ -43,6 +43,7 @@ class Recipe:
             scene costs the same and teaches more.
         rotation, shear: how far the digits of scenes are turned and sheared (`DigitScenes`).
         learning_rate: peak of the schedule (linear warm-up, then half a cosine), for AdamW.
+        offset_rate: that of layers which predict offsets, as a share of the others'.
         warmup: steps of the warm-up.
         weight_decay: of every weight that is no bias and no batch norm's.
         max_norm: gradients with a larger 2-norm are scaled down to it.
@@ -60,6 +61,7 @@ class Recipe:
     rotation: float = 0.0
     shear: float = 0.0
     learning_rate: float = 5e-4
+    offset_rate: float = 0.1
     warmup: int = 100
     weight_decay: float = 0.05
     max_norm: float = 10.0

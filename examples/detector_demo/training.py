@@ -55,18 +55,24 @@ class Trainer:
         self.model = model
         self.recipe = recipe
         self.checkpoint = checkpoint
-        self.parameters = list(model.parameters())
+        named = dict(model.named_parameters())
+        self.parameters = list(named.values())
         for parameter in self.parameters:
             if parameter.ndim == 4:  # convolutions are faster so, on the CPU and on GPUs
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        # AdamW moves every weight by as much: layers that predict offsets, sums over hundreds of
+        # channels, would soon read beyond the map.
+        offsets = [p for name, p in named.items() if "offset" in name]
+        others = [p for name, p in named.items() if "offset" not in name]
+        groups = [
+            {"params": [p for p in others if p.ndim > 1]},
+            {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        if offsets:
+            groups.append({"params": offsets})
+        self.factors = [1.0, 1.0, recipe.offset_rate]  # of the learning rate, by group
         self.optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for p in self.parameters if p.ndim > 1]},
-                {"params": [p for p in self.parameters if p.ndim <= 1], "weight_decay": 0.0},
-            ],
-            lr=recipe.learning_rate,
-            weight_decay=recipe.weight_decay,
-            fused=True,
+            groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
         )
         self.step = 0
         self.losses: list[dict[str, float]] = []
@@ -113,8 +119,8 @@ class Trainer:
         self, images: list[torch.Tensor], targets: list[dict[str, torch.Tensor]]
     ) -> dict[str, float]:
         """One step of the optimizer; returns the losses before it."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(self.step)
+        for group, factor in zip(self.optimizer.param_groups, self.factors, strict=False):
+            group["lr"] = self.learning_rate(self.step) * factor
         losses, _ = self.model(images, targets)
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):

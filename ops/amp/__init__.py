@@ -2,7 +2,8 @@
 lose in narrow formats."""
 
 from tilewright.amp.formats import FORMATS, FloatFormat, format_of
-from tilewright.amp.loss_scaler import LossScaleError, LossScaler
+from tilewright.amp.loss_scale import LossScaleError
+from tilewright.amp.loss_scaler import LossScaler
 from tilewright.amp.master_weights import MasterWeights
 from tilewright.amp.operators import (
     gradient_exponents,

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tilewright.amp.gradients import NOWHERE, LossScaleError, OptimizerState, OptimizerSteps
+from tilewright.amp.optimizer_steps import NOWHERE, OptimizerState, OptimizerSteps
 
 SMALLEST = 2.0**-126  # the least scale whose inverse is finite in float32
+LARGEST = torch.finfo(torch.float32).max
+
+
+class LossScaleError(RuntimeError):
+    """The scale is at its floor, and gradients are still inf or NaN."""
 
 
 class LossScale:
@@ -30,16 +37,19 @@ class LossScale:
         hysteresis: int = 1,
         process_group: Any = None,
     ) -> None:
-        del device
+        check(
+            device is None or isinstance(device, (str, torch.device)),
+            "device must be a device, and comes before init_scale",
+            device,
+        )
         check_moves(growth_factor, backoff_factor, growth_interval)
-        check(hysteresis >= 1, "hysteresis must be positive", hysteresis)
-        check(min_scale >= 0, "min_scale must not be negative", min_scale)
+        check_count("hysteresis", hysteresis)
+        check(0 <= min_scale <= LARGEST, "min_scale must be finite and not negative", min_scale)
         check(
             max_scale is None or max_scale >= min_scale,
             f"max_scale must be None or at least min_scale ({min_scale})",
             max_scale,
         )
-        check_scale(init_scale)
         self._growth_factor = growth_factor
         self._backoff_factor = backoff_factor
         self._growth_interval = growth_interval
@@ -57,6 +67,7 @@ class LossScale:
         self._left: Tensor | None = None  # (1,) int32, of hysteresis
         self._stuck: Tensor | None = None  # (1,) int64: a parameter's number, or NOWHERE
         self._steps = OptimizerSteps()
+        self._check_scale("init_scale", self._init_scale)
 
     def get_scale(self) -> float:
         """The scale. Waits for the device.
@@ -121,8 +132,9 @@ class LossScale:
 
         Raises:
             RuntimeError: for an empty one, of a scaler that was not enabled.
-            KeyError, ValueError: for one that lacks something or holds numbers that cannot be; the
-                scaler is then as it was.
+            KeyError, TypeError, ValueError: for one that lacks something or holds numbers that
+                cannot be; the scaler is then as it was. A scale beyond floor and ceiling becomes
+                the nearer of the two: GradScaler's may have fallen to 0.
         """
         if not self._enabled:
             return
@@ -132,19 +144,25 @@ class LossScale:
                 "scaler."
             )
         scale = float(state_dict["scale"])
-        growth_factor, backoff_factor = state_dict["growth_factor"], state_dict["backoff_factor"]
-        interval, tracker = state_dict["growth_interval"], state_dict["_growth_tracker"]
-        check_scale(scale)
-        check_moves(growth_factor, backoff_factor, interval)
-        check(tracker >= 0, "_growth_tracker must not be negative", tracker)
-        self._init_scale, self._init_growth = scale, int(tracker)
-        self._init_hysteresis = min(
-            int(state_dict.get("_hysteresis_left", self._hysteresis)), self._hysteresis
-        )
-        self._growth_factor, self._backoff_factor = growth_factor, backoff_factor
-        self._growth_interval = interval
-        if self._scale is not None:
-            self._begin(self._scale.device)
+        check(0 <= scale <= LARGEST, "a scale must be finite and not negative", scale)
+        moves = [
+            state_dict[name] for name in ("growth_factor", "backoff_factor", "growth_interval")
+        ]
+        check_moves(*moves)
+        tracker = state_dict["_growth_tracker"]
+        check_count("_growth_tracker", tracker, least=0)
+        left = int(state_dict.get("_hysteresis_left", self._hysteresis))
+        # Nothing was changed before.
+        most = LARGEST if self._max_scale is None else self._max_scale
+        self._init_scale = min(max(scale, self._min_scale), most)
+        self._init_growth = int(tracker)
+        self._init_hysteresis = max(min(left, self._hysteresis), -(2**31))
+        self._growth_factor, self._backoff_factor, self._growth_interval = moves
+        if self._scale is not None:  # in place: a CUDA graph may hold these
+            self._scale.fill_(self._init_scale)
+            self._growth.fill_(self._init_growth)
+            self._left.fill_(self._init_hysteresis)
+            self._stuck.fill_(NOWHERE)
 
     def __getstate__(self) -> dict[str, Any]:
         if self._steps.any_begun():
@@ -152,6 +170,7 @@ class LossScale:
                 "a LossScaler can be pickled before unscale_ and step or after update, not between"
             )
         state = self.__dict__.copy()
+        state["_process_group"] = None  # of this process alone
         if self._scale is not None:
             state["_init_scale"] = self._scale.item()
             state["_init_growth"] = int(self._growth.item())
@@ -170,6 +189,14 @@ class LossScale:
         self._left = one(self._init_hysteresis, torch.int32)
         self._stuck = one(NOWHERE, torch.int64)
 
+    def _check_scale(self, name: str, scale: float) -> None:
+        most = LARGEST if self._max_scale is None else self._max_scale
+        check(
+            self._min_scale <= scale <= min(most, LARGEST),
+            f"{name} must lie between the floor and the ceiling, {self._min_scale:g} and {most:g}",
+            scale,
+        )
+
     def _check_begun(self, method: str) -> None:
         if self._scale is None:
             raise RuntimeError(
@@ -179,8 +206,8 @@ class LossScale:
     def _raise_where_stuck(self, state: OptimizerState | None = None) -> None:
         """By what updates found at the floor, or the step that `state` is of."""
         number = self._stuck.item()
-        scale = self._scale.item()
-        if state is not None and self._dynamic and scale <= self._min_scale:
+        at_floor = self._dynamic and self._scale.item() <= self._min_scale
+        if state is not None and at_floor and self._left.item() <= 1:
             number = min(number, state.first_on(self._scale.device).item())
             state.forget_first()  # what update() would say once more
         if number == NOWHERE:
@@ -198,11 +225,12 @@ def check(holds: bool, what: str, got: Any) -> None:
         raise ValueError(f"{what}, got {got}")
 
 
+def check_count(name: str, count: int, least: int = 1) -> None:
+    whole = isinstance(count, numbers.Integral) and least <= count < 2**31
+    check(whole, f"{name} must be a whole number in [{least}, 2^31)", count)
+
+
 def check_moves(growth_factor: float, backoff_factor: float, growth_interval: int) -> None:
-    check(growth_factor > 1, "growth_factor must be above 1", growth_factor)
+    check(1 < growth_factor < math.inf, "growth_factor must be finite and above 1", growth_factor)
     check(0 < backoff_factor < 1, "backoff_factor must lie in (0, 1)", backoff_factor)
-    check(growth_interval >= 1, "growth_interval must be positive", growth_interval)
-
-
-def check_scale(scale: float) -> None:
-    check(0 <= scale < float("inf"), "a scale must be finite and not negative", scale)
+    check_count("growth_interval", growth_interval)

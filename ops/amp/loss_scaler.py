@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tilewright.amp.gradients import Gradients, LossScaleError, OptimizerState, Stage
-from tilewright.amp.loss_scale import LossScale, check, check_scale
+from tilewright.amp.gradients import Gradients, begins_momentum, divides
+from tilewright.amp.loss_scale import LossScale, LossScaleError, check
 from tilewright.amp.operators import update_scale_
+from tilewright.amp.optimizer_steps import NOWHERE, OptimizerState, Stage
 from tilewright.amp.rollback import Overflow, Rollback
 
 __all__ = ["LossScaleError", "LossScaler"]
@@ -68,6 +70,7 @@ class LossScaler(LossScale):
             return scaled if isinstance(outputs, list) else iter(scaled)
         raise ValueError(f"scale takes a tensor or an iterable of them, got {type(outputs)}")
 
+    @torch.compiler.disable
     def unscale_(self, optimizer: torch.optim.Optimizer) -> None:
         """Divides the gradients of the optimizer's parameters by the scale, in place, once before
         each step: for what looks at gradients before the step does.
@@ -78,6 +81,7 @@ class LossScaler(LossScale):
         if self._enabled:
             self._unscale(optimizer)
 
+    @torch.compiler.disable
     def unscale_and_clip_(
         self, optimizer: torch.optim.Optimizer, max_norm: float, eps: float = 1e-6
     ) -> Tensor:
@@ -86,7 +90,8 @@ class LossScaler(LossScale):
 
         The norm is found in the pass that unscales. An optimizer that divides gradients itself
         (``fused=True``) clips them within its step, and others here. Returns the norm, one number
-        on the scale's device.
+        on the scale's device; where it is beyond its dtype the step counts as one of inf. It is of
+        this rank's gradients, also where `process_group` shares what is found.
         """
         check(max_norm > 0, "max_norm must be positive", max_norm)
         if not self._enabled:
@@ -95,8 +100,13 @@ class LossScaler(LossScale):
         else:
             gradients, norm = self._unscale(optimizer, norm=True)
         factor = (max_norm / (norm + eps)).clamp(max=1.0)
-        if self._enabled and _divides(optimizer):
-            self._steps[optimizer].divisor = factor.reciprocal().float().view(())
+        if not self._enabled:
+            gradients.multiply_(factor)
+            return norm
+        state = self._steps[optimizer]
+        state.add_found(~norm.isfinite())
+        if divides(optimizer):
+            state.divisor = factor.reciprocal().float().view(())
         else:
             gradients.multiply_(factor)
         return norm
@@ -114,10 +124,14 @@ class LossScaler(LossScale):
             raise RuntimeError("unscale_() is being called after step().")
         gradients = Gradients(optimizer)
         inv_scale = self._scale.double().reciprocal().float()
+        if not write:
+            # The optimizer divides by the scale, which may round up where a product rounds down.
+            inv_scale = inv_scale * (1 + 2.0**-20)
         found = gradients.unscale_(inv_scale, state, norm, write)
         state.stage = Stage.UNSCALED
         return gradients, found
 
+    @torch.compiler.disable
     def step(self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> Any:
         """``optimizer.step(*args, **kwargs)``, unless a gradient is inf or NaN; unscales before
         where that was not done.
@@ -131,11 +145,11 @@ class LossScaler(LossScale):
         Raises:
             RuntimeError: where it was called already since the last ``update``.
             LossScaleError: where the scale was at its floor and the gradients still infinite; it
-                names the first parameter concerned.
+                names the first parameter concerned. ``update`` comes next all the same.
         """
         if not self._enabled:
             return optimizer.step(*args, **kwargs)
-        closure = kwargs.get("closure", args[0] if args else None)
+        closure = kwargs.get("closure", args[0] if args and callable(args[0]) else None)
         if closure is not None:
             rest = {name: value for name, value in kwargs.items() if name != "closure"}
             return self._step_by_closure(optimizer, closure, args[1:], rest)
@@ -143,26 +157,32 @@ class LossScaler(LossScale):
         state = self._steps[optimizer]
         if state.stage is Stage.STEPPED:
             raise RuntimeError("step() has already been called since the last update().")
-        on_device = _divides(optimizer)
+        on_device = divides(optimizer)
         if state.stage is Stage.READY:
             # An optimizer that divides gradients anyway need not find them divided.
             self._unscale(optimizer, write=not on_device)
             state.divisor = self._scale.squeeze() if on_device else None
         self._share(state)
-        state.stage = Stage.STEPPED
-        if on_device:
-            return self._step_on_device(optimizer, state, args, kwargs)
-        if not state.found_something():
-            return optimizer.step(*args, **kwargs)
-        self._raise_where_stuck(state)
-        return None
+        # A first step of torch's fused SGD that is left out on the device would go on with buffers
+        # of momentum that nothing was written to.
+        asks = not on_device or begins_momentum(optimizer)
+        left_out = asks and state.found_something()
+        if left_out:
+            returned = None
+        elif on_device:
+            returned = self._step_on_device(optimizer, state, args, kwargs)
+        else:
+            returned = optimizer.step(*args, **kwargs)
+        state.stage = Stage.STEPPED  # not where the optimizer raised: its step may be tried again
+        if left_out:
+            self._raise_where_stuck(state)
+        return returned
 
     def _step_on_device(self, optimizer: Any, state: OptimizerState, args: Any, kwargs: Any) -> Any:
         """By an optimizer that looks at found_inf itself: nothing is asked of the device."""
-        if _begins_momentum(optimizer) and state.found_something():
-            # torch's fused SGD would go on with buffers that a step left out never wrote to.
-            return None
-        optimizer.grad_scale = state.divisor
+        own = getattr(optimizer, "grad_scale", None)
+        both = [one for one in (state.divisor, own) if one is not None]
+        optimizer.grad_scale = math.prod(both) if both else None
         optimizer.found_inf = state.found_on(self._scale.device).view(())
         try:
             return optimizer.step(*args, **kwargs)
@@ -180,7 +200,7 @@ class LossScaler(LossScale):
         def evaluated() -> Any:
             with torch.enable_grad():
                 loss = closure()
-            state.stage = Stage.READY
+            state.begin_again()
             self._unscale(optimizer)
             self._share(state)
             if state.found_something():
@@ -188,21 +208,33 @@ class LossScaler(LossScale):
             return loss
 
         try:
-            return optimizer.step(evaluated, *args, **kwargs)
+            returned = optimizer.step(evaluated, *args, **kwargs)
         except Overflow:
-            rollback.undo()
-            self._raise_where_stuck(state)
-            return None
-        finally:
-            state.stage = Stage.STEPPED
+            pass
+        except BaseException:
+            state.begin_again()
+            raise
+        state.stage = Stage.STEPPED
+        if not state.found_something():
+            return returned
+        rollback.undo()
+        self._raise_where_stuck(state)
+        return None
 
     def _share(self, state: OptimizerState) -> None:
         if self._process_group is not None:
             state.share(self._process_group, self._scale.device)
 
+    @torch.compiler.disable
     def update(self, new_scale: float | Tensor | None = None) -> None:
         """The scale of the next step: by what the steps since the last update found, or
-        `new_scale`."""
+        `new_scale`.
+
+        Raises:
+            RuntimeError: where no gradient has been looked at since the last update.
+            ValueError: for a new scale that is not finite or beyond floor and ceiling; one on a GPU
+                is not looked at.
+        """
         if not self._enabled:
             return
         self._check_begun("update")
@@ -210,11 +242,15 @@ class LossScaler(LossScale):
             if isinstance(new_scale, Tensor):
                 if new_scale.numel() != 1 or new_scale.requires_grad:
                     raise ValueError("new_scale must be one number that requires no grad")
+                if new_scale.is_cpu:
+                    self._check_scale("new_scale", new_scale.item())
                 self._scale.copy_(new_scale.view(1))
             else:
-                check_scale(new_scale)
+                self._check_scale("new_scale", new_scale)
                 self._scale.fill_(new_scale)
         else:
+            for state in self._steps.unshared():
+                self._share(state)
             found, first = self._steps.found(self._scale.device)
             if found is None:
                 raise RuntimeError(
@@ -222,8 +258,9 @@ class LossScaler(LossScale):
                     "since the last update()"
                 )
             if self._dynamic:
-                stuck = (found > 0) & (self._scale <= self._min_scale)
-                self._stuck = torch.where(stuck, torch.minimum(self._stuck, first), self._stuck)
+                stuck = (found > 0) & (self._scale <= self._min_scale) & (self._left <= 1)
+                first = torch.where(stuck, first, NOWHERE)
+                self._stuck.copy_(torch.minimum(self._stuck, first))
                 update_scale_(
                     self._scale,
                     self._growth,
@@ -237,17 +274,3 @@ class LossScaler(LossScale):
                     self._hysteresis,
                 )
         self._steps.begin_again()
-
-
-def _divides(optimizer: Any) -> bool:
-    """Whether its step takes found_inf and grad_scale."""
-    return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
-
-
-def _begins_momentum(optimizer: Any) -> bool:
-    """Whether the next step makes buffers of SGD's momentum."""
-    return isinstance(optimizer, torch.optim.SGD) and any(
-        group["momentum"] != 0
-        and any(p.grad is not None and not optimizer.state.get(p) for p in group["params"])
-        for group in optimizer.param_groups
-    )

@@ -28,7 +28,8 @@ class MasterWeights:
     Parameters of float32 and float64 are their own masters.
 
     Args:
-        parameters: of the model.
+        parameters: of the model, or pairs of names and parameters: then `named_parameters` gives an
+            optimizer the masters' names, for the errors of a LossScaler.
         stochastic: bfloat16 parameters are rounded up or down by chance, so that their expectation
             is the master (:func:`stochastic_round_`), in place of to the nearest.
         seed: of that chance; drawn from torch's generator where it is None.
@@ -41,7 +42,9 @@ class MasterWeights:
         stochastic: bool = False,
         seed: int | None = None,
     ) -> None:
-        self._model = list(parameters)
+        given = list(parameters)
+        self._names = [one[0] for one in given] if given and isinstance(given[0], tuple) else None
+        self._model = [one[1] for one in given] if self._names is not None else given
         for place, parameter in enumerate(self._model):
             if not parameter.is_floating_point():
                 raise ValueError(f"parameter {place} must be floating, got {parameter.dtype}")
@@ -57,6 +60,16 @@ class MasterWeights:
         """For the optimizer, in the order that was given."""
         return list(self._masters)
 
+    def named_parameters(self) -> list[tuple[str, Tensor]]:
+        """The same with the names that were given.
+
+        Raises:
+            ValueError: where none were.
+        """
+        if self._names is None:
+            raise ValueError("MasterWeights was given parameters without names")
+        return list(zip(self._names, self._masters, strict=True))
+
     def take_gradients_(self) -> None:
         """Moves gradients to the masters, in float32, and adds to those that are there."""
         for parameter, master in zip(self._model, self._masters, strict=True):
@@ -71,7 +84,8 @@ class MasterWeights:
 
     @torch.no_grad()
     def give_back_(self) -> None:
-        """Writes the masters, rounded, to the model's parameters."""
+        """Writes the masters, rounded, to the model's parameters; by chance also where no step
+        was taken, and then they change all the same."""
         by_chance: dict[torch.device, tuple[list[Tensor], list[Tensor]]] = {}
         for parameter, master in zip(self._model, self._masters, strict=True):
             if parameter is master:

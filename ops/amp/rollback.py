@@ -7,20 +7,24 @@ from typing import Any
 
 import torch
 
-from tilewright.amp.gradients import parameters_of
+from tilewright.amp.optimizer_steps import parameters_of
 
 
-class Overflow(Exception):
-    """Ends an optimizer's step from within its closure."""
+class Overflow(BaseException):
+    """Ends an optimizer's step from within its closure; no optimizer takes it for an error."""
 
 
 class Rollback:
-    """A copy of an optimizer's parameters and of its state, to go back to."""
+    """A copy of an optimizer's parameters, of its state and its groups' options, to go back to."""
 
     def __init__(self, optimizer: Any) -> None:
         self._optimizer = optimizer
         self._values = [p.detach().clone() for p in parameters_of(optimizer)]
         self._state = {key: copy.deepcopy(value) for key, value in optimizer.state.items()}
+        self._groups = [
+            {name: copy.deepcopy(value) for name, value in group.items() if name != "params"}
+            for group in optimizer.param_groups
+        ]
 
     def undo(self) -> None:
         with torch.no_grad():
@@ -28,3 +32,5 @@ class Rollback:
                 parameter.copy_(value)
         self._optimizer.state.clear()
         self._optimizer.state.update(self._state)
+        for group, saved in zip(self._optimizer.param_groups, self._groups, strict=True):
+            group.update(saved)
