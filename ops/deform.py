@@ -129,6 +129,18 @@ def deform_aggregate(
     )
 
 
+def whole_pair(name: str, value, least: int) -> Tuple[int, int]:  # noqa: UP006
+    """(vertical, horizontal) of an int or two; for constructors."""
+    pair = (value, value) if isinstance(value, int) else value
+    good = isinstance(pair, (tuple, list)) and len(pair) == 2
+    if not good or not all(isinstance(one, int) and one >= least for one in pair):
+        raise ValueError(
+            f"{name} must be an int of at least {least}, or two of them (vertical, horizontal), "
+            f"got {value!r}"
+        )
+    return pair[0], pair[1]
+
+
 class DeformConv2d(nn.Module):
     """A deformable convolution that predicts its own offsets, and masks, from its input.
 
@@ -142,9 +154,13 @@ class DeformConv2d(nn.Module):
 
     Args:
         in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias: as of
-            ``torch.nn.Conv2d``; kernels and the like are ints or (vertical, horizontal).
+            ``torch.nn.Conv2d``; kernels and the like are ints or (vertical, horizontal). Padding is
+            given in pixels, not by a name.
         offset_groups: groups of channels that move together.
         modulated: predict masks as well (version 2).
+
+    Raises:
+        ValueError: for numbers that cannot be.
     """
 
     __constants__ = ("stride", "padding", "dilation", "groups", "offset_groups", "modulated")
@@ -164,6 +180,8 @@ class DeformConv2d(nn.Module):
     ):
         super().__init__()
         for name, count in (("in_channels", in_channels), ("out_channels", out_channels)):
+            if not isinstance(count, int) or count < 1:
+                raise ValueError(f"{name} must be a positive int, got {count!r}")
             if groups < 1 or count % groups != 0:
                 raise ValueError(f"groups ({groups}) must divide {name} ({count})")
         if offset_groups < 1 or in_channels % offset_groups != 0:
@@ -171,9 +189,10 @@ class DeformConv2d(nn.Module):
                 f"offset_groups ({offset_groups}) must divide in_channels ({in_channels})"
             )
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.kernel_size = _pair(kernel_size)
-        self.stride, self.padding = _pair(stride), _pair(padding)
-        self.dilation = _pair(dilation)
+        self.kernel_size = whole_pair("kernel_size", kernel_size, 1)
+        self.stride = whole_pair("stride", stride, 1)
+        self.padding = whole_pair("padding", padding, 0)
+        self.dilation = whole_pair("dilation", dilation, 1)
         self.groups, self.offset_groups, self.modulated = groups, offset_groups, modulated
         self.weight = nn.Parameter(
             torch.empty(out_channels, in_channels // groups, *self.kernel_size)
@@ -202,6 +221,8 @@ class DeformConv2d(nn.Module):
 
     def predict(self, input: Tensor) -> Tuple[Tensor, Optional[Tensor]]:  # noqa: UP006, UP045
         """Offsets, (N, 2 * offset_groups * KH * KW, OH, OW), and masks, or None."""
+        if input.dim() != 4:
+            raise ValueError(f"input must have shape (N, C, H, W), got {list(input.shape)}")
         found = self.conv_offset(input)
         if not self.modulated:
             return found, None
@@ -234,9 +255,9 @@ class DeformConv2d(nn.Module):
         )
 
     def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, *rest):
-        for kind in ("weight", "bias"):
-            name = f"{prefix}conv_offset.{kind}"
-            if name not in state_dict:  # torchvision's: the offsets come from elsewhere
+        names = {kind: f"{prefix}conv_offset.{kind}" for kind in ("weight", "bias")}
+        if not any(name in state_dict for name in names.values()):
+            for kind, name in names.items():  # torchvision's: the offsets come from elsewhere
                 state_dict[name] = getattr(self.conv_offset, kind).detach()
         super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, *rest)
 

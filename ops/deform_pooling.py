@@ -4,13 +4,14 @@
 operator; docs/deform.md has the rules.
 """
 
+import math
 from typing import List, Optional, Union  # noqa: UP035  (TorchScript reads these)
 
 import torch
 from torch import Tensor, nn
 from torch.jit.annotations import BroadcastingList2
-from torch.nn.modules.utils import _pair
 
+from tilewright.deform import whole_pair
 from tilewright.pooling import _bins, _rois
 
 __all__ = [
@@ -178,9 +179,12 @@ class DeformRoIPool(nn.Module):
         output_size, spatial_scale, sampling_ratio, gamma: as of :func:`deform_roi_pool`.
         in_channels: of the feature maps; None: offsets are given.
         fc_channels: of the inner layers.
+
+    Raises:
+        ValueError: for numbers that cannot be.
     """
 
-    __constants__ = ("spatial_scale", "sampling_ratio", "gamma")
+    __constants__ = ("spatial_scale", "sampling_ratio", "gamma", "in_channels")
 
     def __init__(
         self,
@@ -192,12 +196,17 @@ class DeformRoIPool(nn.Module):
         fc_channels: int = 1024,
     ):
         super().__init__()
-        self.output_size = tuple(_pair(output_size))
+        self.output_size = whole_pair("output_size", output_size, 1)
         self.spatial_scale, self.sampling_ratio = float(spatial_scale), sampling_ratio
-        self.gamma = float(gamma)
+        self.gamma, self.in_channels = float(gamma), in_channels
+        if not 0 < self.spatial_scale < math.inf:
+            raise ValueError(f"spatial_scale must be positive and finite, got {spatial_scale!r}")
         if in_channels is None:
             self.offset_fc = None
             return
+        for name, count in (("in_channels", in_channels), ("fc_channels", fc_channels)):
+            if not isinstance(count, int) or count < 1:
+                raise ValueError(f"{name} must be a positive int, got {count!r}")
         bins = self.output_size[0] * self.output_size[1]
         self.offset_fc = offset_layers(in_channels, bins, fc_channels)
 
@@ -223,6 +232,11 @@ class DeformRoIPool(nn.Module):
         """(N, C, H, W) and boxes to (K, C, PH, PW). With an ``offset`` nothing is predicted."""
         rois = _rois(boxes, input.size(0))
         if offset is None and self.offset_fc is not None:
+            if self.in_channels is not None and input.size(1) != self.in_channels:
+                raise ValueError(
+                    f"input must have in_channels ({self.in_channels}) channels, got "
+                    f"{input.size(1)}"
+                )
             still = self.pool(input, rois, None)
             found = self.offset_fc(still.flatten(1))
             offset = found.view(-1, 2, self.output_size[0], self.output_size[1])

@@ -31,13 +31,27 @@ Tensor loss_of(const torch::optim::Optimizer::LossClosure& closure) {
   return closure();
 }
 
-// A gradient as the kernels take it, or undefined.
-Tensor grad_of(const char* op, const Tensor& parameter) {
-  const Tensor& grad = parameter.grad();
-  if (!grad.defined()) return {};
-  TILEWRIGHT_CHECK(op, grad.layout() == at::kStrided, "takes dense gradients, got one of layout ",
-                   grad.layout());
-  return grad;
+// Before anything is changed. ATen's kernels walk parameters, gradients and state together through
+// memory: gradients are given their parameter's layout.
+void prepare_grads(const char* op, torch::optim::Optimizer& optimizer) {
+  for (const auto& group : optimizer.param_groups()) {
+    for (const Tensor& parameter : group.params()) {
+      const Tensor& grad = parameter.grad();
+      if (!grad.defined()) continue;
+      TILEWRIGHT_CHECK(op, grad.layout() == at::kStrided,
+                       "takes dense gradients, got one of layout ", grad.layout());
+      TILEWRIGHT_CHECK(op, parameter.is_non_overlapping_and_dense(),
+                       "takes parameters without gaps in memory, got one of shape ",
+                       shape_of(parameter), " and strides ", parameter.strides());
+    }
+  }
+  for (auto& group : optimizer.param_groups()) {
+    for (Tensor& parameter : group.params()) {
+      Tensor& grad = parameter.mutable_grad();
+      if (!grad.defined() || grad.strides().equals(parameter.strides())) continue;
+      grad = at::empty_like(parameter, grad.options()).copy_(grad);
+    }
+  }
 }
 
 struct AdamWLists {
@@ -76,11 +90,12 @@ void FusedAdamWState::serialize(torch::serialize::InputArchive& archive) {
 Tensor FusedAdamW::step(LossClosure closure) {
   const at::NoGradGuard no_grad;
   const Tensor loss = loss_of(closure);
+  prepare_grads("FusedAdamW", *this);
   for (auto& group : param_groups()) {
     const auto& options = static_cast<torch::optim::AdamWOptions&>(group.options());
     std::map<ListKey, AdamWLists> lists;
     for (const Tensor& parameter : group.params()) {
-      const Tensor grad = grad_of("FusedAdamW", parameter);
+      const Tensor& grad = parameter.grad();
       if (!grad.defined()) continue;
       FusedAdamWState& state = adamw_state(*this, parameter, options.amsgrad());
       AdamWLists& list = lists[list_of(parameter)];
@@ -116,16 +131,20 @@ void FusedAdamW::load(torch::serialize::InputArchive& archive) {
 Tensor FusedSGD::step(LossClosure closure) {
   const at::NoGradGuard no_grad;
   const Tensor loss = loss_of(closure);
+  for (const auto& group : param_groups()) {
+    const auto& options = static_cast<const torch::optim::SGDOptions&>(group.options());
+    TILEWRIGHT_CHECK("FusedSGD", options.dampening() == 0, "takes no dampening, got ",
+                     options.dampening());
+  }
+  prepare_grads("FusedSGD", *this);
   struct Lists {
     std::vector<Tensor> parameters, grads, momenta;
   };
   for (auto& group : param_groups()) {
     const auto& options = static_cast<torch::optim::SGDOptions&>(group.options());
-    TILEWRIGHT_CHECK("FusedSGD", options.dampening() == 0, "takes no dampening, got ",
-                     options.dampening());
     std::map<ListKey, Lists> lists;
     for (const Tensor& parameter : group.params()) {
-      const Tensor grad = grad_of("FusedSGD", parameter);
+      const Tensor& grad = parameter.grad();
       if (!grad.defined()) continue;
       Lists& list = lists[list_of(parameter)];
       list.parameters.push_back(parameter);

@@ -35,8 +35,8 @@ struct TILEWRIGHT_API FusedAdamWState
   void serialize(torch::serialize::OutputArchive& archive) const override;
 };
 
-// torch::optim::AdamW and its options (Loshchilov & Hutter, arXiv:1711.05101). Errors: sparse
-// gradients.
+// torch::optim::AdamW and its options (Loshchilov & Hutter, arXiv:1711.05101). Errors, before
+// anything is changed: sparse gradients, parameters with gaps in memory.
 class TILEWRIGHT_API FusedAdamW : public torch::optim::AdamW, public FusedStep {
  public:
   using AdamW::AdamW;
@@ -45,7 +45,7 @@ class TILEWRIGHT_API FusedAdamW : public torch::optim::AdamW, public FusedStep {
   void load(torch::serialize::InputArchive& archive) override;
 };
 
-// torch::optim::SGD, its options and its state. Errors: sparse gradients; dampening, with which the
+// torch::optim::SGD, its options and its state. Errors: the same; and dampening, with which the
 // first step differs from others: only the device knows whether there was one.
 class TILEWRIGHT_API FusedSGD : public torch::optim::SGD, public FusedStep {
  public:

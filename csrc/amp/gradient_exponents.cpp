@@ -44,6 +44,12 @@ Tensor exponents_cpu(at::TensorList grads) {
   return counts;
 }
 
+// Of no tensor, of sparse ones, and where this build has no kernel.
+Tensor exponents_of_none(at::TensorList grads) {
+  check_exponents(grads);
+  TILEWRIGHT_CHECK(kExponentsName, false, "this build has no kernel for ", grads[0].device());
+}
+
 // Counts have no gradient.
 Tensor exponents_autograd(at::TensorList grads) {
   at::AutoDispatchBelowADInplaceOrView guard;
@@ -71,9 +77,8 @@ TORCH_LIBRARY_FRAGMENT(tilewright, m) {
 TORCH_LIBRARY_IMPL(tilewright, Autograd, m) { m.impl("gradient_exponents", &exponents_autograd); }
 TORCH_LIBRARY_IMPL(tilewright, Meta, m) { m.impl("gradient_exponents", &exponents_meta); }
 TORCH_LIBRARY_IMPL(tilewright, CPU, m) { m.impl("gradient_exponents", &exponents_cpu); }
-// Of no tensor, and of sparse ones: the checks say what is wrong.
 TORCH_LIBRARY_IMPL(tilewright, CompositeExplicitAutograd, m) {
-  m.impl("gradient_exponents", &exponents_meta);
+  m.impl("gradient_exponents", &exponents_of_none);
 }
 
 }  // namespace tilewright

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/MemoryOverlap.h>
+#include <c10/core/InferenceMode.h>
 
 #include <algorithm>
 
@@ -45,6 +46,12 @@ void check_number(const char* op, const char* name, const Tensor& tensor, at::Sc
                    tensor.scalar_type());
   TILEWRIGHT_CHECK(op, tensor.device() == beside.device(), name, " must be on the device of ",
                    "found_inf (", beside.device(), "), got ", tensor.device());
+}
+
+void check_changeable(const char* op, const Tensor& tensor) {
+  TILEWRIGHT_CHECK(op,
+                   c10::InferenceMode::is_enabled() || !tensor.defined() || !tensor.is_inference(),
+                   "tensors made in inference mode can only be changed in inference mode");
 }
 
 void check_apart(const char* op, const char* list, at::TensorList tensors) {

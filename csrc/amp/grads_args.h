@@ -13,6 +13,8 @@ TILEWRIGHT_API void check_grads(const char* op, at::TensorList grads, const at::
 // One number of that dtype, on the device of `beside`.
 TILEWRIGHT_API void check_number(const char* op, const char* name, const at::Tensor& tensor,
                                  at::ScalarType dtype, const at::Tensor& beside);
+// That the tensor's version can be counted after it was changed.
+TILEWRIGHT_API void check_changeable(const char* op, const at::Tensor& tensor);
 // That no two of a list called `list` share memory: some would be written twice.
 TILEWRIGHT_API void check_apart(const char* op, const char* list, at::TensorList tensors);
 

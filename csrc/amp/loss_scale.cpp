@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "tilewright/amp/update_scale.h"
@@ -19,9 +20,20 @@ Tensor nowhere(c10::Device device) {
   return at::full({1}, FoundInf::kNowhere, at::TensorOptions().dtype(at::kLong).device(device));
 }
 
-void check_scale(double scale) {
-  TILEWRIGHT_CHECK(kLossScaler, scale >= 0 && std::isfinite(float(scale)),
-                   "a scale must be finite in float32 and not negative, got ", scale);
+constexpr double kLargest = std::numeric_limits<float>::max();
+constexpr int64_t kMostCount = std::numeric_limits<int32_t>::max();
+
+double ceiling_of(const LossScaleOptions& options) {
+  return std::min(options.max_scale.value_or(kLargest), kLargest);
+}
+void check_scale(const LossScaleOptions& options, double scale) {
+  TILEWRIGHT_CHECK(kLossScaler, scale >= options.min_scale && scale <= ceiling_of(options),
+                   "the scale must lie between the floor and the ceiling, ", options.min_scale,
+                   " and ", ceiling_of(options), ", got ", scale);
+}
+void check_count(const char* name, int64_t count, int64_t least) {
+  TILEWRIGHT_CHECK(kLossScaler, count >= least && count <= kMostCount, name, " must lie in [",
+                   least, ", 2^31), got ", count);
 }
 
 }  // namespace
@@ -36,20 +48,18 @@ void FoundInf::join(const FoundInf& other) {
 
 LossScale::LossScale(const LossScaleOptions& options)
     : options_(options), first_{options.init_scale, 0, options.hysteresis} {
-  check_scale(options.init_scale);
   TILEWRIGHT_CHECK(kLossScaler, options.growth_factor > 1 && std::isfinite(options.growth_factor),
-                   "growth_factor must be above 1, got ", options.growth_factor);
+                   "growth_factor must be finite and above 1, got ", options.growth_factor);
   TILEWRIGHT_CHECK(kLossScaler, options.backoff_factor > 0 && options.backoff_factor < 1,
                    "backoff_factor must lie in (0, 1), got ", options.backoff_factor);
-  TILEWRIGHT_CHECK(kLossScaler, options.growth_interval >= 1,
-                   "growth_interval must be positive, got ", options.growth_interval);
-  TILEWRIGHT_CHECK(kLossScaler, options.hysteresis >= 1, "hysteresis must be positive, got ",
-                   options.hysteresis);
-  TILEWRIGHT_CHECK(kLossScaler, options.min_scale >= 0, "min_scale must not be negative, got ",
-                   options.min_scale);
+  check_count("growth_interval", options.growth_interval, 1);
+  check_count("hysteresis", options.hysteresis, 1);
+  TILEWRIGHT_CHECK(kLossScaler, options.min_scale >= 0 && options.min_scale <= kLargest,
+                   "min_scale must be finite and not negative, got ", options.min_scale);
   TILEWRIGHT_CHECK(kLossScaler, !options.max_scale || *options.max_scale >= options.min_scale,
                    "max_scale must be at least min_scale (", options.min_scale, "), got ",
                    options.max_scale.value_or(0));
+  check_scale(options, options.init_scale);
 }
 
 void LossScale::begin(c10::Device device) {
@@ -73,15 +83,17 @@ Tensor LossScale::inverse() const {
 
 void LossScale::update(const FoundInf& found) {
   if (!options_.dynamic) return;
-  const Tensor stuck = found.found.gt(0).logical_and(scale_.le(options_.min_scale));
-  stuck_ = at::where(stuck, at::minimum(stuck_, found.first), stuck_);
+  // In place, as all numbers: a CUDA graph may hold them.
+  const Tensor stuck =
+      found.found.gt(0).logical_and(scale_.le(options_.min_scale)).logical_and(left_.le(1));
+  stuck_.copy_(at::where(stuck, at::minimum(stuck_, found.first), stuck_));
   update_scale_(scale_, growth_, found.found, options_.growth_factor, options_.backoff_factor,
                 options_.growth_interval, options_.min_scale, options_.max_scale, left_,
                 options_.hysteresis);
 }
 
 void LossScale::set(double scale) {
-  check_scale(scale);
+  check_scale(options_, scale);
   first_.scale = scale;
   if (begun()) scale_.fill_(scale);
 }
@@ -103,13 +115,22 @@ LossScaleState LossScale::state() const {
   return {scale_.item<double>(), growth_.item<int64_t>(), left_.item<int64_t>()};
 }
 
+bool LossScale::gives_up() const {
+  return options_.dynamic && read() <= options_.min_scale && left_.item<int32_t>() <= 1;
+}
+
 void LossScale::load(const LossScaleState& state) {
-  check_scale(state.scale);
-  TILEWRIGHT_CHECK(kLossScaler, state.growth_tracker >= 0,
-                   "growth_tracker must not be negative, got ", state.growth_tracker);
-  first_ = {state.scale, state.growth_tracker,
-            std::min(state.hysteresis_left, options_.hysteresis)};
-  if (begun()) begin(device());
+  TILEWRIGHT_CHECK(kLossScaler, state.scale >= 0 && state.scale <= kLargest,
+                   "a scale must be finite in float32 and not negative, got ", state.scale);
+  check_count("growth_tracker", state.growth_tracker, 0);
+  const double scale = std::clamp(state.scale, options_.min_scale, ceiling_of(options_));
+  first_ = {scale, state.growth_tracker,
+            std::clamp(state.hysteresis_left, -kMostCount, options_.hysteresis)};
+  if (!begun()) return;
+  scale_.fill_(first_.scale);
+  growth_.fill_(first_.growth_tracker);
+  left_.fill_(first_.hysteresis_left);
+  stuck_.fill_(FoundInf::kNowhere);
 }
 
 }  // namespace tilewright

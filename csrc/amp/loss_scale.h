@@ -34,8 +34,9 @@ struct LossScaleState {
 
 // (1,) tensors: whether a gradient was inf or NaN, float32, and the number of the first such
 // parameter, int64.
-struct FoundInf {
+struct TILEWRIGHT_API FoundInf {
   static constexpr int64_t kNowhere = std::numeric_limits<int64_t>::max();
+  static constexpr int64_t kElsewhere = kNowhere - 1;  // of another rank
 
   explicit FoundInf(c10::Device device);
   FoundInf(at::Tensor found, at::Tensor first) : found(std::move(found)), first(std::move(first)) {}
@@ -47,7 +48,7 @@ struct FoundInf {
 
 class TILEWRIGHT_API LossScale {
  public:
-  // An error where an option cannot be.
+  // An error where an option cannot be, or the first scale is beyond floor and ceiling.
   explicit LossScale(const LossScaleOptions& options);
 
   const LossScaleOptions& options() const { return options_; }
@@ -67,9 +68,12 @@ class TILEWRIGHT_API LossScale {
   // The number of a parameter that was inf or NaN at the floor, and forgets it; kNowhere where
   // there is none.
   int64_t read_stuck();
-  bool at_floor() const { return options_.dynamic && read() <= options_.min_scale; }
+  // Whether a bad step now finds the scale at its floor, and hysteresis used up. Waits.
+  bool gives_up() const;
 
   LossScaleState state() const;
+  // A scale beyond floor and ceiling becomes the nearer of the two. An error where a number cannot
+  // be, before anything is changed.
   void load(const LossScaleState& state);
 
  private:

@@ -21,21 +21,32 @@ constexpr double kClipEps = 1e-6;                   // torch::nn::utils::clip_gr
 // Ends an optimizer's step from within its closure.
 struct Overflow {};
 
-std::string name_of(const Optimizer& optimizer, int64_t place) {
-  std::ostringstream name;
-  int64_t group_index = 0;
-  for (const auto& group : optimizer.param_groups()) {
-    const auto count = int64_t(group.params().size());
-    if (place < count) {
-      name << "parameter " << place << " of param_groups()[" << group_index << "], of shape "
-           << shape_of(group.params()[size_t(place)]) << ",";
-      return name.str();
+// Of all parameters in turn, for errors: the optimizer may be gone by then.
+std::vector<std::string> names_of(const Optimizer& optimizer) {
+  std::vector<std::string> names;
+  for (size_t g = 0; g < optimizer.param_groups().size(); ++g) {
+    const auto& parameters = optimizer.param_groups()[g].params();
+    for (size_t i = 0; i < parameters.size(); ++i) {
+      std::ostringstream name;
+      name << "parameter " << i << " of param_groups()[" << g << "], of shape "
+           << shape_of(parameters[i]) << ",";
+      names.push_back(name.str());
     }
-    place -= count;
-    ++group_index;
   }
-  return "a parameter that the optimizer has no more";
+  return names;
 }
+
+// Tells a fused optimizer of its next step, and of none after that, whatever happens in it.
+class AmpOfStep {
+ public:
+  AmpOfStep(FusedStep& step, const Tensor& found_inf, const Tensor& divisor) : step_(step) {
+    step_.set_amp(found_inf, divisor);
+  }
+  ~AmpOfStep() { step_.set_amp({}, {}); }
+
+ private:
+  FusedStep& step_;
+};
 
 }  // namespace
 
@@ -60,8 +71,11 @@ Tensor LossScaler::unscale(Optimizer& optimizer, bool norm, bool write) {
                    "unscale_() has already been called on this optimizer since the last update()");
   TILEWRIGHT_CHECK(kLossScaler, state.stage != Stage::kStepped,
                    "unscale_() is being called after step()");
-  const Tensor inverse = scale_.inverse();
+  Tensor inverse = scale_.inverse();
+  // The optimizer divides by the scale, which may round up where a product rounds down.
+  if (!write) inverse = inverse * (1 + 0x1p-20);
   const OptimizerGrads grads(optimizer);
+  if (state.names.size() != grads.parameters()) state.names = names_of(optimizer);
   Tensor found_norm;
   state.found = grads.unscale(inverse, norm ? &found_norm : nullptr, write);
   state.stage = Stage::kUnscaled;
@@ -85,6 +99,11 @@ Tensor LossScaler::unscale_and_clip_(Optimizer& optimizer, double max_norm) {
                                       true);
   }
   const Tensor factor = (max_norm / (norm + kClipEps)).clamp_max(1);
+  if (enabled) {  // a norm beyond its dtype counts as infinite gradients do
+    const Tensor beyond = norm.isfinite().logical_not().to(at::kFloat).view({1});
+    FoundInf& found = *of(optimizer).found;
+    found.found = at::maximum(found.found, beyond);
+  }
   if (enabled && dynamic_cast<FusedStep*>(&optimizer) != nullptr) {
     of(optimizer).divisor = factor.reciprocal().to(at::kFloat).view({1});
   } else {
@@ -94,7 +113,13 @@ Tensor LossScaler::unscale_and_clip_(Optimizer& optimizer, double max_norm) {
 }
 
 void LossScaler::share(OfOptimizer& state) {
-  if (share_ != nullptr) share_(state.found->found);
+  if (share_ == nullptr || state.shared) return;
+  share_(state.found->found);
+  state.found->found = state.found->found.ne(0).to(at::kFloat);  // ATen's kernels ask for 1
+  const Tensor& first = state.found->first;
+  const Tensor elsewhere = state.found->found.gt(0).logical_and(first.eq(FoundInf::kNowhere));
+  state.found->first = first.masked_fill(elsewhere, FoundInf::kElsewhere);
+  state.shared = true;
 }
 
 Tensor LossScaler::step(Optimizer& optimizer, Optimizer::LossClosure closure) {
@@ -110,16 +135,17 @@ Tensor LossScaler::step(Optimizer& optimizer, Optimizer::LossClosure closure) {
     if (fused != nullptr) state.divisor = scale_.number();
   }
   share(state);
-  state.stage = Stage::kStepped;
+  Tensor returned;
+  const bool left_out = fused == nullptr && state.found->found.item<float>() != 0;
   if (fused != nullptr) {
-    fused->set_amp(state.found->found, state.divisor);
-    const Tensor returned = optimizer.step();
-    fused->set_amp({}, {});
-    return returned;
+    const AmpOfStep amp(*fused, state.found->found, state.divisor);
+    returned = optimizer.step();
+  } else if (!left_out) {
+    returned = optimizer.step();
   }
-  if (state.found->found.item<float>() == 0) return optimizer.step();
-  raise_where_stuck(&optimizer, &state);
-  return {};
+  state.stage = Stage::kStepped;  // not where the optimizer threw: its step may be tried again
+  if (left_out) raise_where_stuck(&state);
+  return returned;
 }
 
 Tensor LossScaler::step_by_closure(Optimizer& optimizer, OfOptimizer& state,
@@ -132,22 +158,26 @@ Tensor LossScaler::step_by_closure(Optimizer& optimizer, OfOptimizer& state,
       const at::AutoGradMode grad(true);
       return closure();
     }();
-    state.stage = Stage::kReady;
+    state.begin_again();
     unscale(optimizer, false, true);
     share(state);
     if (state.found->found.item<float>() != 0) throw Overflow();
     return loss;
   };
+  Tensor returned;
   try {
-    const Tensor returned = optimizer.step(evaluated);
-    state.stage = Stage::kStepped;
-    return returned;
+    returned = optimizer.step(evaluated);
   } catch (const Overflow&) {
-    state.stage = Stage::kStepped;
-    rollback.undo();
-    raise_where_stuck(&optimizer, &state);
-    return {};
+  } catch (...) {
+    state.begin_again();
+    throw;
   }
+  state.stage = Stage::kStepped;
+  // Asked again: the optimizer may have gone on after what its closure threw.
+  if (!state.found || state.found->found.item<float>() == 0) return returned;
+  rollback.undo();
+  raise_where_stuck(&state);
+  return {};
 }
 
 void LossScaler::update(std::optional<double> scale) {
@@ -156,8 +186,9 @@ void LossScaler::update(std::optional<double> scale) {
     scale_.set(*scale);
   } else {
     std::optional<FoundInf> all;
-    for (const auto& [optimizer, state] : optimizers_) {
+    for (auto& [optimizer, state] : optimizers_) {
       if (!state.found) continue;
+      share(state);
       const Tensor& first = state.found->first;
       const FoundInf numbered(state.found->found, at::where(first.eq(FoundInf::kNowhere), first,
                                                             first + state.number * kOfOptimizer));
@@ -168,29 +199,28 @@ void LossScaler::update(std::optional<double> scale) {
                      "since the last update()");
     scale_.update(*all);
   }
-  for (auto& [optimizer, state] : optimizers_) {
-    state.stage = Stage::kReady;
-    state.found.reset();
-    state.divisor.reset();
-  }
+  for (auto& [optimizer, state] : optimizers_) state.begin_again();
 }
 
 double LossScaler::get_scale() {
-  raise_where_stuck(nullptr, nullptr);
+  raise_where_stuck(nullptr);
   return scale_.read();
 }
 
-void LossScaler::raise_where_stuck(const Optimizer* optimizer, OfOptimizer* state) {
-  std::string name;
-  if (state != nullptr && scale_.at_floor()) {
-    const auto place = state->found->first.item<int64_t>();
-    name = place == FoundInf::kNowhere ? "a parameter of another rank" : name_of(*optimizer, place);
+void LossScaler::raise_where_stuck(OfOptimizer* state) {
+  std::string name = "a parameter of another rank, or of all together,";
+  const auto named = [&](const OfOptimizer& of_known, int64_t place) {
+    if (place < int64_t(of_known.names.size())) name = of_known.names[size_t(place)];
+  };
+  if (state != nullptr) {
+    if (!scale_.gives_up()) return;
+    named(*state, state->found->first.item<int64_t>());
     state->found->first.fill_(FoundInf::kNowhere);  // what update() would say once more
   } else {
     const int64_t number = scale_.read_stuck();
     if (number == FoundInf::kNowhere) return;
     for (const auto& [known, of_known] : optimizers_) {
-      if (of_known.number == number / kOfOptimizer) name = name_of(*known, number % kOfOptimizer);
+      if (of_known.number == number / kOfOptimizer) named(of_known, number % kOfOptimizer);
     }
   }
   std::ostringstream message;

@@ -15,6 +15,7 @@
 #include <map>
 #include <optional>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "tilewright/amp/loss_scale.h"
@@ -47,7 +48,8 @@ class TILEWRIGHT_API LossScaler {
   // step; sparse ones are coalesced. Errors: a second time since update(), or after step().
   void unscale_(torch::optim::Optimizer& optimizer);
   // And makes the 2-norm of all of them at most max_norm. Returns it as it was, one number; finding
-  // it takes no pass of its own. A fused optimizer clips within its step.
+  // it takes no pass of its own. A fused optimizer clips within its step. A norm beyond its dtype
+  // counts as infinite gradients do.
   at::Tensor unscale_and_clip_(torch::optim::Optimizer& optimizer, double max_norm);
 
   // The optimizer's step, unless a gradient is inf or NaN; unscales before where that was not done.
@@ -56,7 +58,8 @@ class TILEWRIGHT_API LossScaler {
   // closure: scales its loss and calls backward(), and unscales nothing; it returns the loss
   // without the scale. Where a gradient is inf or NaN in any of its calls, the parameters and the
   // optimizer's state go back to what they were.
-  // Errors: a second time since update(); LossScaleError, which names the parameter, at the floor.
+  // Errors: a second time since update(); LossScaleError, which names the parameter, at the floor:
+  // update() comes next all the same. An optimizer lives at least until update().
   at::Tensor step(torch::optim::Optimizer& optimizer,
                   torch::optim::Optimizer::LossClosure closure = nullptr);
 
@@ -78,7 +81,16 @@ class TILEWRIGHT_API LossScaler {
     int64_t number;  // of the optimizer, in order of coming
     Stage stage = Stage::kReady;
     std::optional<FoundInf> found;
-    at::Tensor divisor;  // of gradients, that the step is to apply
+    bool shared = false;             // with other ranks
+    at::Tensor divisor;              // of gradients, that the step is to apply
+    std::vector<std::string> names;  // of its parameters
+
+    void begin_again() {
+      stage = Stage::kReady;
+      found.reset();
+      shared = false;
+      divisor.reset();
+    }
   };
 
   OfOptimizer& of(const torch::optim::Optimizer& optimizer);
@@ -86,7 +98,7 @@ class TILEWRIGHT_API LossScaler {
   void share(OfOptimizer& state);
   at::Tensor step_by_closure(torch::optim::Optimizer& optimizer, OfOptimizer& state,
                              const torch::optim::Optimizer::LossClosure& closure);
-  void raise_where_stuck(const torch::optim::Optimizer* optimizer, OfOptimizer* state);
+  void raise_where_stuck(OfOptimizer* state);
 
   LossScale scale_;
   Share share_;

@@ -27,12 +27,16 @@ class LossScalerScript : public torch::CustomClassHolder {
     unscale_(grads, so_far.found, inverse, so_far.first);
   }
   Tensor unscale_and_norm(const std::vector<Tensor>& grads) {
-    const Tensor inverse = scale_.options().enabled ? scale_.inverse() : at::ones({1});
-    if (!scale_.options().enabled) return unscale_and_norm_(grads, at::zeros({1}), inverse);
+    if (!scale_.options().enabled) {
+      const auto device = grads.empty() ? c10::Device(c10::kCPU) : grads[0].device();
+      const Tensor one = at::ones({1}, at::TensorOptions().device(device));
+      return unscale_and_norm_(grads, at::zeros_like(one), one);
+    }
+    const Tensor inverse = scale_.inverse();
     const FoundInf& so_far = found();
     return unscale_and_norm_(grads, so_far.found, inverse, so_far.first);
   }
-  Tensor found_inf() { return found().found; }
+  Tensor found_inf() { return scale_.options().enabled ? found().found : at::zeros({1}); }
   bool should_step() { return !found_ || found_->found.item<float>() == 0; }
   void update() {
     if (!scale_.options().enabled) return;

@@ -9,14 +9,14 @@ namespace tilewright {
 using at::Tensor;
 
 OptimizerGrads::OptimizerGrads(torch::optim::Optimizer& optimizer) {
-  size_t count = 0, place = 0;
-  for (const auto& group : optimizer.param_groups()) count += group.params().size();
+  size_t place = 0;
+  for (const auto& group : optimizer.param_groups()) parameters_ += group.params().size();
   const auto on = [&](c10::Device device) -> std::vector<Tensor>& {
     for (auto& [known, grads] : by_device_) {
       if (known == device) return grads;
     }
     const Tensor none = at::empty({0}, at::TensorOptions().device(device));
-    by_device_.emplace_back(device, std::vector<Tensor>(count, none));
+    by_device_.emplace_back(device, std::vector<Tensor>(parameters_, none));
     return by_device_.back().second;
   };
   for (auto& group : optimizer.param_groups()) {

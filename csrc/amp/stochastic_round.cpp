@@ -57,13 +57,12 @@ void round_autograd(at::TensorList outputs, at::TensorList inputs, const Tensor&
 
 void round_bumping_versions(at::TensorList outputs, at::TensorList inputs,
                             const Tensor& rng_state) {
+  for (const Tensor& output : outputs) check_changeable(kRoundName, output);
   {
     at::AutoDispatchBelowADInplaceOrView guard;
     stochastic_round_(outputs, inputs, rng_state);
   }
-  for (const Tensor& output : outputs) {
-    if (!output.is_inference()) torch::autograd::increment_version(output);
-  }
+  for (const Tensor& output : outputs) torch::autograd::increment_version(output);
 }
 
 }  // namespace

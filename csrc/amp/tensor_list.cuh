@@ -5,7 +5,7 @@
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
 
-inline constexpr int kListTensors = 512;  // of a launch: 12 KB of the 32 KB that arguments may have
+inline constexpr int kListTensors = 512;  // of a launch: 14 KB of the 32 KB that arguments may have
 
 // Of one dtype. Neighbouring blocks work on neighbouring pieces of one tensor.
 struct TensorList {

@@ -5,6 +5,7 @@
 #include <torch/csrc/autograd/VariableTypeUtils.h>
 #include <torch/library.h>
 
+#include "tilewright/amp/grads_args.h"
 #include "tilewright/amp/unscale_args.h"
 #include "tilewright/core/check.h"
 #include "tilewright/core/operator_handle.h"
@@ -51,16 +52,13 @@ Result<kNorm> unscale_bumping_versions(at::TensorList grads, const Tensor& found
                                        const Tensor& inv_scale, const OptionalTensor& first_bad,
                                        bool write) {
   const char* op = unscale_name(kNorm);
-  const bool inference = c10::InferenceMode::is_enabled();
-  const auto check = [&](const Tensor& tensor) {  // their versions could not be counted afterwards
-    TILEWRIGHT_CHECK(op, inference || !tensor.defined() || !tensor.is_inference(),
-                     "tensors made in inference mode can only be changed in inference mode");
-  };
-  for (const Tensor& grad : grads) check(grad);
-  check(found_inf);
-  if (first_bad) check(*first_bad);
+  for (const Tensor& grad : grads) check_changeable(op, grad);
+  check_changeable(op, found_inf);
+  if (first_bad) check_changeable(op, *first_bad);
   const auto bump = [&] {
-    for (const Tensor& grad : grads) torch::autograd::increment_version(grad);
+    for (const Tensor& grad : grads) {
+      if (write) torch::autograd::increment_version(grad);
+    }
     torch::autograd::increment_version(found_inf);
     if (first_bad) torch::autograd::increment_version(*first_bad);
   };

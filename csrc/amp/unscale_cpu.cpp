@@ -54,13 +54,18 @@ double unscale_all(const std::vector<Tensor>& grads, const Tensor& found_inf,
   const Pieces pieces(grads);
   const float inv = *inv_scale.const_data_ptr<float>();
   std::vector<UnscaleFound> found(pieces.all.size());
+  std::vector<char*> data;  // taken by one thread: torch may have to copy what is shared until then
+  for (const Tensor& grad : grads) {
+    data.push_back(static_cast<char*>(write ? grad.mutable_data_ptr()
+                                            : const_cast<void*>(grad.const_data_ptr())));
+  }
   at::parallel_for(0, int64_t(pieces.tasks.size()) - 1, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = pieces.tasks[begin]; i < pieces.tasks[end]; ++i) {
       const Piece& piece = pieces.all[i];
       const Tensor& grad = grads[piece.tensor];
-      char* data = static_cast<char*>(grad.mutable_data_ptr()) + piece.begin * grad.element_size();
+      char* const begin_of = data[piece.tensor] + piece.begin * grad.element_size();
       found[i] = unscale_piece(
-          UnscalePiece{data, piece.end - piece.begin, grad.scalar_type(), inv, write}, norm);
+          UnscalePiece{begin_of, piece.end - piece.begin, grad.scalar_type(), inv, write}, norm);
     }
   });
   double squares = 0;

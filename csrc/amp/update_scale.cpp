@@ -46,6 +46,9 @@ void update_scale_bumping_versions(const Tensor& scale, const Tensor& growth_tra
                                    double backoff_factor, int64_t growth_interval, double min_scale,
                                    std::optional<double> max_scale,
                                    const OptionalTensor& hysteresis_tracker, int64_t hysteresis) {
+  check_changeable(kUpdateScale, scale);
+  check_changeable(kUpdateScale, growth_tracker);
+  if (hysteresis_tracker) check_changeable(kUpdateScale, *hysteresis_tracker);
   {
     at::AutoDispatchBelowADInplaceOrView guard;
     update_scale_(scale, growth_tracker, found_inf, growth_factor, backoff_factor, growth_interval,

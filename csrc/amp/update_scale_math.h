@@ -37,7 +37,7 @@ TILEWRIGHT_HD void update_scale(const ScaleState& state, const ScaleRule& rule) 
   }
   *state.growth = 0;
   if (state.hysteresis != nullptr && --*state.hysteresis > 0) return;
-  *state.scale = max_of(float(scale * rule.backoff_factor), rule.min_scale);
+  *state.scale = max_of(rule.min_scale, float(scale * rule.backoff_factor));  // of NaN the floor
 }
 
 }  // namespace tilewright::inline TILEWRIGHT_MACHINE

@@ -27,7 +27,8 @@ class LayerReport:
         counts: (256,) int64, by float32's exponent: :func:`gradient_exponents`, without the scale.
         flushed: the share that rounds to 0.
         subnormal: the share that keeps some of its digits.
-        overflowed: the share that rounds to infinity.
+        overflowed: the share that is certain to round to infinity: columns are whole powers of 2, and
+            the last part of the largest finite one is not counted.
         zeros: the share of all that is 0 before (or below 2^-126).
         not_finite: how many are inf or NaN before.
     """
@@ -123,7 +124,8 @@ def report(
         scale: the present loss scale, a number or a scaler with ``get_scale()``.
         format: the format gradients would be kept in: a dtype, or a name that
             :func:`~tilewright.amp.format_of` knows.
-        scaled: whether gradients hold the scale still, as before ``unscale_``.
+        scaled: whether gradients hold the scale still, as before ``unscale_``; taken out as the
+            nearest power of 2.
         headroom: powers of 2 that the advised scale leaves above the largest gradient.
 
     Raises:

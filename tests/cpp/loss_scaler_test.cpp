@@ -175,8 +175,9 @@ TEST(LossScaler, SharesWhatRanksFind) {
 TEST(LossScaler, SaysWhatComesOutOfOrder) {
   Net net;
   torch::optim::SGD optimizer(net.model->parameters(), 0.1);
-  EXPECT_MESSAGE(LossScaler({.growth_factor = 1}), "growth_factor must be above 1, got 1");
-  EXPECT_MESSAGE(LossScaler({.hysteresis = 0}), "hysteresis must be positive, got 0");
+  EXPECT_MESSAGE(LossScaler({.growth_factor = 1}),
+                 "growth_factor must be finite and above 1, got 1");
+  EXPECT_MESSAGE(LossScaler({.hysteresis = 0}), "hysteresis must lie in [1, 2^31), got 0");
   LossScaler scaler;
   net.loss().backward();
   EXPECT_MESSAGE(scaler.step(optimizer), "gradients come after a scaled loss");
@@ -255,6 +256,35 @@ TEST(LossScaler, TrainsADetectorWithGradientsOfFloat16) {
   const auto losses = learned(at::kHalf, &scale), wide = learned(at::kBFloat16, &scale);
   EXPECT_LT(losses.back(), 0.9 * losses.front());
   EXPECT_NEAR(losses.front(), wide.front(), 0.01 * wide.front());
+}
+
+// GradScaler refuses these.
+TEST(LossScaler, TrainsParametersOfFloat16) {
+  for (const bool fused : {false, true}) {
+    torch::manual_seed(0);
+    const auto weight = torch::randn({16, 4}).to(torch::kHalf).requires_grad_();
+    std::unique_ptr<torch::optim::Optimizer> optimizer;
+    if (fused) {
+      optimizer = std::make_unique<FusedSGD>(std::vector<torch::Tensor>{weight}, 1.0);
+    } else {
+      optimizer = std::make_unique<torch::optim::SGD>(std::vector<torch::Tensor>{weight}, 1.0);
+    }
+    LossScaler scaler({.init_scale = 0x1p30});
+    const auto x = torch::randn({32, 16}).to(torch::kHalf);
+    std::vector<double> history;
+    for (int step = 0; step < 40; ++step) {
+      optimizer->zero_grad();
+      const auto loss = x.mm(weight).to(torch::kFloat).square().mean();
+      scaler.scale(loss).backward();
+      EXPECT_EQ(weight.grad().scalar_type(), torch::kHalf);
+      scaler.step(*optimizer);
+      scaler.update();
+      history.push_back(loss.item<double>());
+    }
+    EXPECT_EQ(history[1], history[0]);  // 2^30 is too much for float16
+    EXPECT_LT(scaler.get_scale(), 0x1p20);
+    EXPECT_LT(history.back(), 0.8 * history.front());
+  }
 }
 
 }  // namespace

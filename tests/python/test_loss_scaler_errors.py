@@ -188,10 +188,8 @@ class Swallows(torch.optim.SGD):
         for group in self.param_groups:
             group["count"] = group.get("count", 0) + 1
         loss = None
-        try:
+        with contextlib.suppress(Exception):
             loss = closure()
-        except Exception:
-            pass
         super().step()
         return loss
 

@@ -75,7 +75,6 @@ def test_dtypes_and_layouts_together(device, op):
     norm, found = call(op, grads, 0.5)
     assert found == 0 and torch.equal(base[1::2, 1::2], gaps)
     for grad, wanted in zip(grads, expected, strict=True):
-        assert (torch.equal(grad, wanted) and grad.stride() == wanted.stride()) or grad.numel() < 50
         assert torch.equal(grad, wanted)
     if norm is not None:
         assert norm.dtype == torch.float64
