@@ -27,8 +27,8 @@ class LayerReport:
         counts: (256,) int64, by float32's exponent: :func:`gradient_exponents`, without the scale.
         flushed: the share that rounds to 0.
         subnormal: the share that keeps some of its digits.
-        overflowed: the share that is certain to round to infinity: columns are whole powers of 2, and
-            the last part of the largest finite one is not counted.
+        overflowed: the share that is certain to round to infinity: columns are whole powers of 2,
+            and the last part of the largest finite one is not counted.
         zeros: the share of all that is 0 before (or below 2^-126).
         not_finite: how many are inf or NaN before.
     """
