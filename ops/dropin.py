@@ -2,12 +2,25 @@
 
 import importlib.util
 
+import torch
+
 from tilewright._C import Acceleration as _Acceleration
 
 __all__ = ["Acceleration", "accelerate"]
 
 
-_standing = set()  # accelerations stay until undone, whether or not anybody keeps them
+_standing = []  # accelerations stay until undone, whether or not anybody keeps them
+
+
+def active():
+    """The accelerations that stand, in the order in which they were made."""
+    return list(_standing)
+
+
+def undo_all():
+    """Brings all originals back, whoever replaced them."""
+    for acceleration in reversed(active()):
+        acceleration.undo()
 
 
 class Acceleration:
@@ -20,7 +33,7 @@ class Acceleration:
 
     def __init__(self, operators, devices):
         self._of_library = _Acceleration(operators, devices)
-        _standing.add(self)
+        _standing.append(self)
 
     @property
     def replaced(self):
@@ -29,7 +42,8 @@ class Acceleration:
     def undo(self):
         """Brings the originals back, where no other acceleration still stands for them."""
         self._of_library.undo()
-        _standing.discard(self)
+        if self in _standing:
+            _standing.remove(self)
 
     def __enter__(self):
         if not self.replaced:
@@ -63,27 +77,53 @@ def accelerate(operators=None, devices=None):
             model(images)
 
     Args:
-        operators: names such as "torchvision::nms"; None for all. torchvision is imported where it
-            is installed and one of its operators may be meant.
+        operators: names such as "torchvision::nms", or ``torch.ops.torchvision.nms``; None for all.
+            torchvision is imported where it is installed and one of its operators may be meant. A
+            backward operator is replaced where it is named too.
         devices: "cpu", "cuda" or both in a list; None for both.
 
     Returns:
-        An :class:`Acceleration`: ``replaced``, ``undo()``, and a context manager.
+        An :class:`Acceleration`: ``replaced``, ``undo()``, and a context manager. One that was not
+        kept is found in ``tilewright.dropin.active()``; ``tilewright.dropin.undo_all()`` undoes
+        all of them.
 
     Raises:
         RuntimeError: a name that is not among those above, or whose operator is not registered.
+        TypeError: what is no name.
         ValueError: an empty list.
     """
-    names, places = _listed("operators", operators), _listed("devices", devices)
+    names = _listed("operators", operators, "names such as 'torchvision::nms'")
+    places = _listed("devices", devices, "'cpu' or 'cuda'")
     vision = not names or any(str(name).startswith("torchvision::") for name in names)
     if vision and importlib.util.find_spec("torchvision") is not None:
         importlib.import_module("torchvision")
     return Acceleration(names, places)
 
 
-def _listed(name, value):
+def _listed(argument, value, wanted):
     """Names as a list; empty for None."""
-    names = [] if value is None else [value] if isinstance(value, str) else list(value)
-    if value is not None and not names:
-        raise ValueError(f"{name} must be None for all, or name at least one; got none")
+    if value is None:
+        return []
+    single = isinstance(value, (str, torch.device, *_OPERATORS)) or not hasattr(value, "__iter__")
+    names = [_name_of(argument, one, wanted) for one in ([value] if single else value)]
+    if not names:
+        raise ValueError(f"{argument} must be None for all, or name at least one; got none")
     return names
+
+
+_OPERATORS = (torch._ops.OpOverloadPacket, torch._ops.OpOverload)
+
+
+def _name_of(argument, value, wanted):
+    if isinstance(value, _OPERATORS):
+        schema = (
+            value
+            if isinstance(value, torch._ops.OpOverload)
+            else getattr(value, value.overloads()[0])
+        )
+        return schema._schema.name
+    if isinstance(value, torch.device):
+        return value.type
+    if not isinstance(value, str):
+        raise TypeError(f"{argument} must be {wanted}, or a list of them; got {value!r}")
+    return value

@@ -215,8 +215,11 @@ def test_accelerations_nest_and_stay_until_undone():
     assert not calls_of_ours(ops.nms, *given, 0.5)
     tilewright.accelerate()  # nobody keeps what it returns
     assert calls_of_ours(ops.nms, *given, 0.5)
-    for standing in list(tilewright.dropin._standing):
-        standing.undo()
+    tilewright.accelerate(torch.ops.torchvision.roi_align, torch.device("cpu"))
+    assert len(tilewright.dropin.active()) == 2
+    assert tilewright.dropin.active()[1].replaced == ["torchvision::roi_align on cpu"]
+    tilewright.dropin.undo_all()
+    assert tilewright.dropin.active() == []
     assert not calls_of_ours(ops.nms, *given, 0.5)
 
 
@@ -264,6 +267,15 @@ def test_names_that_are_none():
         tilewright.accelerate(["torchvision::soft_nms"])
     with pytest.raises(ValueError, match="at least one"):
         tilewright.accelerate([])
+    for wrong in (torch.nn.functional.relu, [None], 3):
+        with pytest.raises(
+            TypeError, match="operators must be names such as 'torchvision::nms', or"
+        ):
+            tilewright.accelerate(wrong)
+    with pytest.raises(
+        TypeError, match="devices must be 'cpu' or 'cuda', or a list of them; got 0"
+    ):
+        tilewright.accelerate(devices=0)
     assert not calls_of_ours(ops.nms, *boxes(), 0.5)
 
 
