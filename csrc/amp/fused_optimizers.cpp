@@ -58,6 +58,32 @@ struct AdamWLists {
   std::vector<Tensor> parameters, grads, averages, squares, greatest, steps;
 };
 
+struct SgdLists {
+  std::vector<Tensor> parameters, grads, momenta;
+};
+
+// ATen's fused kernel leaves 16-bit parameters on the CPU as they are, but for the last few (torch
+// 2.11): these go by single operators, in float32.
+void short_sgd_on_cpu(const SgdLists& list, const torch::optim::SGDOptions& options,
+                      const Tensor& grad_scale, const Tensor& found_inf) {
+  if (found_inf.defined() && found_inf.item<float>() != 0) return;
+  for (size_t i = 0; i < list.parameters.size(); ++i) {
+    Tensor step = list.grads[i].to(at::kFloat);
+    if (grad_scale.defined()) {
+      step.div_(grad_scale.squeeze());
+      list.grads[i].copy_(step);
+    }
+    const Tensor wide = list.parameters[i].to(at::kFloat);
+    if (options.weight_decay() != 0) step.add_(wide, options.weight_decay());
+    if (options.momentum() != 0) {
+      const Tensor momentum = list.momenta[i].to(at::kFloat).mul_(options.momentum()).add_(step);
+      list.momenta[i].copy_(momentum);
+      step = options.nesterov() ? step.add_(momentum, options.momentum()) : momentum;
+    }
+    list.parameters[i].copy_(wide.sub(step, options.lr()));
+  }
+}
+
 FusedAdamWState& adamw_state(torch::optim::Optimizer& optimizer, const Tensor& parameter,
                              bool amsgrad) {
   auto& slot = optimizer.state()[parameter.unsafeGetTensorImpl()];
@@ -137,16 +163,13 @@ Tensor FusedSGD::step(LossClosure closure) {
                      options.dampening());
   }
   prepare_grads("FusedSGD", *this);
-  struct Lists {
-    std::vector<Tensor> parameters, grads, momenta;
-  };
   for (auto& group : param_groups()) {
     const auto& options = static_cast<torch::optim::SGDOptions&>(group.options());
-    std::map<ListKey, Lists> lists;
+    std::map<ListKey, SgdLists> lists;
     for (const Tensor& parameter : group.params()) {
       const Tensor& grad = parameter.grad();
       if (!grad.defined()) continue;
-      Lists& list = lists[list_of(parameter)];
+      SgdLists& list = lists[list_of(parameter)];
       list.parameters.push_back(parameter);
       list.grads.push_back(grad);
       if (options.momentum() == 0) continue;
@@ -161,6 +184,10 @@ Tensor FusedSGD::step(LossClosure closure) {
     }
     for (auto& [key, list] : lists) {
       const Tensor& first = list.parameters[0];
+      if (first.is_cpu() && first.element_size() == 2) {
+        short_sgd_on_cpu(list, options, grad_scale_, found_inf_);
+        continue;
+      }
       at::_fused_sgd_(list.parameters, list.grads, list.momenta, options.weight_decay(),
                       options.momentum(), options.lr(), /*dampening=*/0, options.nesterov(),
                       /*maximize=*/false, /*is_first_step=*/false, on(grad_scale_, first),

@@ -46,7 +46,8 @@ class TILEWRIGHT_API FusedAdamW : public torch::optim::AdamW, public FusedStep {
 };
 
 // torch::optim::SGD, its options and its state. Errors: the same; and dampening, with which the
-// first step differs from others: only the device knows whether there was one.
+// first step differs from others: only the device knows whether there was one. 16-bit parameters on
+// the CPU go by single operators: ATen's fused kernel leaves them as they are (torch 2.11).
 class TILEWRIGHT_API FusedSGD : public torch::optim::SGD, public FusedStep {
  public:
   using SGD::SGD;

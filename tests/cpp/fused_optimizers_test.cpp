@@ -49,6 +49,30 @@ TEST(FusedOptimizers, AreTorchs) {
       SGDOptions(0.1).momentum(0.9).weight_decay(0.01).nesterov(true));
 }
 
+TEST(FusedOptimizers, MoveParametersOfSixteenBits) {
+  for (const auto dtype : {torch::kHalf, torch::kBFloat16}) {
+    for (const double momentum : {0.0, 0.5}) {
+      const auto p = torch::ones({67}, dtype).requires_grad_();
+      FusedSGD optimizer({p}, torch::optim::SGDOptions(0.5).momentum(momentum));
+      for (int step = 0; step < 2; ++step) {
+        p.mutable_grad() = torch::full({67}, 4.0, dtype);
+        optimizer.set_amp(torch::zeros({1}), torch::full({1}, 8.0));
+        optimizer.step();
+        EXPECT_TRUE(p.grad().eq(0.5).all().item<bool>());
+      }
+      EXPECT_TRUE(p.eq(1 - 0.25 * (2 + momentum)).all().item<bool>()) << p;
+      optimizer.set_amp(torch::ones({1}), torch::full({1}, 8.0));
+      optimizer.step();
+      EXPECT_TRUE(p.eq(1 - 0.25 * (2 + momentum)).all().item<bool>());
+      const auto q = torch::ones({67}, dtype).requires_grad_();
+      q.mutable_grad() = torch::ones({67}, dtype);
+      FusedAdamW other({q}, torch::optim::AdamWOptions(0.25).weight_decay(0));
+      other.step();
+      EXPECT_TRUE(q.eq(0.75).all().item<bool>());
+    }
+  }
+}
+
 TEST(FusedOptimizers, CountStepsThatWereDone) {
   Net ours, plain;
   FusedAdamW first(ours.model->parameters(), torch::optim::AdamWOptions(0.01));
