@@ -47,6 +47,9 @@ void check_backbone(const DetectorOptions& options) {
   const double eps = options.batch_norm_eps();
   TILEWRIGHT_CHECK(options.model(), std::isfinite(eps) && eps >= 0,
                    "batch_norm_eps must not be negative, and finite, got ", eps);
+  TILEWRIGHT_CHECK(options.model(),
+                   !options.modulated_deformation() || options.deformable_stages() != 0,
+                   "modulated_deformation needs deformable_stages, got 0");
 }
 
 void check_anchors(const DetectorOptions& options) {

@@ -11,7 +11,11 @@ from tilewright import _C
 from tilewright.models.resnet_backbone import ResNetBackbone
 from tilewright.models.resnet_fpn import ResNetFpnBackbone
 from tilewright.models.roi_heads import RoIHeads
-from tilewright.models.two_stage_detector import TwoStageDetector, resnet_options
+from tilewright.models.two_stage_detector import (
+    TwoStageDetector,
+    check_own_backbone,
+    resnet_options,
+)
 
 
 class FasterRCNN(TwoStageDetector):
@@ -117,6 +121,8 @@ class FasterRCNN(TwoStageDetector):
                 backbone = ResNetBackbone(stages=feature_level, **resnet)
             else:
                 backbone = ResNetFpnBackbone(out_channels=fpn_channels, **resnet)
+        else:
+            check_own_backbone("FasterRCNN", options)
         super().__init__("FasterRCNN", backbone, options)
         self.roi_heads = RoIHeads(backbone.out_channels, list(backbone.roi_strides), options)
 

@@ -5,7 +5,11 @@ from torch import nn
 from tilewright import _C
 from tilewright.models.position_sensitive_heads import PositionSensitiveHeads
 from tilewright.models.resnet_backbone import ResNetC4C5Backbone
-from tilewright.models.two_stage_detector import TwoStageDetector, resnet_options
+from tilewright.models.two_stage_detector import (
+    TwoStageDetector,
+    check_own_backbone,
+    resnet_options,
+)
 
 
 class RFCN(TwoStageDetector):
@@ -37,6 +41,8 @@ class RFCN(TwoStageDetector):
         options = _C.rfcn_options(num_classes, **options)
         if backbone is None:
             backbone = ResNetC4C5Backbone(**resnet_options(options))
+        else:
+            check_own_backbone("RFCN", options)
         super().__init__("RFCN", backbone, options)
         strides = list(backbone.roi_strides)
         if backbone.num_levels != 1 or len(strides) != 1:

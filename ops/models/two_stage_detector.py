@@ -22,6 +22,15 @@ def resnet_options(options: dict) -> dict:
     }
 
 
+def check_own_backbone(model: str, options: dict) -> None:
+    """What is of the default backbone would have no effect beside one of the caller's."""
+    if options["deformable_stages"] != 0:
+        raise ValueError(
+            f"tilewright::{model}: deformable_stages is the default backbone's, got "
+            f"{options['deformable_stages']} beside a backbone"
+        )
+
+
 class TwoStageDetector(nn.Module):
     """A backbone and a region proposal network; a model adds its second stage, ``roi_heads``.
 

@@ -167,6 +167,7 @@ def test_dilation_keeps_the_map(device):
             {"deformable_stages": 4, "feature_level": 3, "anchor_sizes": ((8,),)},
             r"deformable_stages must lie in \[0, 3\], the stages that are built, got 4",
         ),
+        ({"modulated_deformation": True}, "modulated_deformation needs deformable_stages, got 0"),
         ({"dilate_last_stage": True}, "dilate_last_stage needs feature_level=4, got 0"),
         ({"deformable_stages": "all"}, "deformable_stages has the wrong type: 'all'"),
     ],
@@ -174,3 +175,11 @@ def test_dilation_keeps_the_map(device):
 def test_bad_options_are_named(detector, options, message):
     with pytest.raises((RuntimeError, TypeError, ValueError), match=message):
         detector(3, **options)
+
+
+def test_stages_of_a_backbone_that_was_given_are_not_made_deformable():
+    backbone = FasterRCNN(3, **SMALL).backbone
+    with pytest.raises(
+        ValueError, match="deformable_stages is the default backbone's, got 2 beside"
+    ):
+        FasterRCNN(3, **SMALL, backbone=backbone, deformable_stages=2)
