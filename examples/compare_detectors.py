@@ -1,7 +1,8 @@
 """Plain and deformable detectors on scenes of turned and sheared digits: mAP over three seeds, and
 where a deformable layer samples.
 
-    python examples/compare_detectors.py [--output FOLDER] [--seeds 3] [--only TEXT] [--smoke]
+    python examples/compare_detectors.py [--output FOLDER] [--seeds 3] [--parts] [--only TEXT]
+        [--smoke]
 
 Each detector is trained for as many steps as the demo's. What is done is kept: the same command
 goes on where it was stopped.
@@ -36,15 +37,19 @@ _SINGLE = {name: value for name, value in _PYRAMID.items() if "fpn" not in name}
 }
 del _SINGLE["representation_size"]
 _STAGES = {"deformable_stages": 2}
+_POOLING = {"deformable_pooling": True}
+_SENSITIVE = {"pooling": "deform_ps_roi_pool"}
 DETECTORS = {
     "Faster R-CNN": (FasterRCNNCpp, _PYRAMID),
-    "Faster R-CNN, deformable stages": (FasterRCNNCpp, _PYRAMID | _STAGES),
-    "Faster R-CNN, deformable pooling": (FasterRCNNCpp, _PYRAMID | {"deformable_pooling": True}),
-    "Faster R-CNN, both": (FasterRCNNCpp, _PYRAMID | _STAGES | {"deformable_pooling": True}),
+    "Faster R-CNN, deformable": (FasterRCNNCpp, _PYRAMID | _STAGES | _POOLING),
     "R-FCN": (RFCNCpp, _SINGLE),
+    "R-FCN, deformable": (RFCNCpp, _SINGLE | _STAGES | _SENSITIVE),
+}
+PARTS = {
+    "Faster R-CNN, deformable stages": (FasterRCNNCpp, _PYRAMID | _STAGES),
+    "Faster R-CNN, deformable pooling": (FasterRCNNCpp, _PYRAMID | _POOLING),
     "R-FCN, deformable stages": (RFCNCpp, _SINGLE | _STAGES),
-    "R-FCN, deformable pooling": (RFCNCpp, _SINGLE | {"pooling": "deform_ps_roi_pool"}),
-    "R-FCN, both": (RFCNCpp, _SINGLE | _STAGES | {"pooling": "deform_ps_roi_pool"}),
+    "R-FCN, deformable pooling": (RFCNCpp, _SINGLE | _SENSITIVE),
 }
 COLUMNS = ["detector", "mAP@.5", "seeds", "mAP@[.5:.95]", "seeds", "s for training"]
 
@@ -75,11 +80,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("compare_output"))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--parts", action="store_true", help="stages and pooling by themselves too")
     parser.add_argument("--only", metavar="TEXT", default="", help="detectors whose name has this")
     parser.add_argument("--smoke", action="store_true", help="hardly any training")
     given = parser.parse_args()
     lines = []
-    for name, (kind, options) in DETECTORS.items():
+    detectors = DETECTORS | (PARTS if given.parts else {})
+    for name, (kind, options) in detectors.items():
         if given.only not in name:
             continue
         found = []
