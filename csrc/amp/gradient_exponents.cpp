@@ -7,8 +7,8 @@
 
 #include <mutex>
 
-#include "tilewright/amp/exponents_args.h"
-#include "tilewright/amp/exponents_cpu.h"
+#include "tilewright/amp/gradient_exponents_args.h"
+#include "tilewright/amp/gradient_exponents_cpu.h"
 #include "tilewright/amp/gradient_exponents_math.h"
 #include "tilewright/amp/grads_args.h"
 #include "tilewright/core/check.h"
@@ -32,7 +32,7 @@ Tensor exponents_cpu(at::TensorList grads) {
   auto* total = counts.mutable_data_ptr<int64_t>();
   std::mutex mutex;
   for (const Tensor& given : grads) {
-    const Tensor grad = given.is_non_overlapping_and_dense() ? given : given.contiguous();
+    const Tensor grad = dense_of(given);
     at::parallel_for(0, grad.numel(), kExponentsGrain, [&](int64_t begin, int64_t end) {
       int64_t own[kExponents] = {};
       count_exponents(static_cast<const char*>(grad.const_data_ptr()) + begin * grad.element_size(),

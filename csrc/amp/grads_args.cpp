@@ -9,30 +9,26 @@
 #include "tilewright/core/check.h"
 
 namespace tilewright {
-namespace {
-
 using at::Tensor;
 
-std::string name_of(const char* list, size_t index) {
+std::string place_in(const char* list, size_t index) {
   return std::string(list) + "[" + std::to_string(index) + "]";
 }
-
-}  // namespace
 
 void check_grads(const char* op, at::TensorList grads, const Tensor& beside) {
   for (size_t i = 0; i < grads.size(); ++i) {
     const Tensor& grad = grads[i];
-    TILEWRIGHT_CHECK(op, grad.defined(), name_of("grads", i),
+    TILEWRIGHT_CHECK(op, grad.defined(), place_in("grads", i),
                      " must be a tensor, got None: leave out parameters without a gradient");
-    TILEWRIGHT_CHECK(op, grad.layout() == at::kStrided, name_of("grads", i),
+    TILEWRIGHT_CHECK(op, grad.layout() == at::kStrided, place_in("grads", i),
                      " must be dense, got layout ", grad.layout(),
                      ": give the values of a coalesced gradient");
     const auto type = grad.scalar_type();
     const bool floating =
         type == at::kFloat || type == at::kHalf || type == at::kBFloat16 || type == at::kDouble;
-    TILEWRIGHT_CHECK(op, floating, name_of("grads", i),
+    TILEWRIGHT_CHECK(op, floating, place_in("grads", i),
                      " must be float64, float32, float16 or bfloat16, got ", type);
-    TILEWRIGHT_CHECK(op, grad.device() == beside.device(), name_of("grads", i),
+    TILEWRIGHT_CHECK(op, grad.device() == beside.device(), place_in("grads", i),
                      " must be on the device of the others (", beside.device(), "), got ",
                      grad.device());
   }
@@ -64,7 +60,7 @@ void check_apart(const char* op, const char* list, at::TensorList tensors) {
   for (size_t i = 0; i < tensors.size(); ++i) {
     const Tensor& tensor = tensors[i];
     if (tensor.numel() == 0) continue;
-    TILEWRIGHT_CHECK(op, at::has_internal_overlap(tensor) != at::MemOverlap::Yes, name_of(list, i),
+    TILEWRIGHT_CHECK(op, at::has_internal_overlap(tensor) != at::MemOverlap::Yes, place_in(list, i),
                      " must have memory of its own for each element, got an expanded tensor: give "
                      "a clone()");
     const auto* begin = static_cast<const char*>(tensor.const_data_ptr());
@@ -77,17 +73,15 @@ void check_apart(const char* op, const char* list, at::TensorList tensors) {
   });
   for (size_t i = 1; i < ranges.size(); ++i) {
     const auto [first, second] = std::minmax(ranges[i - 1].index, ranges[i].index);
-    TILEWRIGHT_CHECK(op, ranges[i].begin >= ranges[i - 1].end, name_of(list, first), " and ",
-                     name_of(list, second), " share memory: give each tensor once");
+    TILEWRIGHT_CHECK(op, ranges[i].begin >= ranges[i - 1].end, place_in(list, first), " and ",
+                     place_in(list, second), " share memory: give each tensor once");
   }
 }
 
 DenseGrads::DenseGrads(const char* op, at::TensorList grads) : given_(grads) {
   check_apart(op, "grads", grads);
   tensors_.reserve(grads.size());
-  for (const Tensor& grad : grads) {
-    tensors_.push_back(grad.is_non_overlapping_and_dense() ? grad : grad.contiguous());
-  }
+  for (const Tensor& grad : grads) tensors_.push_back(dense_of(grad));
 }
 
 void DenseGrads::copy_back() const {

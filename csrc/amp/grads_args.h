@@ -2,6 +2,7 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <string>
 #include <vector>
 
 #include "tilewright/core/export.h"
@@ -17,6 +18,13 @@ TILEWRIGHT_API void check_number(const char* op, const char* name, const at::Ten
 TILEWRIGHT_API void check_changeable(const char* op, const at::Tensor& tensor);
 // That no two of a list called `list` share memory: some would be written twice.
 TILEWRIGHT_API void check_apart(const char* op, const char* list, at::TensorList tensors);
+
+// "grads[3]".
+TILEWRIGHT_API std::string place_in(const char* list, size_t index);
+// The tensor, or a copy without gaps in memory.
+inline at::Tensor dense_of(const at::Tensor& tensor) {
+  return tensor.is_non_overlapping_and_dense() ? tensor : tensor.contiguous();
+}
 
 // Gradients without gaps in memory: themselves, or copies that go back at the end.
 class TILEWRIGHT_API DenseGrads {

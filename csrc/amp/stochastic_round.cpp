@@ -19,10 +19,6 @@ using at::Tensor;
 constexpr const char* kRoundName = "stochastic_round_";
 constexpr int64_t kRoundGrain = 1 << 11;  // blocks of 8 that a thread should have
 
-std::string place_in(const char* list, size_t i) {
-  return std::string(list) + "[" + std::to_string(i) + "]";
-}
-
 void round_cpu(at::TensorList outputs, at::TensorList inputs, const Tensor& rng_state) {
   check_stochastic_round(outputs, inputs, rng_state);
   const RoundedPairs pairs = rounded_pairs(outputs, inputs);

@@ -40,7 +40,7 @@ Result<kNorm> unscale_autograd(at::TensorList grads, const Tensor& found_inf,
         " requires grad, but is changed in place without a backward; call it "
         "under torch.no_grad()");
   };
-  for (size_t i = 0; i < grads.size(); ++i) refuse("grads[" + std::to_string(i) + "]", grads[i]);
+  for (size_t i = 0; i < grads.size(); ++i) refuse(place_in("grads", i), grads[i]);
   refuse("found_inf", found_inf);
   refuse("inv_scale", inv_scale);
   at::AutoDispatchBelowAutograd guard;

@@ -1,8 +1,9 @@
 // gradient_exponents on CUDA: tensors to launches.
 #include <ATen/ATen.h>
 
-#include "tilewright/amp/exponents_args.h"
-#include "tilewright/amp/exponents_kernel.cuh"
+#include "tilewright/amp/gradient_exponents_args.h"
+#include "tilewright/amp/gradient_exponents_kernel.cuh"
+#include "tilewright/amp/grads_args.h"
 #include "tilewright/amp/tensor_list.h"
 
 namespace tilewright {
@@ -12,9 +13,7 @@ at::Tensor exponents_cuda(at::TensorList grads) {
   check_exponents(grads);
   const DeviceGuard guard(grads[0]);
   std::vector<at::Tensor> dense;
-  for (const at::Tensor& grad : grads) {
-    dense.push_back(grad.is_non_overlapping_and_dense() ? grad : grad.contiguous());
-  }
+  for (const at::Tensor& grad : grads) dense.push_back(dense_of(grad));
   const at::Tensor counts = at::zeros({kExponents}, grads[0].options().dtype(at::kLong));
   LaunchConfig config{.block = kExponentsThreads};
   config.shared_bytes = shared_bytes<ExponentsParts>();

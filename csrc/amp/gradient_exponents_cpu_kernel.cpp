@@ -1,7 +1,7 @@
 // The loop of gradient_exponents, compiled once per instruction set.
 #include <algorithm>
 
-#include "tilewright/amp/exponents_cpu.h"
+#include "tilewright/amp/gradient_exponents_cpu.h"
 #include "tilewright/amp/gradient_exponents_math.h"
 #include "tilewright/core/dispatch.h"
 
