@@ -6,6 +6,7 @@ kernels on the emulated device; tensors live on the CPU) or ``cuda``.
 
 import itertools
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,8 @@ def another_order():
 
 
 def pytest_configure(config):
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of a job in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "no_launch: of the kernels tests, one that must not launch")
 
 
