@@ -31,6 +31,14 @@ Tensor loss_of(const torch::optim::Optimizer::LossClosure& closure) {
   return closure();
 }
 
+// Whether elements lie in memory alike: strides of sizes of 1 tell nothing.
+bool same_layout(const Tensor& a, const Tensor& b) {
+  for (int64_t d = 0; d < a.dim(); ++d) {
+    if (a.size(d) != 1 && a.stride(d) != b.stride(d)) return false;
+  }
+  return true;
+}
+
 // Before anything is changed. ATen's kernels walk parameters, gradients and state together through
 // memory: gradients are given their parameter's layout.
 void prepare_grads(const char* op, torch::optim::Optimizer& optimizer) {
@@ -48,7 +56,7 @@ void prepare_grads(const char* op, torch::optim::Optimizer& optimizer) {
   for (auto& group : optimizer.param_groups()) {
     for (Tensor& parameter : group.params()) {
       Tensor& grad = parameter.mutable_grad();
-      if (!grad.defined() || grad.strides().equals(parameter.strides())) continue;
+      if (!grad.defined() || same_layout(grad, parameter)) continue;
       grad = at::empty_like(parameter, grad.options()).copy_(grad);
     }
   }

@@ -9,6 +9,7 @@
 #include "tilewright/core/check.h"
 
 namespace tilewright {
+
 using at::Tensor;
 
 std::string place_in(const char* list, size_t index) {
@@ -42,6 +43,13 @@ void check_number(const char* op, const char* name, const Tensor& tensor, at::Sc
                    tensor.scalar_type());
   TILEWRIGHT_CHECK(op, tensor.device() == beside.device(), name, " must be on the device of ",
                    "found_inf (", beside.device(), "), got ", tensor.device());
+}
+
+void check_no_grad(const char* op, const std::string& name, const Tensor& tensor) {
+  TILEWRIGHT_CHECK(op, !tensor.defined() || !tensor.requires_grad() || !at::GradMode::is_enabled(),
+                   name,
+                   " requires grad, but is changed in place without a backward; call it under "
+                   "torch.no_grad()");
 }
 
 void check_changeable(const char* op, const Tensor& tensor) {

@@ -14,6 +14,9 @@ TILEWRIGHT_API void check_grads(const char* op, at::TensorList grads, const at::
 // One number of that dtype, on the device of `beside`.
 TILEWRIGHT_API void check_number(const char* op, const char* name, const at::Tensor& tensor,
                                  at::ScalarType dtype, const at::Tensor& beside);
+// That no gradient is asked of a tensor that is changed in place.
+TILEWRIGHT_API void check_no_grad(const char* op, const std::string& name,
+                                  const at::Tensor& tensor);
 // That the tensor's version can be counted after it was changed.
 TILEWRIGHT_API void check_changeable(const char* op, const at::Tensor& tensor);
 // That no two of a list called `list` share memory: some would be written twice.

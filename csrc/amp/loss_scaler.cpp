@@ -190,7 +190,7 @@ void LossScaler::update(std::optional<double> scale) {
       if (!state.found) continue;
       share(state);
       const Tensor& first = state.found->first;
-      const FoundInf numbered(state.found->found, at::where(first.eq(FoundInf::kNowhere), first,
+      const FoundInf numbered(state.found->found, at::where(first.ge(FoundInf::kElsewhere), first,
                                                             first + state.number * kOfOptimizer));
       all ? all->join(numbered) : void(all = numbered);
     }

@@ -8,6 +8,22 @@ namespace tilewright {
 
 using at::Tensor;
 
+namespace {
+
+// The 2-norm of all devices' norms, added in float64.
+Tensor together(std::vector<Tensor>& norms, const Tensor& beside) {
+  if (norms.empty()) return at::zeros({}, beside.options());
+  if (norms.size() == 1) return norms[0];
+  at::ScalarType dtype = at::kFloat;
+  for (Tensor& one : norms) {
+    dtype = at::promote_types(dtype, one.scalar_type());
+    one = one.to(at::kDouble);
+  }
+  return at::stack(norms).norm().to(dtype);
+}
+
+}  // namespace
+
 OptimizerGrads::OptimizerGrads(torch::optim::Optimizer& optimizer) {
   size_t place = 0;
   for (const auto& group : optimizer.param_groups()) parameters_ += group.params().size();
@@ -51,13 +67,7 @@ FoundInf OptimizerGrads::unscale(const Tensor& inv_scale, Tensor* norm, bool wri
     }
     all.join(found);
   }
-  if (norm != nullptr) {
-    *norm = norms.size() == 1 ? norms[0] : at::zeros({}, inv_scale.options());
-    if (norms.size() > 1) {
-      for (Tensor& one : norms) one = one.to(at::kDouble);
-      *norm = at::stack(norms).norm().to(at::kFloat);
-    }
-  }
+  if (norm != nullptr) *norm = together(norms, inv_scale);
   return all;
 }
 

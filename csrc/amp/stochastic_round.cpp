@@ -40,12 +40,7 @@ void round_cpu(at::TensorList outputs, at::TensorList inputs, const Tensor& rng_
 
 void round_autograd(at::TensorList outputs, at::TensorList inputs, const Tensor& rng_state) {
   for (size_t i = 0; i < outputs.size(); ++i) {
-    TILEWRIGHT_CHECK(
-        kRoundName,
-        !outputs[i].defined() || !outputs[i].requires_grad() || !at::GradMode::is_enabled(),
-        place_in("outputs", i),
-        " requires grad, but is changed in place without a "
-        "backward; call it under torch.no_grad()");
+    check_no_grad(kRoundName, place_in("outputs", i), outputs[i]);
   }
   at::AutoDispatchBelowAutograd guard;
   stochastic_round_(outputs, inputs, rng_state);

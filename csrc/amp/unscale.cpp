@@ -34,15 +34,9 @@ Result<kNorm> unscale_autograd(at::TensorList grads, const Tensor& found_inf,
                                const Tensor& inv_scale, const OptionalTensor& first_bad,
                                bool write) {
   const char* op = unscale_name(kNorm);
-  const auto refuse = [&](const std::string& name, const Tensor& tensor) {
-    TILEWRIGHT_CHECK(
-        op, !(tensor.defined() && tensor.requires_grad() && at::GradMode::is_enabled()), name,
-        " requires grad, but is changed in place without a backward; call it "
-        "under torch.no_grad()");
-  };
-  for (size_t i = 0; i < grads.size(); ++i) refuse(place_in("grads", i), grads[i]);
-  refuse("found_inf", found_inf);
-  refuse("inv_scale", inv_scale);
+  for (size_t i = 0; i < grads.size(); ++i) check_no_grad(op, place_in("grads", i), grads[i]);
+  check_no_grad(op, "found_inf", found_inf);
+  check_no_grad(op, "inv_scale", inv_scale);
   at::AutoDispatchBelowAutograd guard;
   return again<kNorm>(grads, found_inf, inv_scale, first_bad, write);
 }

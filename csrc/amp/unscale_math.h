@@ -1,10 +1,6 @@
 // What is done to one gradient, for both machines.
 #pragma once
-#include <c10/util/BFloat16.h>
-#include <c10/util/Half.h>
-
 #include <cstdint>
-#include <limits>
 
 #include "tilewright/core/cuda/machine.h"
 

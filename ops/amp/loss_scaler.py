@@ -222,7 +222,7 @@ class LossScaler(LossScale):
         return None
 
     def _share(self, state: OptimizerState) -> None:
-        if self._process_group is not None:
+        if self._process_group is not None and not state.shared:
             state.share(self._process_group, self._scale.device)
 
     @torch.compiler.disable
@@ -249,7 +249,7 @@ class LossScaler(LossScale):
                 self._check_scale("new_scale", new_scale)
                 self._scale.fill_(new_scale)
         else:
-            for state in self._steps.unshared():
+            for state in self._steps.looked_at():
                 self._share(state)
             found, first = self._steps.found(self._scale.device)
             if found is None:

@@ -120,9 +120,7 @@ class OptimizerSteps:
         """Of all optimizers together, or None where nothing was looked at; and the first
         parameter's number."""
         found = first = None
-        for state in self._states.values():
-            if not state.found:
-                continue
+        for state in self.looked_at():
             one, where = state.found_on(device), state.first_on(device)
             found = one if found is None else torch.maximum(found, one)
             first = where if first is None else torch.minimum(first, where)
@@ -135,9 +133,9 @@ class OptimizerSteps:
         for state in self._states.values():
             state.begin_again()
 
-    def unshared(self) -> list[OptimizerState]:
-        """Those whose gradients were looked at for this rank alone."""
-        return [state for state in self._states.values() if state.found and not state.shared]
+    def looked_at(self) -> list[OptimizerState]:
+        """Those in whose gradients something could be found."""
+        return [state for state in self._states.values() if state.found]
 
     def any_begun(self) -> bool:
         return any(state.stage is not Stage.READY for state in self._states.values())

@@ -71,6 +71,23 @@ TEST(LossScalerHostile, OtherRanksStopToo) {
   }
 }
 
+TEST(LossScalerHostile, AParameterOfThisRankIsNamedBesideThoseOfOthers) {
+  const auto p = parameter_of(torch::ones({2, 5})), q = parameter_of(torch::ones({2}));
+  FusedSGD first({p}, 1.0), second({q}, 1.0);
+  LossScaler scaler({.init_scale = 1, .min_scale = 1},
+                    [](at::Tensor found_inf) { found_inf.fill_(1); });
+  scaler.scale((p * kOverflow).sum() + q.sum()).backward();
+  scaler.step(first);
+  scaler.step(second);
+  scaler.update();
+  try {
+    scaler.get_scale();
+    FAIL();
+  } catch (const LossScaleError& error) {
+    EXPECT_NE(std::string(error.what()).find("of shape (2, 5)"), std::string::npos) << error.what();
+  }
+}
+
 TEST(LossScalerHostile, AClosureThatThrowsLocksNothing) {
   Net net;
   torch::optim::SGD optimizer(net.model->parameters(), 0.1);

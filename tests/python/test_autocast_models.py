@@ -4,7 +4,6 @@ import contextlib
 
 import pytest
 import torch
-from conftest import MACHINE
 from detectors import SMALL, SMALL_RFCN, images_and_targets
 from torch import nn
 
@@ -52,7 +51,6 @@ def assert_alike(make, loss_of, device, steps, lr, least):
     assert abs(short[-1] - wide[-1]) < 0.15 * wide[0], (short, wide)
 
 
-@pytest.mark.skipif(MACHINE == "simt", reason="the emulated device takes minutes")
 @pytest.mark.parametrize("name", DETECTORS)
 def test_detectors(device, name):
     images, targets = images_and_targets(device)

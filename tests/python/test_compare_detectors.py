@@ -1,5 +1,6 @@
 """examples/compare_detectors.py: where a deformable layer samples, without training."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from tilewright.models import FasterRCNN
 
 sys.path.append(str(Path(__file__).parent.parent.parent / "examples"))
 from detector_demo import sampling
-from detector_demo.recipe import FULL
+from detector_demo.recipe import FULL, SMOKE
+from detector_demo.training import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -39,3 +41,18 @@ def test_sampling_places(tmp_path):
 def test_a_model_that_is_not_deformable():
     with pytest.raises(ValueError, match="deformable_stages"):
         sampling.last_deformable(FasterRCNN(**FULL.model))
+
+
+def test_layers_that_predict_offsets_learn_slower(tmp_path):
+    recipe = dataclasses.replace(SMOKE, warmup=0)
+    model = FasterRCNN(**FULL.model, deformable_stages=1)
+    trainer = Trainer(model, recipe, tmp_path / "checkpoint.pt")
+    trainer.run(until=1)
+    *others, offsets = trainer.optimizer.param_groups
+    assert {group["lr"] for group in others} == {recipe.learning_rate}
+    assert offsets["lr"] == recipe.offset_rate * recipe.learning_rate
+    named = dict(model.named_parameters())
+    assert {id(p) for p in offsets["params"]} == {
+        id(p) for name, p in named.items() if "conv_offset" in name
+    }
+    assert sum(len(group["params"]) for group in trainer.optimizer.param_groups) == len(named)

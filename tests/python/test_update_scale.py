@@ -1,4 +1,4 @@
-"""update_scale_ against torch's rule and by hand; gradient_exponents by definition."""
+"""update_scale_ against torch's rule and by hand."""
 
 import math
 import random
@@ -6,7 +6,7 @@ import random
 import pytest
 import torch
 from checks import NoSynchronisation, opcheck, script_round_trip
-from conftest import DTYPES, MACHINE
+from conftest import MACHINE
 
 ops = torch.ops.tilewright
 kernels = pytest.mark.kernels
@@ -122,46 +122,3 @@ def test_opcheck_script_versions(device):
     if MACHINE != "cpu":
         with NoSynchronisation():
             updated(state.scale, state.growth, found)
-
-
-def exponents(grads):
-    """By numpy's frexp, one by one."""
-    counts = torch.zeros(256, dtype=torch.int64)
-    for grad in grads:
-        for value in grad.flatten().tolist():
-            if not math.isfinite(value):
-                place = 255
-            else:
-                place = min(max(math.frexp(value)[1] - 1 + 127, 0), 255) if value else 0
-            counts[place] += 1
-    return counts
-
-
-@pytest.mark.smoke
-@kernels
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_exponents(device, dtype):
-    wide = torch.randn(5000, device=device).double() * torch.exp2(
-        torch.empty(5000, device=device).uniform_(-160, 140).double()
-    )
-    special = torch.tensor(
-        [0.0, -0.0, 1.0, -1.0, 0.99, 2.0, math.inf, -math.inf, math.nan, 1e-45, 2.0**-126, 1e300],
-        dtype=torch.float64,
-        device=device,
-    )
-    grads = [wide.to(dtype), special.to(dtype), torch.randn(3, 4, device=device).to(dtype).t()]
-    grads += [torch.empty(0, dtype=dtype, device=device), torch.ones(70000, device=device)[1:]]
-    found = ops.gradient_exponents(grads)
-    assert found.dtype == torch.int64
-    assert torch.equal(found.cpu(), exponents(grads))
-
-
-@kernels
-def test_exponents_of_others(device):
-    x = torch.randn(10, device=device, requires_grad=True)
-    assert not ops.gradient_exponents([x]).requires_grad
-    opcheck(ops.gradient_exponents.default, ([x, x.detach().half()],))
-    with pytest.raises(RuntimeError, match="grads must hold at least one tensor"):
-        ops.gradient_exponents([])
-    with pytest.raises(RuntimeError, match=r"grads\[1\] must be float64"):
-        ops.gradient_exponents([x, x.long()])
