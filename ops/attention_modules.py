@@ -6,6 +6,8 @@ from typing import Optional, Tuple  # noqa: UP035  (TorchScript reads these)
 import torch
 from torch import Tensor, nn
 
+from tilewright._arguments import check_tensor
+
 __all__ = ["MultiheadAttention"]
 
 
@@ -22,11 +24,6 @@ def _join(a: Tensor, b: Tensor) -> Tensor:
         return a | b
     dtype = b.dtype if a.dtype == torch.bool else a.dtype
     return _additive(a, dtype) + _additive(b, dtype)
-
-
-def _check_tensor(name: str, x: Tensor) -> None:
-    if not isinstance(x, Tensor):
-        raise ValueError(f"{name} must be a tensor, got {type(x).__name__}")
 
 
 def _check_mask(name: str, mask: Tensor) -> None:
@@ -119,10 +116,10 @@ class MultiheadAttention(nn.MultiheadAttention):
         """
         if not torch.jit.is_scripting():
             for name, x in (("query", query), ("key", key), ("value", value)):
-                _check_tensor(name, x)
+                check_tensor(name, x)
             for name, x in (("key_padding_mask", key_padding_mask), ("attn_mask", attn_mask)):
                 if x is not None:
-                    _check_tensor(name, x)
+                    check_tensor(name, x)
         batched = query.dim() == 3
         if not batched and query.dim() != 2:
             raise ValueError(f"query must have 2 or 3 dimensions, got {query.dim()}")

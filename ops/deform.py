@@ -6,18 +6,23 @@ module.
 offsets that are no numbers.
 """
 
-from typing import List, Optional, Tuple  # noqa: UP035  (TorchScript reads these)
+from typing import List, Optional, Tuple, Union  # noqa: UP035  (TorchScript reads these)
 
 import torch
 from torch import Tensor, nn
 from torch.jit.annotations import BroadcastingList2
 from torch.nn.modules.utils import _pair
 
+from tilewright._arguments import check_tensor
+
 __all__ = ["DeformConv2d", "deform_aggregate", "deform_conv2d"]
 
 
 def _groups_of(input: Tensor, offset: Tensor, weight: Tensor) -> Tuple[int, int]:  # noqa: UP006
     """Groups and offset groups, which the shapes tell."""
+    check_tensor("input", input)
+    check_tensor("offset", offset)
+    check_tensor("weight", weight)
     if input.dim() != 4 or weight.dim() != 4 or offset.dim() != 4:
         raise ValueError(
             "input, offset and weight must have four dimensions, got "
@@ -150,7 +155,8 @@ class DeformConv2d(nn.Module):
 
     State dicts of torchvision's ``DeformConv2d`` (``weight``, ``bias``) load as they are,
     ``conv_offset`` staying as it is; so do those of mmcv's ``DeformConv2dPack``
-    (``modulated=False``) and ``ModulatedDeformConv2dPack``.
+    (``modulated=False``) and ``ModulatedDeformConv2dPack``, with the names of its early versions
+    (``<layer>_offset``) and DCNv2's (``conv_offset_mask``) too.
 
     Args:
         in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias: as of
@@ -169,10 +175,10 @@ class DeformConv2d(nn.Module):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int,
-        stride: int = 1,
-        padding: int = 0,
-        dilation: int = 1,
+        kernel_size: Union[int, Tuple[int, int]],  # noqa: UP006, UP007
+        stride: Union[int, Tuple[int, int]] = 1,  # noqa: UP006, UP007
+        padding: Union[int, Tuple[int, int]] = 0,  # noqa: UP006, UP007
+        dilation: Union[int, Tuple[int, int]] = 1,  # noqa: UP006, UP007
         groups: int = 1,
         bias: bool = True,
         offset_groups: int = 1,
@@ -256,6 +262,10 @@ class DeformConv2d(nn.Module):
 
     def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, *rest):
         names = {kind: f"{prefix}conv_offset.{kind}" for kind in ("weight", "bias")}
+        for kind, name in names.items():
+            for old in (f"{prefix}conv_offset_mask.{kind}", f"{prefix[:-1]}_offset.{kind}"):
+                if old in state_dict and name not in state_dict:
+                    state_dict[name] = state_dict.pop(old)
         if not any(name in state_dict for name in names.values()):
             for kind, name in names.items():  # torchvision's: the offsets come from elsewhere
                 state_dict[name] = getattr(self.conv_offset, kind).detach()

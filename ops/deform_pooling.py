@@ -5,14 +5,14 @@ operator; docs/deform.md has the rules.
 """
 
 import math
-from typing import List, Optional, Union  # noqa: UP035  (TorchScript reads these)
+from typing import List, Optional, Tuple, Union  # noqa: UP035  (TorchScript reads these)
 
 import torch
 from torch import Tensor, nn
 from torch.jit.annotations import BroadcastingList2
 
 from tilewright.deform import whole_pair
-from tilewright.pooling import _bins, _rois
+from tilewright.pooling import _bins, _rois, _rois_of_levels
 
 __all__ = [
     "DeformRoIPool",
@@ -55,7 +55,7 @@ def deform_roi_pool(
     size = _bins(output_size)
     return torch.ops.tilewright.deform_roi_pool(
         input,
-        _rois(boxes, input.size(0)),
+        _rois(boxes, input),
         offset,
         spatial_scale,
         size[0],
@@ -89,7 +89,7 @@ def multiscale_deform_roi_pool(
     size = _bins(output_size)
     return torch.ops.tilewright.multiscale_deform_roi_pool(
         features,
-        _rois(boxes, features[0].size(0) if len(features) > 0 else 0),
+        _rois_of_levels(boxes, features),
         offset,
         spatial_scales,
         size[0],
@@ -141,7 +141,7 @@ def deform_ps_roi_pool(
     """
     return torch.ops.tilewright.deform_ps_roi_pool(
         input,
-        _rois(boxes, input.size(0)),
+        _rois(boxes, input),
         offset,
         spatial_scale,
         output_dim,
@@ -188,7 +188,7 @@ class DeformRoIPool(nn.Module):
 
     def __init__(
         self,
-        output_size: int,
+        output_size: Union[int, Tuple[int, int]],  # noqa: UP006, UP007
         spatial_scale: float = 1.0,
         sampling_ratio: int = 0,
         gamma: float = 0.1,
@@ -199,6 +199,12 @@ class DeformRoIPool(nn.Module):
         self.output_size = whole_pair("output_size", output_size, 1)
         self.spatial_scale, self.sampling_ratio = float(spatial_scale), sampling_ratio
         self.gamma, self.in_channels = float(gamma), in_channels
+        if not math.isfinite(self.gamma):
+            raise ValueError(f"gamma must be finite, got {gamma!r}")
+        if not isinstance(sampling_ratio, int) or sampling_ratio > 1024:
+            raise ValueError(
+                f"sampling_ratio must be an int of at most 1024, got {sampling_ratio!r}"
+            )
         if not 0 < self.spatial_scale < math.inf:
             raise ValueError(f"spatial_scale must be positive and finite, got {spatial_scale!r}")
         if in_channels is None:
@@ -230,7 +236,7 @@ class DeformRoIPool(nn.Module):
         offset: Optional[Tensor] = None,  # noqa: UP045
     ) -> Tensor:
         """(N, C, H, W) and boxes to (K, C, PH, PW). With an ``offset`` nothing is predicted."""
-        rois = _rois(boxes, input.size(0))
+        rois = _rois(boxes, input)
         if offset is None and self.offset_fc is not None:
             if self.in_channels is not None and input.size(1) != self.in_channels:
                 raise ValueError(

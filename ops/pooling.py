@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.jit.annotations import BroadcastingList2
 from torch.nn.modules.utils import _pair
 
+from tilewright._arguments import check_tensor
+
 __all__ = [
     "PSRoIAlign",
     "PSRoIPool",
@@ -25,14 +27,32 @@ __all__ = [
 ]
 
 
-def _rois(boxes: Union[Tensor, List[Tensor]], images: int) -> Tensor:  # noqa: UP006, UP007
-    """(K, 5) boxes as they are; a list of (n_i, 4) boxes per image with the image's index in
-    front."""
+def _rois(boxes: Union[Tensor, List[Tensor]], input: Tensor) -> Tensor:  # noqa: UP006, UP007
+    """(K, 5) boxes as they are; a list of (n_i, 4) boxes per image of input with the image's index
+    in front."""
+    check_tensor("input", input)
     if isinstance(boxes, Tensor):
         return boxes
-    if len(boxes) != images:
-        raise ValueError(f"boxes must hold one tensor per image ({images}), got {len(boxes)}")
+    if not torch.jit.is_scripting() and not isinstance(boxes, (list, tuple)):
+        raise ValueError(
+            "boxes must be a (K, 5) tensor or a list of one (n, 4) tensor per image, got "
+            f"{type(boxes).__name__}"
+        )
+    if len(boxes) != input.size(0):
+        raise ValueError(
+            f"boxes must hold one tensor per image ({input.size(0)}), got {len(boxes)}"
+        )
     return torch.ops.tilewright.boxes_to_rois(boxes)
+
+
+def _rois_of_levels(
+    boxes: Union[Tensor, List[Tensor]],  # noqa: UP006, UP007
+    features: List[Tensor],  # noqa: UP006
+) -> Tensor:
+    """_rois for the levels of a pyramid."""
+    if len(features) == 0:
+        raise ValueError("features must hold at least one feature map, got none")
+    return _rois(boxes, features[0])
 
 
 def _bins(output_size: BroadcastingList2[int]) -> List[int]:  # noqa: UP006
@@ -72,7 +92,7 @@ def roi_align(
     """
     size = _bins(output_size)
     return torch.ops.tilewright.roi_align(
-        input, _rois(boxes, input.size(0)), spatial_scale, size[0], size[1], sampling_ratio, aligned
+        input, _rois(boxes, input), spatial_scale, size[0], size[1], sampling_ratio, aligned
     )
 
 
@@ -135,7 +155,7 @@ def multiscale_roi_align(
     size = _bins(output_size)
     return torch.ops.tilewright.multiscale_roi_align(
         features,
-        _rois(boxes, features[0].size(0) if len(features) > 0 else 0),
+        _rois_of_levels(boxes, features),
         spatial_scales,
         size[0],
         size[1],
@@ -167,7 +187,7 @@ def roi_pool(
     """
     size = _bins(output_size)
     return torch.ops.tilewright.roi_pool(
-        input, _rois(boxes, input.size(0)), spatial_scale, size[0], size[1]
+        input, _rois(boxes, input), spatial_scale, size[0], size[1]
     )[0]
 
 
@@ -192,7 +212,7 @@ def ps_roi_align(
     """
     size = _bins(output_size)
     return torch.ops.tilewright.ps_roi_align(
-        input, _rois(boxes, input.size(0)), spatial_scale, size[0], size[1], sampling_ratio
+        input, _rois(boxes, input), spatial_scale, size[0], size[1], sampling_ratio
     )[0]
 
 
@@ -217,7 +237,7 @@ def ps_roi_pool(
     """
     size = _bins(output_size)
     return torch.ops.tilewright.ps_roi_pool(
-        input, _rois(boxes, input.size(0)), spatial_scale, size[0], size[1]
+        input, _rois(boxes, input), spatial_scale, size[0], size[1]
     )[0]
 
 

@@ -2,12 +2,14 @@
 #include "tilewright/deform/deform_pool_args.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/impl/TorchDispatchModeTLS.h>
 
 #include <algorithm>
 #include <cmath>
 
 #include "tilewright/core/check.h"
 #include "tilewright/core/huge_pages.h"
+#include "tilewright/core/on_device.h"
 #include "tilewright/detection/roi_checks.h"
 
 namespace tilewright {
@@ -39,7 +41,8 @@ void check_unmoved_pool(const DeformPoolArgs& args, const Tensor& input, const T
   check_shape(op, "input", input, "(N, C, H, W)", 4);
   check_pooled_size(op, args.pooled[0], args.pooled[1]);
   check_spatial_scale(op, args.spatial_scale);
-  check_sampling_ratio(op, args.samples);
+  check_sampling_ratio(op, args.samples,
+                       args.position_sensitive ? "sample_per_part" : "sampling_ratio");
   check_rois(op, input, rois);
   TILEWRIGHT_CHECK(op, std::isfinite(args.gamma), args.position_sensitive ? "trans_std" : "gamma",
                    " must be finite, got ", args.gamma);
@@ -95,6 +98,16 @@ void check_deform_pool_backward(const DeformPoolArgs& args, const Tensor& grad, 
                    "grad must be of input's dtype (", input.scalar_type(), "), got ",
                    grad.scalar_type());
   check_same_device(args.op(), "input", input, "grad", grad);
+}
+
+bool is_traced(const Tensor& tensor) {
+  return tensor.is_meta() || tensor.key_set().has(c10::DispatchKey::Python) ||
+         c10::impl::TorchDispatchModeTLS::any_modes_set();
+}
+
+void check_images(const char* op, const Tensor& input, const Tensor& rois) {
+  if (is_traced(rois) || !rois.has_storage() || !rois.is_cpu() || is_on_device(rois)) return;
+  check_image_indices(op, accumulate_type_rois(rois, input.scalar_type()), input.size(0));
 }
 
 Tensor deform_pool_output(const DeformPoolArgs& args, const Tensor& input, const Tensor& rois) {

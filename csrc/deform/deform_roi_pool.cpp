@@ -160,7 +160,9 @@ Tensor deform_roi_pool_composed(const Tensor& input, const Tensor& rois,
                                 double gamma) {
   const Pair bins{pooled_height, pooled_width};
   if (!offset.has_value()) {
-    check_unmoved_pool({spatial_scale, bins, bins, 1, sampling_ratio, gamma, false}, input, rois);
+    const DeformPoolArgs args{spatial_scale, bins, bins, 1, sampling_ratio, gamma, false};
+    check_unmoved_pool(args, input, rois);
+    check_images(args.op(), input, rois);
     return roi_align(input, rois, spatial_scale, pooled_height, pooled_width, sampling_ratio, true);
   }
   return deform_pool(input, rois, *offset, spatial_scale, bins, bins, 1, sampling_ratio, gamma,
@@ -188,6 +190,8 @@ Tensor deform_ps_roi_pool_composed(const Tensor& input, const Tensor& rois,
     return deform_pool(input, rois, *offset, spatial_scale, pooled, parts, group_size,
                        sample_per_part, trans_std, true);
   }
+  check_unmoved_pool({spatial_scale, pooled, parts, group_size, sample_per_part, trans_std, true},
+                     input, rois);
   const Tensor still =
       at::zeros_symint({rois.sym_size(0), 2, 1, 1}, rois.options().dtype(at::kFloat));
   return deform_pool(input, rois, still, spatial_scale, pooled, Pair{1, 1}, group_size,

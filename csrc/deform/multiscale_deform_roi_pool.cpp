@@ -1,29 +1,19 @@
 // Deformable RoI pooling over a feature pyramid: level by level.
 #include <ATen/ATen.h>
-#include <c10/core/impl/TorchDispatchModeTLS.h>
 #include <torch/library.h>
 
 #include <cmath>
 
-#include "tilewright/core/on_device.h"
 #include "tilewright/core/operator_handle.h"
 #include "tilewright/deform/deform_pool_args.h"
 #include "tilewright/deform/deform_roi_pool.h"
 #include "tilewright/detection/multiscale_roi_align.h"
 #include "tilewright/detection/roi_align_levels.h"
-#include "tilewright/detection/roi_checks.h"
 
 namespace tilewright {
 namespace {
 
 using at::Tensor;
-
-// Whether sizes must not depend on data: a program is being traced, by torch.export or
-// torch.compile, or some other dispatch mode looks on.
-bool is_traced(const Tensor& tensor) {
-  return tensor.is_meta() || tensor.key_set().has(c10::DispatchKey::Python) ||
-         c10::impl::TorchDispatchModeTLS::any_modes_set();
-}
 
 Tensor composed(at::TensorList features, const Tensor& rois, const std::optional<Tensor>& offset,
                 at::ArrayRef<double> spatial_scales, int64_t pooled_height, int64_t pooled_width,
@@ -42,22 +32,19 @@ Tensor composed(at::TensorList features, const Tensor& rois, const std::optional
   const DeformPoolArgs first{spatial_scales[0], bins, bins, 1, sampling_ratio, gamma, false};
   if (!offset.has_value()) {
     check_unmoved_pool(first, features[0], rois);
+    check_images(args.op, features[0], rois);
     return multiscale_roi_align(features, rois, spatial_scales, pooled_height, pooled_width,
                                 sampling_ratio, args.aligned, canonical_scale, canonical_level);
   }
   check_deform_pool(first, features[0], rois, *offset);
-  const bool traced = is_traced(rois);
-  if (!traced && rois.is_cpu() && !is_on_device(rois)) {  // below boxes have other numbers
-    check_image_indices(args.op, accumulate_type_rois(rois, features[0].scalar_type()),
-                        features[0].size(0));
-  }
+  check_images(args.op, features[0], rois);  // below boxes have other numbers
   const auto pool = [&](size_t level, const Tensor& boxes, const Tensor& moves) {
     return deform_roi_pool(features[level], boxes, moves, spatial_scales[level], pooled_height,
                            pooled_width, sampling_ratio, gamma);
   };
   if (features.size() == 1) return pool(0, rois, *offset);
   const Tensor levels = roi_levels(rois, args.pyramid());
-  if (traced) {  // each level pools all boxes, those of others as boxes that are none
+  if (is_traced(rois)) {  // each level pools all boxes, those of others as boxes that are none
     Tensor sum;
     for (size_t level = 0; level < features.size(); ++level) {
       const Tensor others = levels.ne(int64_t(level)).unsqueeze(1);

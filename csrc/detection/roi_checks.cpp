@@ -34,8 +34,8 @@ void check_spatial_scale(const char* op, double spatial_scale) {
                    "spatial_scale must be positive and finite, got ", spatial_scale);
 }
 
-void check_sampling_ratio(const char* op, int64_t sampling_ratio) {
-  TILEWRIGHT_CHECK(op, sampling_ratio <= kMaxSamplingRatio, "sampling_ratio must be at most ",
+void check_sampling_ratio(const char* op, int64_t sampling_ratio, const char* name) {
+  TILEWRIGHT_CHECK(op, sampling_ratio <= kMaxSamplingRatio, name, " must be at most ",
                    kMaxSamplingRatio, ", got ", sampling_ratio);
 }
 

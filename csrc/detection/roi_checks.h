@@ -9,7 +9,8 @@ namespace tilewright {
 
 TILEWRIGHT_API void check_pooled_size(const char* op, int64_t pooled_height, int64_t pooled_width);
 TILEWRIGHT_API void check_spatial_scale(const char* op, double spatial_scale);
-TILEWRIGHT_API void check_sampling_ratio(const char* op, int64_t sampling_ratio);
+TILEWRIGHT_API void check_sampling_ratio(const char* op, int64_t sampling_ratio,
+                                         const char* name = "sampling_ratio");
 // (K, 5), or rotated (K, 6); float32 or of the features' dtype, on their device.
 TILEWRIGHT_API void check_rois(const char* op, const at::Tensor& features, const at::Tensor& rois,
                                bool rotated = false);

@@ -18,6 +18,13 @@ int64_t offset_taps(const DeformConv2dOptions& options) {
   return options.offset_groups() * options.kernel_size()->at(0) * options.kernel_size()->at(1);
 }
 
+void check_at_least(const char* name, at::IntArrayRef numbers, int64_t least) {
+  for (const int64_t number : numbers) {
+    TILEWRIGHT_CHECK(kDeformConv2d, number >= least, name, " must be at least ", least, ", got ",
+                     numbers);
+  }
+}
+
 void check_divides(const char* divisor, int64_t groups, const char* name, int64_t channels) {
   TILEWRIGHT_CHECK(kDeformConv2d, groups >= 1 && channels % groups == 0, divisor, " (", groups,
                    ") must divide ", name, " (", channels, ")");
@@ -30,6 +37,12 @@ DeformConv2dImpl::DeformConv2dImpl(const DeformConv2dOptions& options_) : option
 }
 
 void DeformConv2dImpl::reset() {
+  check_at_least("in_channels", options.in_channels(), 1);
+  check_at_least("out_channels", options.out_channels(), 1);
+  check_at_least("kernel_size", *options.kernel_size(), 1);
+  check_at_least("stride", *options.stride(), 1);
+  check_at_least("padding", *options.padding(), 0);
+  check_at_least("dilation", *options.dilation(), 1);
   check_divides("groups", options.groups(), "in_channels", options.in_channels());
   check_divides("groups", options.groups(), "out_channels", options.out_channels());
   check_divides("offset_groups", options.offset_groups(), "in_channels", options.in_channels());

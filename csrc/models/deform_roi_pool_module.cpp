@@ -4,10 +4,19 @@
 #include <torch/nn/modules/activation.h>
 #include <torch/nn/modules/linear.h>
 
+#include <cmath>
+
+#include "tilewright/core/check.h"
 #include "tilewright/core/optional_tensor.h"
 #include "tilewright/deform/deform_roi_pool.h"
+#include "tilewright/detection/roi_checks.h"
 
 namespace tilewright {
+namespace {
+
+constexpr const char* kDeformRoIPool = "DeformRoIPool";  // in messages
+
+}  // namespace
 
 torch::nn::Sequential offset_layers(int64_t channels, int64_t bins, int64_t width) {
   const auto relu = [] { return torch::nn::ReLU(torch::nn::ReLUOptions(true)); };
@@ -23,6 +32,14 @@ DeformRoIPoolImpl::DeformRoIPoolImpl(const DeformRoIPoolOptions& options) : opti
 }
 
 void DeformRoIPoolImpl::reset() {
+  check_pooled_size(kDeformRoIPool, options_.pooled_height(), options_.pooled_width());
+  check_spatial_scale(kDeformRoIPool, options_.spatial_scale());
+  check_sampling_ratio(kDeformRoIPool, options_.sampling_ratio());
+  TILEWRIGHT_CHECK(kDeformRoIPool, std::isfinite(options_.gamma()), "gamma must be finite, got ",
+                   options_.gamma());
+  TILEWRIGHT_CHECK(kDeformRoIPool, options_.in_channels() >= 0 && options_.fc_channels() > 0,
+                   "in_channels must not be negative and fc_channels be positive, got ",
+                   options_.in_channels(), " and ", options_.fc_channels());
   if (options_.in_channels() == 0) return;
   const int64_t bins = options_.pooled_height() * options_.pooled_width();
   offset_fc = register_module("offset_fc",
@@ -44,6 +61,9 @@ torch::Tensor DeformRoIPoolImpl::forward(const torch::Tensor& input, const torch
                            options_.sampling_ratio(), options_.gamma());
   };
   if (offset.defined() || offset_fc.is_empty()) return pool(offset);
+  TILEWRIGHT_CHECK(kDeformRoIPool, input.dim() == 4 && input.size(1) == options_.in_channels(),
+                   "input must have shape (N, in_channels = ", options_.in_channels(),
+                   ", H, W), got ", shape_of(input));
   const torch::Tensor found = offset_fc->forward(pool({}).flatten(1));
   return pool(found.view({-1, 2, options_.pooled_height(), options_.pooled_width()}));
 }

@@ -99,6 +99,12 @@ void check_positive(const DetectorOptions& options, const char* name, int64_t va
   TILEWRIGHT_CHECK(options.model(), value > 0, name, " must be positive, got ", value);
 }
 
+void check_own_backbone(const DetectorOptions& options) {
+  TILEWRIGHT_CHECK(options.model(), options.deformable_stages() == 0,
+                   "deformable_stages is the default backbone's, got ", options.deformable_stages(),
+                   " beside a backbone");
+}
+
 void check_shared_options(const DetectorOptions& options) {
   TILEWRIGHT_CHECK(options.model(), options.num_classes() >= 2,
                    "num_classes counts the background and must be at least 2, got ",

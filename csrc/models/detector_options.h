@@ -139,6 +139,8 @@ void for_each_option(DetectorOptions& options, Visit&& visit) {
 
 // For the parts of models' check_options: throw, naming the model and the option.
 TILEWRIGHT_API void check_shared_options(const DetectorOptions& options);
+// Beside a backbone of the caller's: what is of the default one would have no effect.
+TILEWRIGHT_API void check_own_backbone(const DetectorOptions& options);
 TILEWRIGHT_API void check_positive(const DetectorOptions& options, const char* name, int64_t value);
 
 }  // namespace tilewright

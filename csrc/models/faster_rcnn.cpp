@@ -13,6 +13,11 @@ const FasterRCNNOptions& checked(const FasterRCNNOptions& options) {
   return options;
 }
 
+const FasterRCNNOptions& checked_beside_backbone(const FasterRCNNOptions& options) {
+  check_own_backbone(checked(options));
+  return options;
+}
+
 std::shared_ptr<DetectionBackboneImpl> default_backbone(const FasterRCNNOptions& options) {
   const int64_t level = options.feature_level();
   const auto resnet = resnet_options(options).stages(level == 0 ? 4 : level);
@@ -23,13 +28,17 @@ std::shared_ptr<DetectionBackboneImpl> default_backbone(const FasterRCNNOptions&
 }  // namespace
 
 FasterRCNNImpl::FasterRCNNImpl(const FasterRCNNOptions& options)
-    : FasterRCNNImpl(default_backbone(checked(options)), options) {}
+    : FasterRCNNImpl(options, default_backbone(checked(options))) {}
 
 FasterRCNNImpl::FasterRCNNImpl(const std::shared_ptr<DetectionBackboneImpl>& backbone,
                                const FasterRCNNOptions& options)
-    : TwoStageDetectorImpl(backbone, checked(options)), options_(options) {
+    : FasterRCNNImpl(checked_beside_backbone(options), backbone) {}
+
+FasterRCNNImpl::FasterRCNNImpl(const FasterRCNNOptions& checked,
+                               const std::shared_ptr<DetectionBackboneImpl>& backbone)
+    : TwoStageDetectorImpl(backbone, checked), options_(checked) {
   add_roi_heads(
-      std::make_shared<RoIHeadsImpl>(backbone->out_channels(), backbone->roi_strides(), options));
+      std::make_shared<RoIHeadsImpl>(backbone->out_channels(), backbone->roi_strides(), options_));
 }
 
 }  // namespace tilewright

@@ -24,13 +24,17 @@ class TILEWRIGHT_API FasterRCNNImpl : public TwoStageDetectorImpl {
   // With the ResNet that the options describe, initialised for training from scratch.
   explicit FasterRCNNImpl(const FasterRCNNOptions& options);
 
-  // With any backbone; options.anchor_sizes needs one entry per level of it.
+  // With any backbone; options.anchor_sizes needs one entry per level of it. Throws where options
+  // ask for deformable_stages, which are the default backbone's.
   FasterRCNNImpl(const std::shared_ptr<DetectionBackboneImpl>& backbone,
                  const FasterRCNNOptions& options);
 
   const FasterRCNNOptions& options() const { return options_; }
 
  private:
+  FasterRCNNImpl(const FasterRCNNOptions& checked,
+                 const std::shared_ptr<DetectionBackboneImpl>& backbone);
+
   FasterRCNNOptions options_;
 };
 TORCH_MODULE(FasterRCNN);

@@ -27,12 +27,15 @@ class TILEWRIGHT_API RFCNImpl : public TwoStageDetectorImpl {
   // With the ResNet that the options describe, initialised for training from scratch.
   explicit RFCNImpl(const RFCNOptions& options);
 
-  // With any backbone of one level and one stride, that of its last map; throws for others.
+  // With any backbone of one level and one stride, that of its last map; throws for others, and
+  // where options ask for deformable_stages, which are the default backbone's.
   RFCNImpl(const std::shared_ptr<DetectionBackboneImpl>& backbone, const RFCNOptions& options);
 
   const RFCNOptions& options() const { return options_; }
 
  private:
+  RFCNImpl(const RFCNOptions& checked, const std::shared_ptr<DetectionBackboneImpl>& backbone);
+
   RFCNOptions options_;
 };
 TORCH_MODULE(RFCN);

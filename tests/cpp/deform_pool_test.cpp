@@ -68,6 +68,9 @@ TEST(DeformPool, ModulePredictsItsOffsets) {
   tilewright::DeformRoIPool given(tilewright::DeformRoIPoolOptions(2, 2).sampling_ratio(2));
   EXPECT_TRUE(given->parameters().empty());
   EXPECT_TRUE(given(x, rois).equal(still));
+  EXPECT_MESSAGE(pool(x.narrow(1, 0, 1), rois), "input must have shape (N, in_channels = 2, H, W)");
+  EXPECT_MESSAGE(tilewright::DeformRoIPool(tilewright::DeformRoIPoolOptions(2, 0)),
+                 "DeformRoIPool: pooled_height and pooled_width must be positive, got 2 and 0");
 }
 
 TEST(DeformPool, ErrorsSayWhatWasExpected) {

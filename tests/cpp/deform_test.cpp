@@ -89,6 +89,11 @@ TEST(DeformConv, AsALayer) {
                  "DeformConv2d: groups (4) must divide out_channels (6)");
   EXPECT_MESSAGE(DeformConv2d(DeformConv2dOptions(4, 6, 3).offset_groups(3)),
                  "offset_groups (3) must divide in_channels (4)");
+  EXPECT_MESSAGE(DeformConv2d(DeformConv2dOptions(4, 6, {3, 0})),
+                 "DeformConv2d: kernel_size must be at least 1, got [3, 0]");
+  EXPECT_MESSAGE(DeformConv2d(DeformConv2dOptions(4, 0, 3)), "out_channels must be at least 1");
+  EXPECT_MESSAGE(DeformConv2d(DeformConv2dOptions(4, 6, 3).padding(-1)),
+                 "padding must be at least 0, got [-1, -1]");
 }
 
 TEST(DeformConv, ErrorsSayWhatWasExpected) {

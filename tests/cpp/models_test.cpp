@@ -157,6 +157,10 @@ TEST(Models, NameWhatIsWrong) {
                  "trainable_layers must lie in [0, 5], got 6");
   EXPECT_MESSAGE(FasterRCNN(small_options().deformable_stages(5)),
                  "deformable_stages must lie in [0, 4], the stages that are built, got 5");
+  EXPECT_MESSAGE(FasterRCNN(std::make_shared<tilewright::ResNetFpnBackboneImpl>(
+                                tilewright::ResNetOptions(), /*out_channels=*/8),
+                            small_options().deformable_stages(1)),
+                 "deformable_stages is the default backbone's, got 1 beside a backbone");
   EXPECT_MESSAGE(FasterRCNN(small_options().dilate_last_stage(true)),
                  "dilate_last_stage needs feature_level=4, got 0");
   EXPECT_MESSAGE(tilewright::ResNet(tilewright::ResNetOptions().stages(3).dilate_last_stage(true)),

@@ -126,6 +126,8 @@ TEST(RFCN, NamesWhatIsWrong) {
   EXPECT_MESSAGE(RFCN(small_rfcn_options().anchor_sizes({{8}, {16}})), "each of the 1 levels");
   EXPECT_MESSAGE(RFCN(std::make_shared<Levels>(), small_rfcn_options().anchor_sizes({{8}, {16}})),
                  "backbone must have one level and one stride, got 2 and 2");
+  EXPECT_MESSAGE(RFCN(std::make_shared<Levels>(), small_rfcn_options().deformable_stages(1)),
+                 "deformable_stages is the default backbone's, got 1 beside a backbone");
   EXPECT_MESSAGE(RFCN(nullptr, small_rfcn_options()), "RFCN: backbone must not be null");
 }
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tilewright import DeformConv2d, DeformRoIPool
+from tilewright import DeformConv2d, DeformRoIPool, deform_conv2d
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,8 @@ def test_convolutions_that_cannot_be(options, message):
         ({"output_size": "7"}, "output_size must be .* got '7'"),
         ({"output_size": (3, 3, 3)}, r"output_size must be .* got \(3, 3, 3\)"),
         ({"spatial_scale": 0.0}, r"spatial_scale must be positive and finite, got 0\.0"),
+        ({"gamma": float("nan")}, "gamma must be finite, got nan"),
+        ({"sampling_ratio": 1025}, "sampling_ratio must be an int of at most 1024, got 1025"),
         ({"in_channels": 0}, "in_channels must be a positive int, got 0"),
         ({"in_channels": 4, "fc_channels": 0}, "fc_channels must be a positive int, got 0"),
     ],
@@ -61,3 +63,26 @@ def test_half_of_the_offsets_is_a_damaged_file():
         layer.load_state_dict(state)
     del state["conv_offset.weight"]
     layer.load_state_dict(state)
+
+
+@pytest.mark.parametrize("old", ["0.conv_offset_mask", "0_offset"])
+def test_early_names_of_the_offsets(old):
+    state = torch.nn.Sequential(DeformConv2d(6, 4, 3)).state_dict()
+    state["0.conv_offset.weight"].normal_()
+    early = {key.replace("0.conv_offset", old): value for key, value in state.items()}
+    layer = torch.nn.Sequential(DeformConv2d(6, 4, 3))
+    layer.load_state_dict(early)
+    for key, value in layer.state_dict().items():
+        assert torch.equal(value, state[key]), key
+
+
+def test_functions_of_what_is_no_tensor():
+    x, offset, weight = torch.zeros(1, 4, 8, 8), torch.zeros(1, 18, 6, 6), torch.zeros(5, 4, 3, 3)
+    assert deform_conv2d(x, offset, weight).shape == (1, 5, 6, 6)
+    for name, given in (
+        ("input", (None, offset, weight)),
+        ("offset", (x, offset.numpy(), weight)),
+        ("weight", (x, offset, 1.0)),
+    ):
+        with pytest.raises(ValueError, match=f"{name} must be a tensor, got (NoneT|ndarr|float)"):
+            deform_conv2d(*given)

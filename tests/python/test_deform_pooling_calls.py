@@ -259,6 +259,7 @@ BAD_PS = [
     ({"numbers": (0.5, 4, 2, 1, 2, 3, 0.1)}, "group_size must lie in"),
     ({"numbers": (0.5, 4, 2, 4, 5, 3, 0.1)}, "part_size must lie in"),
     ({"numbers": (0.5, 4, 2, 4, 2, 0, 0.1)}, "sample_per_part must be positive, got 0"),
+    ({"numbers": (0.5, 4, 2, 4, 2, 1025, 0.1)}, "sample_per_part must be at most 1024, got 1025"),
     ({"numbers": (0.5, 4, 2, 4, 2, 3, math.nan)}, "trans_std must be finite, got nan"),
 ]
 
@@ -272,12 +273,41 @@ def test_bad_position_sensitive_input(device, wrong, message):
         ops.deform_ps_roi_pool(x, rois, offset, *given["numbers"])
 
 
+@pytest.mark.parametrize("part_size", [0, 5])
+def test_parts_of_nothing_that_moves(device, part_size):
+    x, rois, _, _ = ps_problem("of classes", torch.float32)
+    with pytest.raises(RuntimeError, match="deform_ps_roi_pool: part_size must lie in"):
+        ops.deform_ps_roi_pool(x.to(device), rois.to(device), None, 0.5, 4, 2, 4, part_size, 3)
+
+
+def test_what_is_no_tensor(device):
+    x, rois = torch.zeros(2, 4, 8, 8, device=device), torch.zeros(1, 5, device=device)
+    for pool in (
+        lambda x, boxes: tilewright.roi_align(x, boxes, 2),
+        lambda x, boxes: tilewright.deform_roi_pool(x, boxes, None, 2),
+        lambda x, boxes: tilewright.deform_ps_roi_pool(x, boxes, None, 1, 2),
+        lambda x, boxes: tilewright.DeformRoIPool(2)(x, boxes),
+    ):
+        assert pool(x, rois).shape[0] == 1
+        with pytest.raises(ValueError, match="input must be a tensor, got NoneType"):
+            pool(None, rois)
+        for boxes, kind in ((None, "NoneType"), (rois.cpu().numpy(), "ndarray")):
+            with pytest.raises(ValueError, match=rf"list of one \(n, 4\) .* got {kind}"):
+                pool(x, boxes)
+    with pytest.raises(ValueError, match="features must hold at least one feature map"):
+        tilewright.multiscale_deform_roi_pool([], rois, None, 2, [])
+
+
 def test_an_image_that_is_not_there(device, data_raises):
     x, rois, offset, numbers = roi_problem("sampled", torch.float32)
     rois[2, 0] = 2
     if data_raises:
-        with pytest.raises(RuntimeError, match=r"image index of rois\[2\] must lie in \[0, 2\)"):
-            ops.deform_roi_pool(x, rois, offset, *numbers)
+        message = r"deform_roi_pool: the image index of rois\[2\] must lie in \[0, 2\)"
+        for moves in (offset, None):
+            with pytest.raises(RuntimeError, match="::" + message):
+                ops.deform_roi_pool(x, rois, moves, *numbers)
+            with pytest.raises(RuntimeError, match="multiscale_" + message):
+                ops.multiscale_deform_roi_pool([x], rois, moves, numbers[:1], *numbers[1:])
         return
     out = ops.deform_roi_pool(x.to(device), rois.to(device), offset.to(device), *numbers)
     assert (out[2] == 0).all()
