@@ -38,12 +38,14 @@ class Gradients:
 
     def __init__(self, optimizer: Any) -> None:
         self.by_device: dict[torch.device, list[Tensor]] = {}
+        self._whole: dict[int, Tensor] = {}  # DTensors, whose parts are in by_device
         parameters = parameters_of(optimizer)
         for place, parameter in enumerate(parameters):
             grad = parameter.grad
             if grad is None:
                 continue
             if hasattr(grad, "to_local"):  # of a DTensor this rank's part
+                self._whole[place] = grad
                 grad = grad.to_local()
             if grad.layout == torch.sparse_coo:
                 # Entries that stand for one place are added now: the sum may be infinite.
@@ -55,12 +57,19 @@ class Gradients:
                 grads = self.by_device[grad.device] = [none] * len(parameters)
             grads[place] = grad.detach()
 
+    def groups(self) -> list[Any]:
+        """Of ranks that have other parts of a DTensor, or copies of it."""
+        meshes = {grad.device_mesh for grad in self._whole.values()}
+        return [mesh.get_group(axis) for mesh in meshes for axis in range(mesh.ndim)]
+
     def unscale_(
         self, inv_scale: Tensor, state: OptimizerState, norm: bool = False, write: bool = True
     ) -> Tensor | None:
         """Unscales, and records in `state` what was found; the 2-norm where it is asked for.
         write: or gradients are only looked at, as they would be."""
         norms = []
+        in_parts = norm and bool(self._whole)
+        state.groups = self.groups()
         if not self.by_device:  # nothing is a clean find
             state.add_found(torch.zeros((), device=inv_scale.device))
         with torch.no_grad():
@@ -68,18 +77,24 @@ class Gradients:
                 found = torch.zeros(1, device=device)
                 first = torch.full((1,), NOWHERE, dtype=torch.int64, device=device)
                 inv = inv_scale.to(device, non_blocking=True)
-                if norm:
+                if norm and not in_parts:
                     norms.append(unscale_and_norm_(grads, found, inv, first, write))
                 else:
                     unscale_(grads, found, inv, first, write)
                 state.found[device] = (found, first)
+        if in_parts:
+            return self.norm().to(inv_scale.device)
         return self._together(norms, inv_scale.device) if norm else None
 
     def norm(self) -> Tensor:
-        """The 2-norm of all gradients, on the first one's device."""
+        """The 2-norm of all gradients, on the first one's device; of DTensors as a whole."""
         norms = []
+        if self._whole:
+            whole = torch.nn.utils.get_total_norm(list(self._whole.values()))
+            norms.append(whole.full_tensor())
         with torch.no_grad():
             for device, grads in self.by_device.items():
+                grads = [one for place, one in enumerate(grads) if place not in self._whole]
                 one = torch.ones(1, device=device)
                 norms.append(unscale_and_norm_(grads, torch.zeros(1, device=device), one))
         return self._together(norms, norms[0].device if norms else None)

@@ -51,8 +51,9 @@ class LossScaler(LossScale):
         max_scale: the ceiling, or None.
         hysteresis: so many steps of inf or NaN in a row before the scale falls.
         process_group: ranks that share what they find, ``torch.distributed.group.WORLD`` or
-            another; None where each decides alone. With DistributedDataParallel gradients, and what
-            is found in them, are the same anyway; with sharded ones they are not.
+            another; None where each decides alone, or, where gradients are DTensors (FSDP2, tensor
+            parallelism), as the ranks of their mesh do. With DistributedDataParallel gradients, and
+            what is found in them, are the same anyway.
     """
 
     def scale(self, outputs: Any) -> Any:
@@ -91,7 +92,8 @@ class LossScaler(LossScale):
         The norm is found in the pass that unscales. An optimizer that divides gradients itself
         (``fused=True``) clips them within its step, and others here. Returns the norm, one number
         on the scale's device; where it is beyond its dtype the step counts as one of inf. It is of
-        this rank's gradients, also where `process_group` shares what is found.
+        this rank's gradients, also where `process_group` shares what is found; of DTensors it is
+        that of the whole, in a pass of its own.
         """
         check(max_norm > 0, "max_norm must be positive", max_norm)
         if not self._enabled:
@@ -222,8 +224,9 @@ class LossScaler(LossScale):
         return None
 
     def _share(self, state: OptimizerState) -> None:
-        if self._process_group is not None and not state.shared:
-            state.share(self._process_group, self._scale.device)
+        groups = state.groups if self._process_group is None else [self._process_group]
+        if groups and not state.shared:
+            state.share(groups, self._scale.device)
 
     @torch.compiler.disable
     def update(self, new_scale: float | Tensor | None = None) -> None:

@@ -54,6 +54,7 @@ class OptimizerState:
         self.shared = False
         self.found: dict[torch.device, tuple[Tensor, Tensor]] = {}
         self.divisor: Tensor | None = None  # of gradients, that the step is to apply
+        self.groups: list[Any] = []  # of ranks that hold other parts of its gradients
 
     def found_on(self, device: torch.device) -> Tensor:
         """(1,) float32: 1 where any gradient was inf or NaN."""
@@ -89,10 +90,11 @@ class OptimizerState:
             start = reduce(start, pair[which].to(device, non_blocking=True))
         return start
 
-    def share(self, group: Any, device: torch.device) -> None:
+    def share(self, groups: list[Any], device: torch.device) -> None:
         """Every rank finds what one of them found."""
         found, first = self.found_on(device).clone(), self._first(device)
-        torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX, group=group)
+        for group in groups:
+            torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX, group=group)
         elsewhere = (found > 0) & (first == NOWHERE)
         self.found = {device: (found, torch.where(elsewhere, ELSEWHERE, first))}
         self.shared = True
