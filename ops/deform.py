@@ -155,8 +155,8 @@ class DeformConv2d(nn.Module):
 
     State dicts of torchvision's ``DeformConv2d`` (``weight``, ``bias``) load as they are,
     ``conv_offset`` staying as it is; so do those of mmcv's ``DeformConv2dPack``
-    (``modulated=False``) and ``ModulatedDeformConv2dPack``, with the names of its early versions
-    (``<layer>_offset``) and DCNv2's (``conv_offset_mask``) too.
+    (``modulated=False``) and ``ModulatedDeformConv2dPack``, and of DCNv2, whose ``conv_offset`` is
+    ``conv_offset_mask``.
 
     Args:
         in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias: as of
@@ -263,9 +263,9 @@ class DeformConv2d(nn.Module):
     def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, *rest):
         names = {kind: f"{prefix}conv_offset.{kind}" for kind in ("weight", "bias")}
         for kind, name in names.items():
-            for old in (f"{prefix}conv_offset_mask.{kind}", f"{prefix[:-1]}_offset.{kind}"):
-                if old in state_dict and name not in state_dict:
-                    state_dict[name] = state_dict.pop(old)
+            early = f"{prefix}conv_offset_mask.{kind}"
+            if early in state_dict and name not in state_dict:
+                state_dict[name] = state_dict.pop(early)
         if not any(name in state_dict for name in names.values()):
             for kind, name in names.items():  # torchvision's: the offsets come from elsewhere
                 state_dict[name] = getattr(self.conv_offset, kind).detach()

@@ -65,11 +65,10 @@ def test_half_of_the_offsets_is_a_damaged_file():
     layer.load_state_dict(state)
 
 
-@pytest.mark.parametrize("old", ["0.conv_offset_mask", "0_offset"])
-def test_early_names_of_the_offsets(old):
+def test_early_names_of_the_offsets():
     state = torch.nn.Sequential(DeformConv2d(6, 4, 3)).state_dict()
     state["0.conv_offset.weight"].normal_()
-    early = {key.replace("0.conv_offset", old): value for key, value in state.items()}
+    early = {key.replace("conv_offset", "conv_offset_mask"): value for key, value in state.items()}
     layer = torch.nn.Sequential(DeformConv2d(6, 4, 3))
     layer.load_state_dict(early)
     for key, value in layer.state_dict().items():
