@@ -1,6 +1,9 @@
 // What both passes of deformable convolution do on the CPU for a run of channels: read four pixels
 // for a sample, and spread a gradient over them.
 #pragma once
+#include <algorithm>
+#include <limits>
+
 #include "tilewright/core/cpu/buffer.h"
 #include "tilewright/core/cpu/gemm.h"
 #include "tilewright/core/cpu/vec.h"
@@ -18,51 +21,74 @@ inline int64_t whole_lanes(int64_t count) {
   return ceil_div(count, kLanes<T>) * kLanes<T>;
 }
 
-// The places of the output pixels [first, first + rows), one after the other.
-class OutputPlaces {
+// Where one tap of one offset group reads, for the output pixels of a tile: found for all of them
+// at once, in loops that the compiler makes registers of.
+template <class Acc>
+class TapSamples {
  public:
-  OutputPlaces(int64_t out_width, int64_t first)
-      : width_(out_width), y_(first / out_width), x_(first % out_width) {}
-  int64_t y() const { return y_; }
-  int64_t x() const { return x_; }
-  void next() {
-    if (++x_ < width_) return;
-    x_ = 0;
-    ++y_;
+  // Of at most so many output pixels.
+  explicit TapSamples(int64_t rows) : rows_(rows) {
+    pixels_.resize(4 * rows);
+    places_.resize(2 * rows);
+    masks_.assign(rows, Acc(1));
   }
 
- private:
-  int64_t width_, y_, x_;
-};
-
-// Where one tap of one offset group reads, for the output pixels of a tile.
-template <class Acc>
-class TapReader {
- public:
-  TapReader(const DeformConvShape& shape, const Acc* offset, const Acc* mask, int64_t image,
-            int64_t offset_group, int64_t tap, int64_t first)
-      : shape_(shape), tap_(tap), places_(shape.out_width, first) {
+  // Of the output pixels [first, first + rows).
+  void plan(const DeformConvShape& shape, const Acc* offset, const Acc* mask, int64_t image,
+            int64_t offset_group, int64_t tap, int64_t first, int64_t rows) {
     const int64_t pixels = shape.out_pixels();
     const int64_t map = (image * shape.offset_groups + offset_group) * shape.taps() + tap;
-    down_ = offset + 2 * map * pixels + first;
-    right_ = down_ + pixels;
-    mask_ = mask ? mask + map * pixels + first : nullptr;
+    const Acc* down = offset + 2 * map * pixels + first;
+    const Acc* right = down + pixels;
+    // Registers hold as many indices as coordinates.
+    const bool narrow = std::is_same_v<Acc, float> &&
+                        shape.pixels() + shape.width < std::numeric_limits<int32_t>::max();
+    int64_t y = first / shape.out_width, x = first % shape.out_width;
+    for (int64_t row = 0, run; row < rows; row += run, ++y, x = 0) {
+      run = min_of(rows - row, shape.out_width - x);
+      const Acc from_y = Acc(shape.tap_y(y, tap)), from_x = Acc(shape.tap_x(x, tap));
+      if (narrow) {
+        plan_run<int32_t>(shape, down + row, right + row, from_y, from_x, row, run);
+      } else {
+        plan_run<int64_t>(shape, down + row, right + row, from_y, from_x, row, run);
+      }
+    }
+    if (mask != nullptr) std::copy_n(mask + map * pixels + first, rows, masks_.data());
   }
 
-  // Of the row-th output pixel; rows come in order.
-  DeformSample<Acc> sample(int64_t row) {
-    const Acc y = Acc(shape_.tap_y(places_.y(), tap_)) + down_[row];
-    const Acc x = Acc(shape_.tap_x(places_.x(), tap_)) + right_[row];
-    places_.next();
-    return deform_sample(y, x, shape_.height, shape_.width);
+  DeformSample<Acc> sample(int64_t row) const {
+    DeformSample<Acc> sample;
+    for (int k = 0; k < 4; ++k) sample.pixel[k] = pixels_[k * rows_ + row];
+    sample.down = places_[row];
+    sample.right = places_[rows_ + row];
+    return sample;
   }
-  Acc mask(int64_t row) const { return mask_ ? mask_[row] : Acc(1); }
+  Acc mask(int64_t row) const { return masks_[row]; }
 
  private:
-  const DeformConvShape& shape_;
-  int64_t tap_;
-  OutputPlaces places_;
-  const Acc *down_, *right_, *mask_;
+  // Of output pixels beside each other.
+  template <class Index>
+  void plan_run(const DeformConvShape& shape, const Acc* down, const Acc* right, Acc from_y,
+                Acc from_x, int64_t row, int64_t run) {
+    int64_t* pixels = pixels_.data() + row;
+    Acc* places = places_.data() + row;
+    const Index height = Index(shape.height), width = Index(shape.width);
+    const Acc stride = Acc(shape.stride_w);
+    const int64_t rows = rows_;
+#pragma GCC ivdep
+    for (int64_t i = 0; i < run; ++i) {
+      const Acc x = from_x + Acc(Index(i)) * stride + right[i];
+      const auto sample = deform_sample(from_y + down[i], x, height, width);
+      for (int k = 0; k < 4; ++k) pixels[k * rows + i] = sample.pixel[k];
+      places[i] = sample.down;
+      places[rows + i] = sample.right;
+    }
+  }
+
+  int64_t rows_;
+  Buffer<int64_t> pixels_;  // (4, rows)
+  Buffer<Acc> places_;      // (2, rows): down, right
+  Buffer<Acc> masks_;       // (rows,)
 };
 
 // An image whose channels lie together, with zeros for the pixel that does not exist.

@@ -29,7 +29,8 @@ class DeformBackward {
         row_stride_(whole_lanes<T>(p_.tile.rows)),
         serves_(brgemm_serves_float() && fits_brgemm(s_.taps() * part_, out_stride_)),
         spreads_(p_.grad_input != nullptr),
-        dots_(p_.grad_offset_y != nullptr || p_.grad_mask != nullptr) {
+        dots_(p_.grad_offset_y != nullptr || p_.grad_mask != nullptr),
+        samples_(p_.tile.rows) {
     const int64_t rows = p_.tile.rows, cells = tasks_.block * p_.tile.taps * rows;
     zeros_.assign(s_.channels, T(0));
     grad_rows_.resize(rows * out_stride_);
@@ -164,15 +165,15 @@ class DeformBackward {
 
   // One tap of all the tile's output pixels.
   void walk(int64_t t) {
-    TapReader<Acc> reader(s_, static_cast<const Acc*>(p_.offset), static_cast<const Acc*>(p_.mask),
-                          image_, og_, tap_ + t, first_);
+    samples_.plan(s_, static_cast<const Acc*>(p_.offset), static_cast<const Acc*>(p_.mask), image_,
+                  og_, tap_ + t, first_, rows_);
     const PixelRows<T> pixels{static_cast<const T*>(p_.input) + image_ * s_.pixels() * s_.channels,
                               zeros_.data(), s_.pixels(), s_.channels};
     const int64_t map =
         ((block_ * s_.batch + image_) * s_.offset_groups + og_) * s_.taps() + tap_ + t;
     for (int64_t row = 0; row < rows_; ++row) {
-      const DeformSample<Acc> sample = reader.sample(row);
-      const Acc mask = reader.mask(row);
+      const DeformSample<Acc> sample = samples_.sample(row);
+      const Acc mask = samples_.mask(row);
       Acc dots[4] = {0, 0, 0, 0};
       visit(sample, mask, pixels, row, t, dots);
       if (!dots_) continue;
@@ -257,6 +258,7 @@ class DeformBackward {
   const int64_t part_, groups_, outs_;  // of the block: channels of a group, groups, their results
   const int64_t out_stride_, row_stride_;
   const bool serves_, spreads_, dots_;
+  TapSamples<Acc> samples_;
   Buffer<T> zeros_;
   Buffer<G> grad_rows_;       // (rows, out_stride)
   Buffer<G> grad_planes_;     // (groups * outs, row_stride)

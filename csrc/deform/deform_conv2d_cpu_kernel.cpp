@@ -20,7 +20,8 @@ class DeformForward {
         s_(params.shape),
         group_(s_.group_channels()),
         padded_(std::is_same_v<G, c10::BFloat16> ? (group_ + 1) / 2 * 2 : group_),
-        serves_(brgemm_serves_float() && fits_brgemm(p_.tile.taps * padded_, s_.out_channels)) {
+        serves_(brgemm_serves_float() && fits_brgemm(p_.tile.taps * padded_, s_.out_channels)),
+        samples_(p_.tile.rows) {
     zeros_.assign(s_.channels, T(0));
     columns_.resize(s_.groups * p_.tile.rows * p_.tile.taps * padded_);
     if (padded_ != group_) std::fill(columns_.begin(), columns_.end(), G(0));
@@ -60,14 +61,14 @@ class DeformForward {
   // The columns of tap `first_tap + t`, of one offset group.
   void fill(int64_t image, int64_t og, int64_t first_tap, int64_t t, int64_t taps, int64_t first,
             int64_t rows) {
-    TapReader<Acc> reader(s_, static_cast<const Acc*>(p_.offset), static_cast<const Acc*>(p_.mask),
-                          image, og, first_tap + t, first);
+    samples_.plan(s_, static_cast<const Acc*>(p_.offset), static_cast<const Acc*>(p_.mask), image,
+                  og, first_tap + t, first, rows);
     const PixelRows<T> pixels{static_cast<const T*>(p_.input) + image * s_.pixels() * s_.channels,
                               zeros_.data(), s_.pixels(), s_.channels};
     const int64_t begin = og * s_.offset_group_channels(), end = begin + s_.offset_group_channels();
     for (int64_t row = 0; row < rows; ++row) {
-      const DeformSample<Acc> sample = reader.sample(row);
-      const Acc mask = reader.mask(row);
+      const DeformSample<Acc> sample = samples_.sample(row);
+      const Acc mask = samples_.mask(row);
       Acc weight[4];
       const T* from[4];
       for (int k = 0; k < 4; ++k) {
@@ -113,6 +114,7 @@ class DeformForward {
   const DeformConvShape& s_;
   const int64_t group_, padded_;
   const bool serves_;
+  TapSamples<Acc> samples_;
   Buffer<T> zeros_;
   Buffer<G> columns_;  // (groups, rows, taps, padded)
   Buffer<Acc> sums_;   // (rows, C_out)

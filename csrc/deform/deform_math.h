@@ -1,6 +1,8 @@
 // Deformable convolution's formula, once, for every machine: where a tap reads, what the four
 // pixels around that place weigh, and the derivative in the place.
 #pragma once
+#include <type_traits>
+
 #include "tilewright/core/math.h"
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
@@ -28,10 +30,10 @@ struct DeformConvShape {
 
 // A bilinear sample of a map that goes on as zeros. Of pixels that do not exist the index is that
 // behind the last one, height * width.
-template <class T>
+template <class T, class Index = int64_t>
 struct DeformSample {
-  int64_t pixel[4];  // above left, above right, below left, below right
-  T down, right;     // in [0, 1): how far below and right of the first
+  Index pixel[4];  // above left, above right, below left, below right
+  T down, right;   // in [0, 1): how far below and right of the first
 
   TILEWRIGHT_HD T weight(int corner) const {
     return (corner & 2 ? down : T(1) - down) * (corner & 1 ? right : T(1) - right);
@@ -53,22 +55,27 @@ struct DeformSample {
   }
 };
 
-// A coordinate beyond [-1, size), or NaN, reads zeros alone; at exactly -1 the slope counts.
-template <class T>
-TILEWRIGHT_HD DeformSample<T> deform_sample(T y, T x, int64_t height, int64_t width) {
-  DeformSample<T> sample;
-  const int64_t none = height * width;
-  const bool inside = y >= T(-1) && x >= T(-1) && y < T(height) && x < T(width);
-  const T safe_y = inside ? y : T(-1), safe_x = inside ? x : T(-1);
+// A coordinate beyond [-1, size), or NaN, reads zeros alone; at exactly -1 the slope counts. Index:
+// an integer that holds (height + 1) * width.
+template <class T, class Index>
+TILEWRIGHT_HD DeformSample<T, Index> deform_sample(T y, T x, Index height, Index width) {
+  DeformSample<T, Index> sample;
+  const Index none = height * width;
+  // One condition a choice, of numbers of one width: compilers make registers of loops over it.
+  using Unsigned = std::make_unsigned_t<Index>;
+  T safe_y = y >= T(-1) ? y : T(-2), safe_x = x >= T(-1) ? x : T(-2);
+  safe_y = safe_y < T(height) ? safe_y : T(-2);
+  safe_x = safe_x < T(width) ? safe_x : T(-2);
   const T top_y = std::floor(safe_y), left_x = std::floor(safe_x);
-  const int64_t top = int64_t(top_y), left = int64_t(left_x);
-  const bool has_top = inside && top >= 0, has_below = inside && top + 1 < height;
-  const bool has_left = left >= 0, has_right = left + 1 < width;
-  const int64_t first = top * width + left;
-  sample.pixel[0] = has_top && has_left ? first : none;
-  sample.pixel[1] = has_top && has_right ? first + 1 : none;
-  sample.pixel[2] = has_below && has_left ? first + width : none;
-  sample.pixel[3] = has_below && has_right ? first + width + 1 : none;
+  const Index top = Index(top_y), left = Index(left_x), first = top * width + left;
+  const auto in_row = [&](Index row, Index column, Index pixel) {
+    const Index found = Unsigned(column) < Unsigned(width) ? pixel : none;
+    return Unsigned(row) < Unsigned(height) ? found : none;
+  };
+  sample.pixel[0] = in_row(top, left, first);
+  sample.pixel[1] = in_row(top, left + 1, first + 1);
+  sample.pixel[2] = in_row(top + 1, left, first + width);
+  sample.pixel[3] = in_row(top + 1, left + 1, first + width + 1);
   sample.down = safe_y - top_y;
   sample.right = safe_x - left_x;
   return sample;
