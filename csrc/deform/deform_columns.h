@@ -21,6 +21,23 @@ inline int64_t whole_lanes(int64_t count) {
   return ceil_div(count, kLanes<T>) * kLanes<T>;
 }
 
+// The places of the output pixels from `first` on, one after the other.
+class OutputPlaces {
+ public:
+  OutputPlaces(int64_t out_width, int64_t first)
+      : width_(out_width), y_(first / out_width), x_(first % out_width) {}
+  int64_t y() const { return y_; }
+  int64_t x() const { return x_; }
+  void next() {
+    if (++x_ < width_) return;
+    x_ = 0;
+    ++y_;
+  }
+
+ private:
+  int64_t width_, y_, x_;
+};
+
 // Where one tap of one offset group reads, for the output pixels of a tile: found for all of them
 // at once, in loops that the compiler makes registers of.
 template <class Acc>
