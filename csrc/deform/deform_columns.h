@@ -118,6 +118,47 @@ struct PixelRows {
   const T* at(int64_t pixel) const { return pixel == pixels ? zeros : image + pixel * channels; }
 };
 
+// The sums of the lanes of four registers.
+template <class T>
+inline void sums_of_four(const Vec<T> (&lanes)[4], Accumulate<T> (&sums)[4]) {
+#if defined(CPU_CAPABILITY_AVX512)
+  if constexpr (std::is_same_v<Accumulate<T>, float>) {
+    const auto pair = [](__m512 a, __m512 b) {  // of neighbours, a and b in turns
+      return _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    };
+    const __m512d low = _mm512_castps_pd(pair(lanes[0], lanes[1])),
+                  high = _mm512_castps_pd(pair(lanes[2], lanes[3]));
+    const __m512 four = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(low, high)),
+                                      _mm512_castpd_ps(_mm512_unpackhi_pd(low, high)));
+    const __m256 two = _mm256_add_ps(_mm512_castps512_ps256(four), _mm512_extractf32x8_ps(four, 1));
+    _mm_storeu_ps(sums, _mm_add_ps(_mm256_castps256_ps128(two), _mm256_extractf128_ps(two, 1)));
+    return;
+  }
+#endif
+  for (int k = 0; k < 4; ++k) {
+    sums[k] =
+        at::vec::vec_reduce_all<Accumulate<T>>([](auto& a, auto& b) { return a + b; }, lanes[k]);
+  }
+}
+
+// to[2 i] = first[i] and to[2 i + 1] = second[i], or zeros where there is no second row.
+inline void interleave(const c10::BFloat16* first, const c10::BFloat16* second, int64_t count,
+                       c10::BFloat16* to) {
+  if (second == nullptr) {
+#pragma GCC ivdep
+    for (int64_t i = 0; i < count; ++i) {
+      to[2 * i].x = first[i].x;
+      to[2 * i + 1].x = 0;
+    }
+    return;
+  }
+#pragma GCC ivdep
+  for (int64_t i = 0; i < count; ++i) {
+    to[2 * i].x = first[i].x;
+    to[2 * i + 1].x = second[i].x;
+  }
+}
+
 // to[c] = sum over corners of weight * pixel's channel c.
 template <class T, class To>
 inline void blend(const T* const (&corner)[4], const Accumulate<T> (&weight)[4], int64_t count,

@@ -138,7 +138,7 @@ class DeformBackward {
       Acc* to = static_cast<Acc*>(p_.grad_weight) +
                 ((image_part_ * parts + first_part() + g) * outs_ * s_.taps() + tap_) * part_;
       G* columns = columns_.data() + g * p_.tile.rows * n;
-      if (kPairs) columns = pair_up(columns, n);
+      if constexpr (kPairs) columns = pair_up(columns, n);
       gemm(serves_, {outs_, n, depth, row_stride_, n, s_.taps() * part_, add},
            grad_planes_.data() + g * outs_ * row_stride_, columns, to);
     }
@@ -148,17 +148,7 @@ class DeformBackward {
     for (int64_t row = 0; row < rows_; row += 2) {
       const G *first = columns + row * n, *second = first + n;
       G* to = pairs_.data() + row * n;
-      if (row + 1 < rows_) {
-        for (int64_t i = 0; i < n; ++i) {
-          to[2 * i] = first[i];
-          to[2 * i + 1] = second[i];
-        }
-      } else {
-        for (int64_t i = 0; i < n; ++i) {
-          to[2 * i] = first[i];
-          to[2 * i + 1] = G(0);
-        }
-      }
+      interleave(first, row + 1 < rows_ ? second : nullptr, n, to);
     }
     return pairs_.data();
   }
@@ -190,50 +180,70 @@ class DeformBackward {
   // of the columns' gradient and the four pixels.
   void visit(const DeformSample<Acc>& sample, Acc mask, const PixelRows<T>& pixels, int64_t row,
              int64_t t, Acc (&dots)[4]) {
-    Vec<T> weight[4], sums[4];
-    bool counts[4];  // a pixel of weight 0 is no part of the column
-    const T* from[4];
-    Acc* to[4] = {};
+    Corners corners;
+    bool whole = true;  // a pixel of weight 0 is no part of the column
     for (int k = 0; k < 4; ++k) {
-      counts[k] = sample.weight(k) != Acc(0);
-      weight[k] = Vec<T>(sample.weight(k) * mask);
-      sums[k] = Vec<T>(Acc(0));
-      from[k] = pixels.at(sample.pixel[k]) + channel_;
-      if (spreads_) to[k] = grad_image_.data() + sample.pixel[k] * tasks_.block;
+      const Acc weight = sample.weight(k);
+      whole = whole && weight != Acc(0);
+      corners.weight[k] = weight * mask;
+      corners.counts[k] = weight != Acc(0);
+      corners.from[k] = pixels.at(sample.pixel[k]) + channel_;
+      corners.to[k] = spreads_ ? grad_image_.data() + sample.pixel[k] * tasks_.block : nullptr;
     }
-    const auto lanes_at = [&](int64_t c, int64_t place, int64_t lanes) {
-      Vec<T> value[4];
-      for (int k = 0; k < 4; ++k) value[k] = load_lanes(from[k] + c, lanes);
-      if (!columns_.empty()) {
-        Vec<T> column(Acc(0));
-        for (int k = 0; k < 4; ++k) {
-          if (counts[k]) column = at::vec::fmadd(weight[k], value[k], column);
-        }
-        store_lanes<G>(column, columns_.data() + place, lanes);
-      }
-      if (grad_columns_.empty()) return;
-      const Vec<T> grad = load_lanes(grad_columns_.data() + place, lanes);
-      for (int k = 0; k < 4; ++k) sums[k] = at::vec::fmadd(grad, value[k], sums[k]);
-      if (!spreads_) return;
-      for (int k = 0; k < 4; ++k) {
-        const Vec<T> there = load_lanes(to[k] + c, lanes);
-        store_lanes<Acc>(at::vec::fmadd(grad, weight[k], there), to[k] + c, lanes);
-      }
-    };
-    for (int64_t g = 0; g < groups_; ++g) {
-      const int64_t place = ((g * p_.tile.rows + row) * taps_ + t) * part_;
-      int64_t c = 0;
-      for (; c + kLanes<T> <= part_; c += kLanes<T>) {
-        lanes_at(g * part_ + c, place + c, kLanes<T>);
-      }
-      if (c < part_) lanes_at(g * part_ + c, place + c, part_ - c);
-    }
-    if (dots_) {
-      for (int k = 0; k < 4; ++k) dots[k] = sum_lanes(sums[k]);
+    // What is needed in training has loops of its own.
+    if (whole && spreads_ && !columns_.empty()) {
+      visit_channels<true>(corners, row, t, dots);
+    } else {
+      visit_channels<false>(corners, row, t, dots);
     }
   }
-  static Acc sum_lanes(const Vec<T>& lanes) {
-    return at::vec::vec_reduce_all<Acc>([](auto& a, auto& b) { return a + b; }, lanes);
+
+  struct Corners {
+    Acc weight[4];
+    bool counts[4];
+    const T* from[4];
+    Acc* to[4];
+  };
+
+  // kAll: columns are filled, of all four pixels, and the gradient is spread.
+  template <bool kAll>
+  void visit_channels(const Corners& corners, int64_t row, int64_t t, Acc (&dots)[4]) {
+    Vec<T> weight[4], sums[4];
+    for (int k = 0; k < 4; ++k) {
+      weight[k] = Vec<T>(corners.weight[k]);
+      sums[k] = Vec<T>(Acc(0));
+    }
+    G* const columns = columns_.data();
+    const Acc* const grads = grad_columns_.data();
+    const bool fills = kAll || !columns_.empty(), reads = kAll || !grad_columns_.empty();
+    const auto lanes_at = [&](int64_t c, int64_t place, int64_t lanes) {
+      Vec<T> value[4];
+      for (int k = 0; k < 4; ++k) value[k] = load_lanes(corners.from[k] + c, lanes);
+      if (fills) {
+        Vec<T> column(Acc(0));
+        for (int k = 0; k < 4; ++k) {
+          if (kAll || corners.counts[k]) column = at::vec::fmadd(weight[k], value[k], column);
+        }
+        store_lanes<G>(column, columns + place, lanes);
+      }
+      if (!reads) return;
+      const Vec<T> grad = load_lanes(grads + place, lanes);
+      for (int k = 0; k < 4; ++k) sums[k] = at::vec::fmadd(grad, value[k], sums[k]);
+      if (!kAll && !spreads_) return;
+      // One after the other: two pixels may be the one that does not exist.
+      for (int k = 0; k < 4; ++k) {
+        Acc* const to = corners.to[k] + c;
+        store_lanes<Acc>(at::vec::fmadd(grad, weight[k], load_lanes(to, lanes)), to, lanes);
+      }
+    };
+    const int64_t part = part_;
+    for (int64_t g = 0; g < groups_; ++g) {
+      const int64_t place = ((g * p_.tile.rows + row) * taps_ + t) * part;
+      int64_t c = 0;
+      for (; c + kLanes<T> <= part; c += kLanes<T>) lanes_at(g * part + c, place + c, kLanes<T>);
+      if (c < part) lanes_at(g * part + c, place + c, part - c);
+    }
+    if (dots_) sums_of_four<T>(sums, dots);
   }
 
   void store_grad_input() {
