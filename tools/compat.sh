@@ -22,7 +22,7 @@ if [ ! -e "$home/.ready" ]; then
 fi
 
 echo "compat: building tilewright, CPU only (log: $home/build.log)"
-export PATH="$venv:$PATH" TILEWRIGHT_CMAKE_ARGS="-DTILEWRIGHT_CUDA=OFF"
+export PATH="$venv:$PATH" TILEWRIGHT_CMAKE_ARGS="-DTILEWRIGHT_CUDA=OFF ${TILEWRIGHT_CMAKE_ARGS:-}"
 "$venv/python" -m pip install --verbose --disable-pip-version-check --no-build-isolation --no-deps \
   --force-reinstall "$root" >"$home/build.log" 2>&1 || {
   tail -n 60 "$home/build.log"
