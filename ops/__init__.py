@@ -14,6 +14,7 @@ from tilewright import (  # noqa: E402
     attention,
     attention_modules,
     boxes,
+    contrastive,
     data,
     deform,
     deform_pooling,
@@ -26,6 +27,7 @@ from tilewright._C import version as _version  # noqa: E402
 from tilewright.attention import *  # noqa: E402, F403
 from tilewright.attention_modules import *  # noqa: E402, F403
 from tilewright.boxes import *  # noqa: E402, F403
+from tilewright.contrastive import *  # noqa: E402, F403
 from tilewright.deform import *  # noqa: E402, F403
 from tilewright.deform_pooling import *  # noqa: E402, F403
 from tilewright.dropin import *  # noqa: E402, F403
@@ -44,6 +46,7 @@ __all__ = [
     *attention.__all__,
     *attention_modules.__all__,
     *boxes.__all__,
+    *contrastive.__all__,
     *deform.__all__,
     *deform_pooling.__all__,
     *dropin.__all__,

@@ -8,8 +8,8 @@
 #include "tilewright/attention/attention_cpu_gradients.h"
 #include "tilewright/attention/attention_cpu_keys.h"
 #include "tilewright/attention/attention_cpu_options.h"
-#include "tilewright/attention/attention_cpu_scratch.h"
 #include "tilewright/core/cpu/gemm_loops.h"
+#include "tilewright/core/cpu/tile_scratch.h"
 #include "tilewright/core/dispatch.h"
 
 namespace tilewright {

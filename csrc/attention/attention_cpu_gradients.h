@@ -1,7 +1,7 @@
 // Row loops of attention's backward pass.
 #pragma once
-#include "tilewright/attention/attention_cpu_pack.h"
 #include "tilewright/attention/attention_cpu_rows.h"
+#include "tilewright/core/cpu/tile_pack.h"
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
 

@@ -2,10 +2,10 @@
 // blocks of queries with it, by the online softmax (Milakov and Gimelshein, arXiv:1805.02867).
 #include "tilewright/attention/attention_cpu.h"
 #include "tilewright/attention/attention_cpu_keys.h"
-#include "tilewright/attention/attention_cpu_pack.h"
 #include "tilewright/attention/attention_cpu_rows.h"
-#include "tilewright/attention/attention_cpu_scratch.h"
 #include "tilewright/core/cpu/gemm_loops.h"
+#include "tilewright/core/cpu/tile_pack.h"
+#include "tilewright/core/cpu/tile_scratch.h"
 #include "tilewright/core/dispatch.h"
 
 namespace tilewright {

@@ -1,9 +1,9 @@
 // A block of keys and values as the products of the tiles read them.
 #pragma once
-#include "tilewright/attention/attention_cpu_pack.h"
 #include "tilewright/attention/attention_cpu_rows.h"
-#include "tilewright/attention/attention_cpu_scratch.h"
 #include "tilewright/core/cpu/gemm.h"
+#include "tilewright/core/cpu/tile_pack.h"
+#include "tilewright/core/cpu/tile_scratch.h"
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
 

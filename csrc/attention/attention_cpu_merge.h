@@ -2,8 +2,8 @@
 #pragma once
 #include <algorithm>
 
-#include "tilewright/attention/attention_cpu_pack.h"
 #include "tilewright/attention/attention_cpu_rows.h"
+#include "tilewright/core/cpu/tile_pack.h"
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
 

@@ -5,8 +5,8 @@
 #include "tilewright/attention/attention_cpu.h"
 #include "tilewright/attention/attention_cpu_keys.h"
 #include "tilewright/attention/attention_cpu_merge.h"
-#include "tilewright/attention/attention_cpu_scratch.h"
 #include "tilewright/core/cpu/buffer.h"
+#include "tilewright/core/cpu/tile_scratch.h"
 #include "tilewright/core/dispatch.h"
 
 namespace tilewright {

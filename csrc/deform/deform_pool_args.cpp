@@ -2,14 +2,13 @@
 #include "tilewright/deform/deform_pool_args.h"
 
 #include <ATen/ATen.h>
-#include <c10/core/impl/TorchDispatchModeTLS.h>
 
 #include <algorithm>
 #include <cmath>
 
 #include "tilewright/core/check.h"
+#include "tilewright/core/data_at_hand.h"
 #include "tilewright/core/huge_pages.h"
-#include "tilewright/core/on_device.h"
 #include "tilewright/detection/roi_checks.h"
 
 namespace tilewright {
@@ -100,13 +99,8 @@ void check_deform_pool_backward(const DeformPoolArgs& args, const Tensor& grad, 
   check_same_device(args.op(), "input", input, "grad", grad);
 }
 
-bool is_traced(const Tensor& tensor) {
-  return tensor.is_meta() || tensor.key_set().has(c10::DispatchKey::Python) ||
-         c10::impl::TorchDispatchModeTLS::any_modes_set();
-}
-
 void check_images(const char* op, const Tensor& input, const Tensor& rois) {
-  if (is_traced(rois) || !rois.has_storage() || !rois.is_cpu() || is_on_device(rois)) return;
+  if (!has_data_at_hand(rois)) return;
   check_image_indices(op, accumulate_type_rois(rois, input.scalar_type()), input.size(0));
 }
 

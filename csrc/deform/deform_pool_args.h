@@ -40,9 +40,6 @@ TILEWRIGHT_API void check_deform_pool(const DeformPoolArgs& args, const at::Tens
 TILEWRIGHT_API void check_deform_pool_backward(const DeformPoolArgs& args, const at::Tensor& grad,
                                                const at::Tensor& input, const at::Tensor& rois,
                                                const at::Tensor& offset);
-// Whether sizes must not depend on data: a program is being traced, by torch.export or
-// torch.compile, or some other dispatch mode looks on.
-bool is_traced(const at::Tensor& tensor);
 // Throws on the CPU, where a look at the data is possible, unless the images that rois name are
 // input's.
 void check_images(const char* op, const at::Tensor& input, const at::Tensor& rois);

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "tilewright/core/data_at_hand.h"
 #include "tilewright/core/operator_handle.h"
 #include "tilewright/deform/deform_pool_args.h"
 #include "tilewright/deform/deform_roi_pool.h"

@@ -1,0 +1,96 @@
+// Checks and allocations of contrastive_lse: what does not depend on the device.
+#include "tilewright/contrastive/contrastive_args.h"
+
+#include <ATen/ops/empty.h>
+
+#include <cmath>
+
+#include "tilewright/core/check.h"
+
+namespace tilewright {
+namespace {
+
+void check_sums(const char* op, const char* name, const at::Tensor& sums, const char* size_name,
+                const c10::SymInt& size, const at::Tensor& query) {
+  check_given(op, name, sums);
+  TILEWRIGHT_CHECK(op, sums.dim() == 1 && sums.sym_size(0) == size, name, " must have shape (",
+                   size_name, ",) = (", size, ",), got ", shape_of(sums));
+  const auto type = contrastive_sums_type(query.scalar_type());
+  TILEWRIGHT_CHECK(op, sums.scalar_type() == type, name, " must be ", type, ", got ",
+                   sums.scalar_type());
+  check_same_device(op, "query", query, name, sums);
+}
+
+}  // namespace
+
+void check_contrastive(const ContrastiveArgs& args, const at::Tensor& query,
+                       const OptionalTensor& key, const OptionalTensor& exclude) {
+  const char* op = args.op;
+  check_floating(op, "query", query);
+  check_shape(op, "query", query, "(N, D)", 2);
+  TILEWRIGHT_CHECK(op, query.sym_size(1) > 0, "query must have features, got ", shape_of(query));
+  TILEWRIGHT_CHECK(op, std::isfinite(args.scale), "scale must be finite, got ", args.scale);
+  TILEWRIGHT_CHECK(op, args.exclude_count >= 1, "exclude_count must be positive, got ",
+                   args.exclude_count);
+  if (key) {
+    check_given(op, "key", *key);
+    TILEWRIGHT_CHECK(op, key->dim() == 2 && key->sym_size(1) == query.sym_size(1),
+                     "key must have shape (M, ", query.sym_size(1), "), got ", shape_of(*key));
+    TILEWRIGHT_CHECK(op, key->scalar_type() == query.scalar_type(), "key must have query's dtype (",
+                     query.scalar_type(), "), got ", key->scalar_type());
+    check_same_device(op, "query", query, "key", *key);
+  }
+  if (!exclude) return;
+  check_given(op, "exclude", *exclude);
+  TILEWRIGHT_CHECK(op, key, "exclude needs keys that are not the queries");
+  TILEWRIGHT_CHECK(op, exclude->dim() == 1 && exclude->sym_size(0) == query.sym_size(0),
+                   "exclude must have shape (N,) = (", query.sym_size(0), ",), got ",
+                   shape_of(*exclude));
+  TILEWRIGHT_CHECK(op, exclude->scalar_type() == at::kLong, "exclude must be int64, got ",
+                   exclude->scalar_type());
+  check_same_device(op, "query", query, "exclude", *exclude);
+}
+
+void check_contrastive_backward(const ContrastiveArgs& args, const ContrastiveSums& grads,
+                                const at::Tensor& query, const OptionalTensor& key,
+                                const OptionalTensor& exclude, const ContrastiveSums& sums) {
+  check_contrastive(args, query, key, exclude);
+  const auto rows = query.sym_size(0), columns = key ? key->sym_size(0) : rows;
+  check_sums(args.op, "rows", std::get<0>(sums), "N", rows, query);
+  check_sums(args.op, "grad_rows", std::get<0>(grads), "N", rows, query);
+  if (!args.columns) return;
+  check_sums(args.op, "columns", std::get<1>(sums), "M", columns, query);
+  check_sums(args.op, "grad_columns", std::get<1>(grads), "M", columns, query);
+}
+
+at::ScalarType contrastive_sums_type(at::ScalarType dtype) {
+  return dtype == at::kDouble ? at::kDouble : at::kFloat;
+}
+
+ContrastiveSums contrastive_output(const ContrastiveArgs& args, const at::Tensor& query,
+                                   const OptionalTensor& key) {
+  const auto options = query.options().dtype(contrastive_sums_type(query.scalar_type()));
+  const c10::SymInt columns = args.columns ? (key ? *key : query).sym_size(0) : c10::SymInt(0);
+  return {at::empty_symint({query.sym_size(0)}, options), at::empty_symint({columns}, options)};
+}
+
+ContrastiveGrads contrastive_grads(const at::Tensor& query, const OptionalTensor& key,
+                                   const ContrastiveNeeds& needs) {
+  const auto like = [&](bool needed, const at::Tensor& tensor) {
+    const auto options = tensor.options().memory_format(std::nullopt);
+    return needed ? at::empty_symint(tensor.sym_sizes(), options) : at::empty({0}, options);
+  };
+  return {like(needs[0], query), like(needs[1] && key, key ? *key : query)};
+}
+
+void check_exclude(const ContrastiveArgs& args, const at::Tensor& exclude, int64_t keys) {
+  const int64_t* first = exclude.const_data_ptr<int64_t>();
+  for (int64_t i = 0; i < exclude.size(0); ++i) {
+    TILEWRIGHT_CHECK(args.op,
+                     first[i] == -1 || (first[i] >= 0 && first[i] <= keys - args.exclude_count),
+                     "exclude[", i, "] must be -1 or lie in [0, ", keys - args.exclude_count + 1,
+                     "), got ", first[i]);
+  }
+}
+
+}  // namespace tilewright

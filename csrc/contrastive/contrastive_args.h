@@ -1,0 +1,45 @@
+// What contrastive_lse and its backward check and allocate, whatever the device.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <array>
+#include <optional>
+#include <tuple>
+
+#include "tilewright/core/export.h"
+
+namespace tilewright {
+
+using OptionalTensor = std::optional<at::Tensor>;
+using ContrastiveSums = std::tuple<at::Tensor, at::Tensor>;   // of rows, of columns
+using ContrastiveGrads = std::tuple<at::Tensor, at::Tensor>;  // of query, of key
+using ContrastiveNeeds = std::array<bool, 2>;
+
+// Of `_contrastive_lse`: without a key the queries are the keys, and none is its own.
+struct ContrastiveArgs {
+  const char* op;
+  double scale;
+  bool columns;  // log-sum-exps over queries, for each key, as well
+  int64_t exclude_count;
+};
+
+TILEWRIGHT_API void check_contrastive(const ContrastiveArgs& args, const at::Tensor& query,
+                                      const OptionalTensor& key, const OptionalTensor& exclude);
+TILEWRIGHT_API void check_contrastive_backward(const ContrastiveArgs& args,
+                                               const ContrastiveSums& grads,
+                                               const at::Tensor& query, const OptionalTensor& key,
+                                               const OptionalTensor& exclude,
+                                               const ContrastiveSums& sums);
+// In the type that sums of `dtype` are kept in.
+TILEWRIGHT_API at::ScalarType contrastive_sums_type(at::ScalarType dtype);
+TILEWRIGHT_API ContrastiveSums contrastive_output(const ContrastiveArgs& args,
+                                                  const at::Tensor& query,
+                                                  const OptionalTensor& key);
+// Of no elements where they are not needed.
+TILEWRIGHT_API ContrastiveGrads contrastive_grads(const at::Tensor& query,
+                                                  const OptionalTensor& key,
+                                                  const ContrastiveNeeds& needs);
+// Data that only the CPU looks at: throws where exclude names no key.
+void check_exclude(const ContrastiveArgs& args, const at::Tensor& exclude, int64_t keys);
+
+}  // namespace tilewright

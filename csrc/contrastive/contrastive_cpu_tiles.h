@@ -1,0 +1,112 @@
+// Tiles of scores, as both passes make them: products of a few queries and a run of keys, of which
+// some are no pairs.
+#pragma once
+#include <limits>
+
+#include "tilewright/contrastive/contrastive_cpu.h"
+#include "tilewright/core/cpu/exp2.h"
+#include "tilewright/core/cpu/gemm_loops.h"
+#include "tilewright/core/cpu/tile_pack.h"
+#include "tilewright/core/cpu/tile_scratch.h"
+
+namespace tilewright::inline TILEWRIGHT_MACHINE {
+
+template <class A>
+inline constexpr A kNoScore = -std::numeric_limits<A>::infinity();
+
+// Rows [first, first + count) of a tensor (rows, depth), in the type of sums: where they lie, or
+// copied to `copy`.
+template <class T>
+inline const Accumulate<T>* rows_in_sums_type(const void* tensor, int64_t depth, int64_t first,
+                                              int64_t count, Accumulate<T>* copy) {
+  const T* from = static_cast<const T*>(tensor) + first * depth;
+  if constexpr (std::is_same_v<T, Accumulate<T>>) {
+    if (depth <= kMostLeadingDimension) return from;
+  }
+  for (int64_t r = 0; r < count; ++r) {
+    convert_row(from + r * depth, copy + r * depth, depth);
+  }
+  return copy;
+}
+
+template <class T>
+class ScoreTiles {
+ public:
+  using A = Accumulate<T>;
+  using V = Vec<T>;
+
+  explicit ScoreTiles(const ContrastiveCpuParams& params)
+      : p_(params),
+        width_(contrastive_width(params.depth)),
+        factor_(A(params.scale * 1.4426950408889634)),
+        use_brgemm_(brgemm_serves_float()) {}
+  ~ScoreTiles() { brgemm_done(); }
+
+  int64_t width() const { return width_; }
+  A factor() const { return factor_; }
+  bool use_brgemm() const { return use_brgemm_; }
+
+  void take(TileScratch& scratch) {
+    query_copy_ = scratch.take<A>(kContrastiveRows * p_.depth);
+    key_copy_ = scratch.take<A>(width_ * p_.depth);
+    keys_transposed_ = scratch.take<A>(width_ * p_.depth);
+    scores_ = scratch.take<A>(kContrastiveRows * width_);
+  }
+
+  // Keys [first, first + count), count <= width(); their rows.
+  const A* load_keys(int64_t first, int64_t count) {
+    first_key_ = first;
+    keys_ = count;
+    const A* rows = rows_in_sums_type<T>(p_.key, p_.depth, first, count, key_copy_);
+    transpose_tile(rows, p_.depth, count, p_.depth, keys_transposed_, width_);
+    return rows;
+  }
+
+  // Products of the queries [first, first + rows), rows <= kContrastiveRows, and the keys, times
+  // factor(): (rows, width()). -inf where the two are no pair. Returns the queries' rows.
+  const A* multiply(int64_t first, int64_t rows) {
+    const A* queries = rows_in_sums_type<T>(p_.query, p_.depth, first, rows, query_copy_);
+    gemm(use_brgemm_, {rows, keys_, p_.depth, p_.depth, width_, width_, false}, queries,
+         keys_transposed_, scores_);
+    const V factor(factor_);
+    for (int64_t r = 0; r < rows; ++r) {
+      A* row = scores_ + r * width_;
+      for (int64_t i = 0; i < keys_; i += V::size()) (V::loadu(row + i) * factor).store(row + i);
+      // Registers are filled: what lies behind the keys counts as no pair.
+      for (int64_t i = keys_; i < whole(keys_); ++i) row[i] = kNoScore<A>;
+    }
+    for (int64_t r = 0; r < rows; ++r) leave_out(first + r, scores_ + r * width_);
+    return queries;
+  }
+  A* row(int64_t r) { return scores_ + r * width_; }
+
+  static int64_t whole(int64_t count) { return ceil_div(count, V::size()) * V::size(); }
+
+ private:
+  void leave_out(int64_t query, A* row) const {
+    int64_t begin = query, end = query + 1;
+    if (!p_.self) {
+      if (p_.exclude == nullptr || p_.exclude[query] < 0) return;
+      begin = p_.exclude[query];
+      end = begin + p_.exclude_count;
+    }
+    begin = max_of(begin - first_key_, int64_t(0));
+    end = min_of(end - first_key_, keys_);
+    for (int64_t i = begin; i < end; ++i) row[i] = kNoScore<A>;
+  }
+
+  const ContrastiveCpuParams& p_;
+  int64_t width_, first_key_ = 0, keys_ = 0;
+  A factor_;
+  bool use_brgemm_;
+  A *query_copy_, *key_copy_;  // (rows, depth), (width, depth)
+  A* keys_transposed_;         // (depth, width)
+  A* scores_;                  // (rows, width)
+};
+
+// The rows of a block, and its end.
+inline int64_t block_end(int64_t block, int64_t size, int64_t count) {
+  return min_of((block + 1) * size, count);
+}
+
+}  // namespace tilewright::inline TILEWRIGHT_MACHINE

@@ -1,0 +1,235 @@
+// Contrastive losses: compositions of contrastive_lse and a few operations on rows.
+#include "tilewright/contrastive/contrastive_losses.h"
+
+#include <ATen/ATen.h>
+#include <ATen/autocast_mode.h>
+#include <torch/library.h>
+
+#include <cmath>
+
+#include "tilewright/contrastive/contrastive_args.h"
+#include "tilewright/contrastive/contrastive_lse.h"
+#include "tilewright/core/check.h"
+#include "tilewright/core/data_at_hand.h"
+#include "tilewright/core/operator_handle.h"
+
+namespace tilewright {
+namespace {
+
+using at::Tensor;
+
+void check_temperature(const char* op, double temperature) {
+  TILEWRIGHT_CHECK(op, std::isfinite(temperature) && temperature > 0,
+                   "temperature must be positive and finite, got ", temperature);
+}
+
+void check_features(const char* op, const char* name, const Tensor& rows, const char* shape,
+                    int64_t dim) {
+  check_floating(op, name, rows);
+  check_shape(op, name, rows, shape, dim);
+  TILEWRIGHT_CHECK(op, rows.sym_size(-1) > 0, name, " must have features, got ", shape_of(rows));
+}
+
+void check_several(const char* op, const char* name, const Tensor& rows, const char* why) {
+  TILEWRIGHT_CHECK(op, rows.sym_size(0) > 1, name, " must have at least two rows, ", why, ", got ",
+                   shape_of(rows));
+}
+
+// (N,) int64 beside rows.
+void check_index(const char* op, const char* name, const Tensor& index, const char* rows_name,
+                 const Tensor& rows) {
+  check_given(op, name, index);
+  TILEWRIGHT_CHECK(op, index.dim() == 1 && index.sym_size(0) == rows.sym_size(0), name,
+                   " must have shape (N,) = (", rows.sym_size(0), ",), got ", shape_of(index));
+  TILEWRIGHT_CHECK(op, index.scalar_type() == at::kLong, name, " must be int64, got ",
+                   index.scalar_type());
+  check_same_device(op, rows_name, rows, name, index);
+}
+
+void check_two_of_a_kind(const char* op, const Tensor& first, const Tensor& second) {
+  check_features(op, "first", first, "(N, D)", 2);
+  check_features(op, "second", second, "(N, D)", 2);
+  TILEWRIGHT_CHECK(op, first.sym_sizes() == second.sym_sizes(), "second must have first's shape ",
+                   shape_of(first), ", got ", shape_of(second));
+  TILEWRIGHT_CHECK(op, first.scalar_type() == second.scalar_type(),
+                   "second must have first's dtype (", first.scalar_type(), "), got ",
+                   second.scalar_type());
+  check_same_device(op, "first", first, "second", second);
+}
+
+// Rows as scores are made of them: in their dtype or autocast's, so that a pair's score is the same
+// in all places; of length 1 where `normalize`, the lengths being sums of float32 at least. A row of
+// zeros stays what it is.
+Tensor rows_of_scores(const Tensor& rows, bool normalize) {
+  const auto device = rows.device().type();
+  const bool casts = at::autocast::is_autocast_enabled(device) && rows.scalar_type() != at::kDouble;
+  const auto dtype = casts ? at::autocast::get_autocast_dtype(device) : rows.scalar_type();
+  if (!normalize) return rows.to(dtype);
+  const Tensor wide = rows.to(contrastive_sums_type(rows.scalar_type()));
+  const Tensor length = at::linalg_vector_norm(wide, 2, -1, /*keepdim=*/true).clamp_min(1e-12);
+  return (wide / length).to(dtype);
+}
+
+// Products of rows that belong together, in the type of sums: (..., N).
+Tensor dot_rows(const Tensor& a, const Tensor& b) {
+  const auto type = contrastive_sums_type(a.scalar_type());
+  return (a.to(type) * b.to(type)).sum(-1);
+}
+
+Tensor nt_xent_composed(const Tensor& first, const Tensor& second, double temperature) {
+  const char* op = "nt_xent";
+  check_two_of_a_kind(op, first, second);
+  check_several(op, "first", first, "for the others' views are the negatives");
+  check_temperature(op, temperature);
+  const Tensor views = rows_of_scores(at::cat({first, second}), true);
+  const auto size = first.sym_size(0);
+  const Tensor own = dot_rows(views.narrow_symint(0, 0, size), views.narrow_symint(0, size, size));
+  return contrastive_lse_self(views, 1 / temperature).mean() - own.mean() / temperature;
+}
+
+Tensor info_nce_composed(const Tensor& query, const Tensor& key, const OptionalTensor& positive,
+                         double temperature, bool normalize) {
+  const char* op = "info_nce";
+  check_features(op, "query", query, "(N, D)", 2);
+  check_given(op, "key", key);
+  TILEWRIGHT_CHECK(op, key.dim() == 2 && key.sym_size(1) == query.sym_size(1),
+                   "key must have shape (M, ", query.sym_size(1), "), got ", shape_of(key));
+  TILEWRIGHT_CHECK(op, key.scalar_type() == query.scalar_type(), "key must have query's dtype (",
+                   query.scalar_type(), "), got ", key.scalar_type());
+  check_same_device(op, "query", query, "key", key);
+  TILEWRIGHT_CHECK(op, query.sym_size(0) > 0, "query must have rows, got ", shape_of(query));
+  check_several(op, "key", key, "a positive and a negative");
+  check_temperature(op, temperature);
+  if (positive) {
+    check_index(op, "positive", *positive, "query", query);
+    if (has_data_at_hand(*positive)) {
+      const auto [least, most] = positive->aminmax();
+      TILEWRIGHT_CHECK(op, least.item<int64_t>() >= 0 && most.item<int64_t>() < key.size(0),
+                       "positive must lie in [0, ", key.size(0), "), the rows of key, got ",
+                       least.item<int64_t>(), " to ", most.item<int64_t>());
+    }
+  } else {
+    TILEWRIGHT_CHECK(op, key.sym_size(0) >= query.sym_size(0),
+                     "key must have a row for each query (", query.sym_size(0),
+                     ") where positive is None, got ", shape_of(key));
+  }
+  const Tensor q = rows_of_scores(query, normalize), k = rows_of_scores(key, normalize);
+  const Tensor own =
+      positive ? k.index_select(0, *positive) : k.narrow_symint(0, 0, query.sym_size(0));
+  return contrastive_lse(q, k, {}, 1 / temperature).mean() - dot_rows(q, own).mean() / temperature;
+}
+
+Tensor clip_loss_composed(const Tensor& first, const Tensor& second, double temperature,
+                          bool normalize) {
+  const char* op = "clip_loss";
+  check_two_of_a_kind(op, first, second);
+  check_several(op, "first", first, "for the other rows are the negatives");
+  check_temperature(op, temperature);
+  const Tensor a = rows_of_scores(first, normalize), b = rows_of_scores(second, normalize);
+  const auto [rows, columns] = contrastive_lse_both(a, b, 1 / temperature);
+  return (rows.mean() + columns.mean()) / 2 - dot_rows(a, b).mean() / temperature;
+}
+
+Tensor supervised_contrastive_composed(const Tensor& features, const Tensor& labels,
+                                       double temperature) {
+  const char* op = "supervised_contrastive";
+  check_features(op, "features", features, "(N, D)", 2);
+  check_several(op, "features", features, "for the others are positives and negatives");
+  check_index(op, "labels", labels, "features", features);
+  check_temperature(op, temperature);
+  const Tensor rows = rows_of_scores(features, true);
+  const auto [kinds, kind, count] = at::_unique2(labels, false, true, true);
+  // The sum of a row's scores with its kind is one product with the kind's sum of rows.
+  const Tensor wide = rows.to(contrastive_sums_type(rows.scalar_type()));
+  const Tensor sums = at::zeros_symint({kinds.sym_size(0), wide.sym_size(1)}, wide.options())
+                          .index_add(0, kind, wide);
+  const Tensor positives = count.index_select(0, kind) - 1;
+  const Tensor scores = dot_rows(wide, sums.index_select(0, kind) - wide) / temperature;
+  const Tensor has_some = positives.gt(0);
+  if (has_data_at_hand(labels)) {
+    TILEWRIGHT_CHECK(op, has_some.any().item<bool>(),
+                     "labels must hold a label twice at least: no example has a positive");
+  }
+  const Tensor lse = contrastive_lse_self(rows, 1 / temperature);
+  const Tensor losses = lse - scores / positives.clamp_min(1);
+  return losses.masked_fill(has_some.logical_not(), 0).sum() / has_some.sum();
+}
+
+Tensor local_global_infomax_composed(const Tensor& whole, const Tensor& local, double temperature) {
+  const char* op = "local_global_infomax";
+  check_features(op, "whole", whole, "(N, D)", 2);
+  check_several(op, "whole", whole, "for the other examples are the negatives");
+  check_features(op, "local", local, "(N, L, D)", 3);
+  TILEWRIGHT_CHECK(op,
+                   local.sym_size(0) == whole.sym_size(0) && local.sym_size(1) > 0 &&
+                       local.sym_size(2) == whole.sym_size(1),
+                   "local must have shape (", whole.sym_size(0), ", L, ", whole.sym_size(1),
+                   "), got ", shape_of(local));
+  TILEWRIGHT_CHECK(op, local.scalar_type() == whole.scalar_type(),
+                   "local must have whole's dtype (", whole.scalar_type(), "), got ",
+                   local.scalar_type());
+  check_same_device(op, "whole", whole, "local", local);
+  check_temperature(op, temperature);
+  const int64_t places = local.size(1);
+  const Tensor q = rows_of_scores(whole, false), k = rows_of_scores(local, false);
+  const Tensor first = at::arange(whole.size(0), whole.options().dtype(at::kLong)) * places;
+  const Tensor others = contrastive_lse(q, k.flatten(0, 1), first, 1 / temperature, places);
+  const Tensor own = dot_rows(q.unsqueeze(1), k) / temperature;  // (N, L)
+  return (at::logaddexp(own, others.unsqueeze(1)) - own).mean();
+}
+
+}  // namespace
+
+Tensor nt_xent(const Tensor& first, const Tensor& second, double temperature) {
+  static const auto op = operator_handle<decltype(nt_xent)>("tilewright::nt_xent");
+  return op.call(first, second, temperature);
+}
+
+Tensor info_nce(const Tensor& query, const Tensor& key, const OptionalTensor& positive,
+                double temperature, bool normalize) {
+  static const auto op = operator_handle<decltype(info_nce)>("tilewright::info_nce");
+  return op.call(query, key, positive, temperature, normalize);
+}
+
+Tensor clip_loss(const Tensor& first, const Tensor& second, double temperature, bool normalize) {
+  static const auto op = operator_handle<decltype(clip_loss)>("tilewright::clip_loss");
+  return op.call(first, second, temperature, normalize);
+}
+
+Tensor supervised_contrastive(const Tensor& features, const Tensor& labels, double temperature) {
+  static const auto op =
+      operator_handle<decltype(supervised_contrastive)>("tilewright::supervised_contrastive");
+  return op.call(features, labels, temperature);
+}
+
+Tensor local_global_infomax(const Tensor& whole, const Tensor& local, double temperature) {
+  static const auto op =
+      operator_handle<decltype(local_global_infomax)>("tilewright::local_global_infomax");
+  return op.call(whole, local, temperature);
+}
+
+TORCH_LIBRARY_FRAGMENT(tilewright, m) {
+  const std::vector<at::Tag> tags{at::Tag::pt2_compliant_tag};
+  m.def("nt_xent(Tensor first, Tensor second, float temperature=0.1) -> Tensor", tags);
+  m.def(
+      "info_nce(Tensor query, Tensor key, Tensor? positive=None, float temperature=0.1, "
+      "bool normalize=True) -> Tensor",
+      tags);
+  m.def(
+      "clip_loss(Tensor first, Tensor second, float temperature=0.07, bool normalize=True) -> "
+      "Tensor",
+      tags);
+  m.def("supervised_contrastive(Tensor features, Tensor labels, float temperature=0.1) -> Tensor",
+        tags);
+  m.def("local_global_infomax(Tensor whole, Tensor local, float temperature=1.0) -> Tensor", tags);
+}
+
+TORCH_LIBRARY_IMPL(tilewright, CompositeImplicitAutograd, m) {
+  m.impl("nt_xent", &nt_xent_composed);
+  m.impl("info_nce", &info_nce_composed);
+  m.impl("clip_loss", &clip_loss_composed);
+  m.impl("supervised_contrastive", &supervised_contrastive_composed);
+  m.impl("local_global_infomax", &local_global_infomax_composed);
+}
+
+}  // namespace tilewright
