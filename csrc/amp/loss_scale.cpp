@@ -23,6 +23,17 @@ Tensor nowhere(c10::Device device) {
 constexpr double kLargest = std::numeric_limits<float>::max();
 constexpr int64_t kMostCount = std::numeric_limits<int32_t>::max();
 
+// As the scale itself: a floor between two numbers of float32 would never be reached.
+LossScaleOptions in_float32(LossScaleOptions options) {
+  const auto nearest = [](double number) {
+    return std::abs(number) <= kLargest ? double(float(number)) : number;
+  };
+  options.init_scale = nearest(options.init_scale);
+  options.min_scale = nearest(options.min_scale);
+  if (options.max_scale) options.max_scale = nearest(*options.max_scale);
+  return options;
+}
+
 double ceiling_of(const LossScaleOptions& options) {
   return std::min(options.max_scale.value_or(kLargest), kLargest);
 }
@@ -46,8 +57,9 @@ void FoundInf::join(const FoundInf& other) {
   first = at::minimum(first, other.first.to(first.device(), /*non_blocking=*/true));
 }
 
-LossScale::LossScale(const LossScaleOptions& options)
-    : options_(options), first_{options.init_scale, 0, options.hysteresis} {
+LossScale::LossScale(const LossScaleOptions& given)
+    : options_(in_float32(given)), first_{options_.init_scale, 0, options_.hysteresis} {
+  const LossScaleOptions& options = options_;
   TILEWRIGHT_CHECK(kLossScaler, options.growth_factor > 1 && std::isfinite(options.growth_factor),
                    "growth_factor must be finite and above 1, got ", options.growth_factor);
   TILEWRIGHT_CHECK(kLossScaler, options.backoff_factor > 0 && options.backoff_factor < 1,
@@ -70,6 +82,7 @@ void LossScale::begin(c10::Device device) {
 }
 
 Tensor LossScale::scaled(const Tensor& loss) {
+  TILEWRIGHT_CHECK(kLossScaler, loss.defined(), "the loss must be a tensor, got None");
   if (!options_.enabled) return loss;
   if (!begun()) begin(loss.device());
   return loss * scale_.to(loss.device(), /*non_blocking=*/true).squeeze();

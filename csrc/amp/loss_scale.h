@@ -20,7 +20,7 @@ struct LossScaleOptions {
   int64_t growth_interval = 2000;
   bool enabled = true;          // or losses and gradients stay as they are
   bool dynamic = true;          // or the scale does
-  double min_scale = 0x1p-126;  // the least whose inverse float32 holds
+  double min_scale = 0x1p-126;  // the least normal number of float32
   std::optional<double> max_scale;
   int64_t hysteresis = 1;  // so many bad steps in a row before the scale falls
 };
@@ -48,8 +48,9 @@ struct TILEWRIGHT_API FoundInf {
 
 class TILEWRIGHT_API LossScale {
  public:
-  // An error where an option cannot be, or the first scale is beyond floor and ceiling.
-  explicit LossScale(const LossScaleOptions& options);
+  // An error where an option cannot be, or the first scale is beyond floor and ceiling. Scales are
+  // rounded to float32.
+  explicit LossScale(const LossScaleOptions& given);
 
   const LossScaleOptions& options() const { return options_; }
   // Its numbers lie on the device of the first loss.

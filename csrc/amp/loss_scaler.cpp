@@ -36,6 +36,13 @@ std::vector<std::string> names_of(const Optimizer& optimizer) {
   return names;
 }
 
+const void* first_parameter(const Optimizer& optimizer) {
+  for (const auto& group : optimizer.param_groups()) {
+    if (!group.params().empty()) return group.params()[0].unsafeGetTensorImpl();
+  }
+  return nullptr;
+}
+
 // Tells a fused optimizer of its next step, and of none after that, whatever happens in it.
 class AmpOfStep {
  public:
@@ -75,7 +82,11 @@ Tensor LossScaler::unscale(Optimizer& optimizer, bool norm, bool write) {
   // The optimizer divides by the scale, which may round up where a product rounds down.
   if (!write) inverse = inverse * (1 + 0x1p-20);
   const OptimizerGrads grads(optimizer);
-  if (state.names.size() != grads.parameters()) state.names = names_of(optimizer);
+  if (const void* first = first_parameter(optimizer);
+      state.names.size() != grads.parameters() || state.named != first) {
+    state.names = names_of(optimizer);
+    state.named = first;
+  }
   Tensor found_norm;
   state.found = grads.unscale(inverse, norm ? &found_norm : nullptr, write);
   state.stage = Stage::kUnscaled;

@@ -39,6 +39,8 @@ class TILEWRIGHT_API LossScaler {
   using Share = std::function<void(at::Tensor found_inf)>;
 
   explicit LossScaler(const LossScaleOptions& options = {}, Share share = nullptr);
+  LossScaler(LossScaler&&) = default;
+  LossScaler& operator=(LossScaler&&) = default;
 
   // loss times the scale, which lies where the first loss does.
   at::Tensor scale(const at::Tensor& loss) { return scale_.scaled(loss); }
@@ -84,6 +86,7 @@ class TILEWRIGHT_API LossScaler {
     bool shared = false;             // with other ranks
     at::Tensor divisor;              // of gradients, that the step is to apply
     std::vector<std::string> names;  // of its parameters
+    const void* named = nullptr;     // the first of them: another optimizer may come to its place
 
     void begin_again() {
       stage = Stage::kReady;

@@ -24,6 +24,10 @@ MasterWeights::MasterWeights(std::vector<Tensor> parameters, MasterWeightsOption
     TILEWRIGHT_CHECK("MasterWeights", parameter.defined() && parameter.is_floating_point(),
                      "parameter ", i, " must be floating, got ",
                      parameter.defined() ? toString(parameter.scalar_type()) : "None");
+    for (size_t j = 0; j < i; ++j) {
+      TILEWRIGHT_CHECK("MasterWeights", !parameter.is_same(model_[j]), "parameter ", i,
+                       " is parameter ", j, " again: give each one once");
+    }
     masters_.push_back(
         is_short(parameter)
             ? parameter.detach().to(at::kFloat).requires_grad_(parameter.requires_grad())
@@ -86,6 +90,10 @@ void MasterWeights::save(torch::serialize::OutputArchive& archive) const {
 
 void MasterWeights::load(torch::serialize::InputArchive& archive) {
   const at::NoGradGuard no_grad;
+  constexpr size_t kOthers = 2;  // seed and rounds
+  const size_t written = archive.keys().size();
+  TILEWRIGHT_CHECK("MasterWeights", written == masters_.size() + kOthers, "expected an archive of ",
+                   masters_.size(), " masters, seed and rounds, got ", written, " entries");
   std::vector<Tensor> read(masters_.size());
   for (size_t i = 0; i < read.size(); ++i) {
     archive.read(std::to_string(i), read[i]);
@@ -97,10 +105,9 @@ void MasterWeights::load(torch::serialize::InputArchive& archive) {
   archive.read("rounds", rounds);
   options_.seed = seed.toInt();
   rounds_ = rounds.toInt();
-  for (size_t i = 0; i < read.size(); ++i) {
-    masters_[i].copy_(read[i]);
-    if (!model_[i].is_same(masters_[i])) model_[i].copy_(masters_[i]);
-  }
+  for (size_t i = 0; i < read.size(); ++i) masters_[i].copy_(read[i]);
+  --rounds_;  // the last round again, of the same chance
+  give_back();
 }
 
 }  // namespace tilewright

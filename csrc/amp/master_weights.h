@@ -27,7 +27,8 @@ struct MasterWeightsOptions {
 
 class TILEWRIGHT_API MasterWeights {
  public:
-  // Parameters of float32 and float64 are their own masters. Errors: other than floating ones.
+  // Parameters of float32 and float64 are their own masters. Errors: other than floating ones, and
+  // one that is given twice.
   explicit MasterWeights(std::vector<at::Tensor> parameters, MasterWeightsOptions options = {});
 
   // For the optimizer, in the order that was given.
@@ -39,8 +40,8 @@ class TILEWRIGHT_API MasterWeights {
   // Makes the masters what the model's parameters are, as after loading the model alone.
   void read_model();
 
-  // The masters, and where chance stands. Loading writes to the model too; an error where shapes
-  // differ, before anything is changed.
+  // The masters, and where chance stands. Loading writes to the model too, rounded as it was when
+  // they were saved; an error where number or shapes differ, before anything is changed.
   void save(torch::serialize::OutputArchive& archive) const;
   void load(torch::serialize::InputArchive& archive);
 

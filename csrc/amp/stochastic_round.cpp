@@ -31,7 +31,7 @@ void round_cpu(at::TensorList outputs, at::TensorList inputs, const Tensor& rng_
                                        count,
                                        uint32_t(t),
                                        uint64_t(words[0]),
-                                       uint32_t(words[1])};
+                                       uint64_t(words[1])};
     at::parallel_for(0, (count + 7) / 8, kRoundGrain,
                      [&](int64_t begin, int64_t end) { stochastic_blocks(params, begin, end); });
   }

@@ -14,7 +14,7 @@ struct StochasticRoundParams {
   int64_t count;
   uint32_t tensor;  // its number in the list
   uint64_t seed;
-  uint32_t offset;
+  uint64_t offset;
 };
 
 // Blocks [begin, end) of eight elements.

@@ -15,7 +15,7 @@ struct StochasticRoundKernelParams {
 
 inline __global__ void stochastic_round_kernel(StochasticRoundKernelParams p) {
   const uint64_t seed = uint64_t(ldg(p.rng_state));
-  const uint32_t offset = uint32_t(ldg(p.rng_state + 1));
+  const uint64_t offset = uint64_t(ldg(p.rng_state + 1));
   for (int64_t block : grid_stride(ceil_div(p.count, kRoundedTogether))) {
     const Philox noise = rounding_noise(block, p.tensor, seed, offset);
     const int64_t first = block * kRoundedTogether;

@@ -10,10 +10,11 @@ namespace tilewright::inline TILEWRIGHT_MACHINE {
 
 inline constexpr int kRoundedTogether = 8;  // by one Philox counter: 16 bits each
 
-// Places [8 block, 8 block + 8) of a tensor.
+// Places [8 block, 8 block + 8) of a tensor. All of the offset counts but its highest 8 bits.
 TILEWRIGHT_HD Philox rounding_noise(int64_t block, uint32_t tensor, uint64_t seed,
-                                    uint32_t offset) {
-  return philox(uint32_t(block), uint32_t(uint64_t(block) >> 32), tensor, offset, seed);
+                                    uint64_t offset) {
+  const uint32_t high = uint32_t(offset >> 32) << 8 | uint32_t(uint64_t(block) >> 32);
+  return philox(uint32_t(block), high, tensor, uint32_t(offset), seed);
 }
 TILEWRIGHT_HD uint32_t noise_of(const Philox& noise, int place) {
   return noise.word[place / 2] >> (16 * (place % 2)) & 0xffff;

@@ -82,8 +82,8 @@ void check_update_scale(const UpdateScaleArgs& a, const Tensor& scale, const Ten
                    "hysteresis must lie in [1, 2^31), got ", a.hysteresis);
   TILEWRIGHT_CHECK(kUpdateScale, a.hysteresis == 1 || hysteresis_tracker.has_value(), "hysteresis ",
                    a.hysteresis, " needs a hysteresis_tracker");
-  TILEWRIGHT_CHECK(kUpdateScale, a.min_scale >= 0 && std::isfinite(a.min_scale),
-                   "min_scale must be finite and not negative, got ", a.min_scale);
+  TILEWRIGHT_CHECK(kUpdateScale, a.min_scale >= 0 && std::isfinite(float(a.min_scale)),
+                   "min_scale must be finite in float32 and not negative, got ", a.min_scale);
   TILEWRIGHT_CHECK(kUpdateScale, !a.max_scale || *a.max_scale >= a.min_scale,
                    "max_scale must not be below min_scale (", a.min_scale, "), got ",
                    a.max_scale.value_or(0));

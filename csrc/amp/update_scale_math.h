@@ -28,8 +28,8 @@ TILEWRIGHT_HD void update_scale(const ScaleState& state, const ScaleRule& rule) 
   const double scale = *state.scale;
   if (!bad) {
     if (state.hysteresis != nullptr) *state.hysteresis = rule.hysteresis;
-    const int32_t clean = *state.growth + 1;
-    *state.growth = clean >= rule.growth_interval ? 0 : clean;
+    const int64_t clean = int64_t(*state.growth) + 1;
+    *state.growth = clean >= rule.growth_interval ? 0 : int32_t(clean);
     if (clean < rule.growth_interval) return;
     const float grown = min_of(float(scale * rule.growth_factor), rule.max_scale);
     if (grown < std::numeric_limits<float>::infinity()) *state.scale = grown;

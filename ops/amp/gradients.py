@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tilewright.amp.operators import unscale_, unscale_and_norm_
-from tilewright.amp.optimizer_steps import NOWHERE, OptimizerState, parameters_of
+from tilewright.amp.optimizer_steps import NOWHERE, OptimizerState, name_of, parameters_of
 
 
 def divides(optimizer: Any) -> bool:
@@ -38,6 +39,7 @@ class Gradients:
 
     def __init__(self, optimizer: Any) -> None:
         self.by_device: dict[torch.device, list[Tensor]] = {}
+        self._optimizer = optimizer
         self._whole: dict[int, Tensor] = {}  # DTensors, whose parts are in by_device
         parameters = parameters_of(optimizer)
         for place, parameter in enumerate(parameters):
@@ -77,14 +79,25 @@ class Gradients:
                 found = torch.zeros(1, device=device)
                 first = torch.full((1,), NOWHERE, dtype=torch.int64, device=device)
                 inv = inv_scale.to(device, non_blocking=True)
-                if norm and not in_parts:
-                    norms.append(unscale_and_norm_(grads, found, inv, first, write))
-                else:
-                    unscale_(grads, found, inv, first, write)
+                try:
+                    if norm and not in_parts:
+                        norms.append(unscale_and_norm_(grads, found, inv, first, write))
+                    else:
+                        unscale_(grads, found, inv, first, write)
+                except RuntimeError as error:
+                    raise RuntimeError(self._named(str(error))) from None
                 state.found[device] = (found, first)
         if in_parts:
             return self.norm().to(inv_scale.device)
         return self._together(norms, inv_scale.device) if norm else None
+
+    def _named(self, message: str) -> str:
+        """An operator's message with the parameters' names in the place of its list's."""
+
+        def gradient_of(found: re.Match) -> str:
+            return f"the gradient of {name_of(self._optimizer, int(found[1]))}"
+
+        return re.sub(r"grads\[(\d+)\]", gradient_of, message)
 
     def norm(self) -> Tensor:
         """The 2-norm of all gradients, on the first one's device; of DTensors as a whole."""

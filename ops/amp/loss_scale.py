@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import numbers
+import struct
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -42,24 +44,33 @@ class LossScale:
             "device must be a device, and comes before init_scale",
             device,
         )
+        if device is not None:
+            torch.device(device)  # which says what is none
+        for name, flag in (("enabled", enabled), ("dynamic", dynamic)):
+            check(isinstance(flag, bool), f"{name} must be True or False", flag)
         check_moves(growth_factor, backoff_factor, growth_interval)
         check_count("hysteresis", hysteresis)
+        check_real("min_scale", min_scale)
         check(0 <= min_scale <= LARGEST, "min_scale must be finite and not negative", min_scale)
-        check(
-            max_scale is None or max_scale >= min_scale,
-            f"max_scale must be None or at least min_scale ({min_scale})",
-            max_scale,
-        )
+        if max_scale is not None:
+            check_real("max_scale", max_scale)
+            check(
+                max_scale >= min_scale,
+                f"max_scale must be None or at least min_scale ({min_scale})",
+                max_scale,
+            )
+        check_real("init_scale", init_scale)
         self._growth_factor = growth_factor
         self._backoff_factor = backoff_factor
         self._growth_interval = growth_interval
         self._enabled = enabled
         self._dynamic = dynamic
-        self._min_scale = min_scale
-        self._max_scale = max_scale
+        # As the scale itself: a floor between two numbers of float32 would never be reached.
+        self._min_scale = in_float32(min_scale)
+        self._max_scale = None if max_scale is None else in_float32(min(max_scale, LARGEST))
         self._hysteresis = hysteresis
         self._process_group = process_group
-        self._init_scale = float(init_scale)
+        self._init_scale = in_float32(init_scale)
         self._init_growth = 0
         self._init_hysteresis = hysteresis
         self._scale: Tensor | None = None  # (1,) float32
@@ -138,6 +149,8 @@ class LossScale:
         """
         if not self._enabled:
             return
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"state_dict must be a dict, got {type(state_dict).__name__}")
         if not state_dict:
             raise RuntimeError(
                 "The source state dict is empty, possibly because it was saved from a disabled "
@@ -151,12 +164,13 @@ class LossScale:
         check_moves(*moves)
         tracker = state_dict["_growth_tracker"]
         check_count("_growth_tracker", tracker, least=0)
-        left = int(state_dict.get("_hysteresis_left", self._hysteresis))
+        left = state_dict.get("_hysteresis_left", self._hysteresis)
+        check_count("_hysteresis_left", left, least=-(2**31))
         # Nothing was changed before.
         most = LARGEST if self._max_scale is None else self._max_scale
         self._init_scale = min(max(scale, self._min_scale), most)
         self._init_growth = int(tracker)
-        self._init_hysteresis = max(min(left, self._hysteresis), -(2**31))
+        self._init_hysteresis = int(min(left, self._hysteresis))
         self._growth_factor, self._backoff_factor, self._growth_interval = moves
         if self._scale is not None:  # in place: a CUDA graph may hold these
             self._scale.fill_(self._init_scale)
@@ -190,6 +204,7 @@ class LossScale:
         self._stuck = one(NOWHERE, torch.int64)
 
     def _check_scale(self, name: str, scale: float) -> None:
+        check_real(name, scale)
         most = LARGEST if self._max_scale is None else self._max_scale
         check(
             self._min_scale <= scale <= min(most, LARGEST),
@@ -222,15 +237,30 @@ class LossScale:
 
 def check(holds: bool, what: str, got: Any) -> None:
     if not holds:
-        raise ValueError(f"{what}, got {got}")
+        raise ValueError(f"{what}, got {got!r}")
+
+
+def check_real(name: str, value: float) -> None:
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    check(real, f"{name} must be a number", value)
 
 
 def check_count(name: str, count: int, least: int = 1) -> None:
-    whole = isinstance(count, numbers.Integral) and least <= count < 2**31
-    check(whole, f"{name} must be a whole number in [{least}, 2^31)", count)
+    whole = isinstance(count, numbers.Integral) and not isinstance(count, bool)
+    good = whole and least <= count < 2**31
+    check(good, f"{name} must be a whole number in [{least}, 2^31)", count)
+
+
+def in_float32(number: float) -> float:
+    """Its neighbour among the numbers of float32, which the scale is one of."""
+    if not -LARGEST <= number <= LARGEST:
+        return float(number)
+    return struct.unpack("f", struct.pack("f", number))[0]
 
 
 def check_moves(growth_factor: float, backoff_factor: float, growth_interval: int) -> None:
+    check_real("growth_factor", growth_factor)
+    check_real("backoff_factor", backoff_factor)
     check(1 < growth_factor < math.inf, "growth_factor must be finite and above 1", growth_factor)
     check(0 < backoff_factor < 1, "backoff_factor must lie in (0, 1)", backoff_factor)
     check_count("growth_interval", growth_interval)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tilewright.amp.gradients import Gradients, begins_momentum, divides
-from tilewright.amp.loss_scale import LossScale, LossScaleError, check
+from tilewright.amp.loss_scale import LossScale, LossScaleError, check, check_real
 from tilewright.amp.operators import update_scale_
 from tilewright.amp.optimizer_steps import NOWHERE, OptimizerState, Stage
 from tilewright.amp.rollback import Overflow, Rollback
@@ -46,14 +46,14 @@ class LossScaler(LossScale):
         init_scale, growth_factor, backoff_factor, growth_interval: as GradScaler's.
         enabled: or all methods do nothing but ``optimizer.step()``.
         dynamic: or the scale stays what it is, and steps of inf or NaN are left out.
-        min_scale: the floor. Below 2^-126 a scale has no inverse in float32, and all gradients
-            count as infinite.
+        min_scale: the floor; by default the least normal number of float32. A scale of 2^-128 or
+            less has no inverse there, and all gradients count as infinite.
         max_scale: the ceiling, or None.
         hysteresis: so many steps of inf or NaN in a row before the scale falls.
         process_group: ranks that share what they find, ``torch.distributed.group.WORLD`` or
             another; None where each decides alone, or, where gradients are DTensors (FSDP2, tensor
             parallelism), as the ranks of their mesh do. With DistributedDataParallel gradients, and
-            what is found in them, are the same anyway.
+            what is found in them, are the same anyway. A pickle leaves it out.
     """
 
     def scale(self, outputs: Any) -> Any:
@@ -90,12 +90,16 @@ class LossScaler(LossScale):
         optimizer's gradients is above `max_norm`, they are scaled down to it.
 
         The norm is found in the pass that unscales. An optimizer that divides gradients itself
-        (``fused=True``) clips them within its step, and others here. Returns the norm, one number
+        (``fused=True``) clips them within its step, and until then they are what ``unscale_`` makes
+        of them; others are clipped here. Returns the norm, one number
         on the scale's device; where it is beyond its dtype the step counts as one of inf. It is of
         this rank's gradients, also where `process_group` shares what is found; of DTensors it is
         that of the whole, in a pass of its own.
         """
+        check_real("max_norm", max_norm)
         check(max_norm > 0, "max_norm must be positive", max_norm)
+        check_real("eps", eps)
+        check(0 <= eps < math.inf, "eps must be finite and not negative", eps)
         if not self._enabled:
             gradients = Gradients(optimizer)
             norm = gradients.norm()
@@ -244,7 +248,11 @@ class LossScaler(LossScale):
         if new_scale is not None:
             if isinstance(new_scale, Tensor):
                 if new_scale.numel() != 1 or new_scale.requires_grad:
-                    raise ValueError("new_scale must be one number that requires no grad")
+                    needs = ", which requires grad" if new_scale.requires_grad else ""
+                    raise ValueError(
+                        "new_scale must be one number that requires no grad, got a tensor of shape "
+                        f"{tuple(new_scale.shape)}{needs}"
+                    )
                 if new_scale.is_cpu:
                     self._check_scale("new_scale", new_scale.item())
                 self._scale.copy_(new_scale.view(1))

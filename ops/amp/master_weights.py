@@ -42,14 +42,24 @@ class MasterWeights:
         stochastic: bool = False,
         seed: int | None = None,
     ) -> None:
+        if isinstance(parameters, (Tensor, nn.Module)):
+            raise TypeError(
+                "parameters must be an iterable of parameters, such as model.parameters(), got "
+                f"{type(parameters).__name__}"
+            )
         given = list(parameters)
-        self._names = [one[0] for one in given] if given and isinstance(given[0], tuple) else None
-        self._model = [one[1] for one in given] if self._names is not None else given
-        for place, parameter in enumerate(self._model):
-            if not parameter.is_floating_point():
-                raise ValueError(f"parameter {place} must be floating, got {parameter.dtype}")
+        named = bool(given) and isinstance(given[0], tuple)
+        if any(isinstance(one, tuple) != named or (named and len(one) != 2) for one in given):
+            raise ValueError("parameters must be all alone or all in pairs of name and parameter")
+        self._names = [one[0] for one in given] if named else None
+        self._model = [one[1] for one in given] if named else given
+        _check_parameters(self._model)
         self._stochastic = stochastic
-        self._seed = int(torch.randint(2**62, ())) if seed is None else seed
+        if seed is None:
+            seed = int(torch.randint(2**62, ())) if stochastic else 0
+        if not isinstance(seed, int) or not -(2**63) <= seed < 2**63:
+            raise ValueError(f"seed must be an int of 64 bits, got {seed!r}")
+        self._seed = seed
         self._rounds = 0
         self._masters = [
             nn.Parameter(p.detach().float(), requires_grad=p.requires_grad) if _is_short(p) else p
@@ -79,6 +89,8 @@ class MasterWeights:
             parameter.grad = None
             if master.grad is None:
                 master.grad = grad
+            elif master.grad.is_sparse and not grad.is_sparse:
+                master.grad = grad + master.grad
             else:
                 master.grad += grad
 
@@ -118,7 +130,8 @@ class MasterWeights:
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Reads a state dict and writes it to the model too, rounded to the nearest.
+        """Reads a state dict and writes it to the model too, rounded as it last was there: the
+        model that was saved beside it, whichever of the two is loaded first.
 
         Raises:
             ValueError: where it is of other parameters; nothing is changed then.
@@ -129,10 +142,21 @@ class MasterWeights:
         if shapes != own:
             raise ValueError(f"expected masters of shapes {own}, got {shapes}")
         self._seed, self._rounds = int(state_dict["seed"]), int(state_dict["rounds"])
-        for parameter, master, value in zip(self._model, self._masters, masters, strict=True):
+        for master, value in zip(self._masters, masters, strict=True):
             master.copy_(value)
-            if parameter is not master:
-                parameter.copy_(master)
+        self._rounds -= 1  # the last round again, of the same chance
+        self.give_back_()
+
+
+def _check_parameters(parameters: list[Any]) -> None:
+    places: dict[int, int] = {}
+    for place, parameter in enumerate(parameters):
+        if not isinstance(parameter, Tensor) or not parameter.is_floating_point():
+            kind = parameter.dtype if isinstance(parameter, Tensor) else type(parameter).__name__
+            raise ValueError(f"parameter {place} must be a floating tensor, got {kind}")
+        first = places.setdefault(id(parameter), place)
+        if first != place:
+            raise ValueError(f"parameter {place} is parameter {first} again: give each one once")
 
 
 def _is_short(parameter: Tensor) -> bool:

@@ -1,17 +1,16 @@
 """The room's operators as functions."""
 
-from collections.abc import Sequence
-from typing import Optional
+from typing import List, Optional  # noqa: UP035  (TorchScript reads these)
 
 import torch
 from torch import Tensor
 
 
 def unscale_(
-    grads: Sequence[Tensor],
+    grads: List[Tensor],  # noqa: UP006
     found_inf: Tensor,
     inv_scale: Tensor,
-    first_bad: Optional[Tensor] = None,  # noqa: UP045  (TorchScript reads it)
+    first_bad: Optional[Tensor] = None,  # noqa: UP045
     write: bool = True,
 ) -> None:
     """Multiplies gradients by ``inv_scale`` in place and looks through them for inf and NaN, in one
@@ -33,7 +32,7 @@ def unscale_(
 
 
 def unscale_and_norm_(
-    grads: Sequence[Tensor],
+    grads: List[Tensor],  # noqa: UP006
     found_inf: Tensor,
     inv_scale: Tensor,
     first_bad: Optional[Tensor] = None,  # noqa: UP045
@@ -84,7 +83,7 @@ def update_scale_(
     )
 
 
-def gradient_exponents(grads: Sequence[Tensor]) -> Tensor:
+def gradient_exponents(grads: List[Tensor]) -> Tensor:  # noqa: UP006
     """How many elements have each exponent of float32: (256,) int64, by the exponent's bits.
 
     Entry e counts magnitudes in [2^(e - 127), 2^(e - 126)), entry 0 those that are 0 or below
@@ -97,7 +96,9 @@ def gradient_exponents(grads: Sequence[Tensor]) -> Tensor:
 
 
 def stochastic_round_(
-    outputs: Sequence[Tensor], inputs: Sequence[Tensor], rng_state: Tensor
+    outputs: List[Tensor],  # noqa: UP006
+    inputs: List[Tensor],  # noqa: UP006
+    rng_state: Tensor,
 ) -> None:
     """Rounds float32 to bfloat16 up or down by chance, so that the expectation is the input
     (arXiv:1502.02551). What bfloat16 holds stays as it is, inf and NaN too; finite stays finite.

@@ -112,6 +112,10 @@ class OptimizerSteps:
         self._count = 0
 
     def __getitem__(self, optimizer: Any) -> OptimizerState:
+        if not hasattr(optimizer, "param_groups"):
+            raise TypeError(
+                f"expected an optimizer, with param_groups, got {type(optimizer).__name__}"
+            )
         state = self._states.get(id(optimizer))
         if state is None or state.optimizer() is not optimizer:
             state = self._states[id(optimizer)] = OptimizerState(optimizer, self._count)

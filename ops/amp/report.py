@@ -25,7 +25,8 @@ class LayerReport:
     Attributes:
         name: the module's.
         counts: (256,) int64, by float32's exponent: :func:`gradient_exponents`, without the scale.
-        flushed: the share that rounds to 0.
+        flushed: the share that rounds to 0, in whole columns of powers of 2: where the scale is no
+            power of 2, of a column that rounds to 0 in part the whole.
         subnormal: the share that keeps some of its digits.
         overflowed: the share that is certain to round to infinity: columns are whole powers of 2,
             and the last part of the largest finite one is not counted.
@@ -154,12 +155,28 @@ def _by_layer(model: Any) -> dict[str, list[Tensor]]:
         named = ((name, p.grad) for name, p in model.named_parameters())
         pairs = ((name.rpartition(".")[0] or name, grad) for name, grad in named)
     else:
-        pairs = iter(model)
+        pairs = _checked(model)
     found: dict[str, list[Tensor]] = {}
     for name, grad in pairs:
         if grad is not None:
             found.setdefault(name, []).append(grad)
     return found
+
+
+def _checked(pairs: Any) -> list[tuple[str, Tensor | None]]:
+    """Names and gradients, or an error that says what came."""
+    wanted = "model must be a module, or pairs of names and gradients"
+    if not isinstance(pairs, Iterable) or isinstance(pairs, (Tensor, str, dict)):
+        raise ValueError(f"{wanted}, got {type(pairs).__name__}")
+    pairs = list(pairs)
+    for pair in pairs:
+        if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[0], str):
+            raise ValueError(f"{wanted}, got {type(pair).__name__} among them")
+        if isinstance(pair[1], nn.Parameter):
+            raise ValueError(f"{wanted}, got the parameter {pair[0]!r} itself")
+        if pair[1] is not None and not isinstance(pair[1], Tensor):
+            raise ValueError(f"{wanted}, got {type(pair[1]).__name__} as {pair[0]!r}")
+    return pairs
 
 
 def _counts(grad: Tensor) -> Tensor:

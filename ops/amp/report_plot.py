@@ -34,7 +34,7 @@ def draw(report: GradientReport, path: str | Path | None) -> Any:
     low = min(first + 1 - _BIAS, edges["vanishes"]) - 2
     high = max(last + 1 - _BIAS, edges["overflows"]) + 3
 
-    figure = Figure(figsize=(9, 1.6 + 0.28 * len(report.layers)), layout="constrained")
+    figure = Figure(figsize=(9, max(1.6 + 0.28 * len(report.layers), 3.2)), layout="constrained")
     axes = figure.subplots()
     shown = np.ma.masked_equal(table, 0)
     least = max(float(table[table > 0].min()) if len(held) else 1e-6, 1e-6)
@@ -45,6 +45,7 @@ def draw(report: GradientReport, path: str | Path | None) -> Any:
         norm=LogNorm(vmin=min(least, 0.5), vmax=1),
         extent=(1 - _BIAS, 255 - _BIAS, len(report.layers) - 0.5, -0.5),
         interpolation="nearest",
+        zorder=1,  # over the zones: its colours are those of the bar
     )
     spans = {
         "vanishes": (low, edges["vanishes"]),
@@ -52,7 +53,7 @@ def draw(report: GradientReport, path: str | Path | None) -> Any:
         "overflows": (edges["overflows"], high),
     }
     for name, (begin, end) in spans.items():
-        axes.axvspan(begin, end, color=_ZONES[name], alpha=0.18, label=name, linewidth=0)
+        axes.axvspan(begin, end, color=_ZONES[name], alpha=0.18, label=name, linewidth=0, zorder=0)
     axes.set_xlim(low, high)
     axes.set_yticks(range(len(report.layers)), [layer.name for layer in report.layers])
     axes.set_xlabel("exponent of the gradient, as a power of 2")

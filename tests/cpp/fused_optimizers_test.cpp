@@ -125,6 +125,16 @@ TEST(MasterWeights, LearnWhatSixteenBitsRoundAway) {
     EXPECT_TRUE(loaded.parameters()[0].eq(expected).all().item<bool>());
     EXPECT_TRUE(other.eq(at::scalar_tensor(expected, torch::kBFloat16)).all().item<bool>());
   }
+  const auto one = torch::ones({2}), other = torch::ones({2});
+  EXPECT_MESSAGE(tilewright::MasterWeights({one, one}), "parameter 1 is parameter 0 again");
+  std::stringstream file;
+  torch::serialize::OutputArchive written;
+  tilewright::MasterWeights({one, other}).save(written);
+  written.save_to(file);
+  torch::serialize::InputArchive read;
+  read.load_from(file);
+  EXPECT_MESSAGE(tilewright::MasterWeights({one}).load(read),
+                 "expected an archive of 1 masters, seed and rounds, got 4 entries");
   EXPECT_MESSAGE(tilewright::MasterWeights({torch::ones({2}, torch::kLong)}),
                  "parameter 0 must be floating, got Long");
 }

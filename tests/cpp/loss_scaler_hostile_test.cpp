@@ -55,6 +55,20 @@ TEST(LossScalerHostile, NamesParametersOfAnOptimizerThatIsGone) {
   }
 }
 
+// A floor that float32 rounds up is one that is reached.
+TEST(LossScalerHostile, FloorsBetweenTwoNumbersOfFloat32) {
+  const auto p = parameter_of(torch::ones({2}));
+  torch::optim::SGD optimizer({p}, 1.0);
+  LossScaler scaler({.init_scale = 0.1, .min_scale = 0.1, .max_scale = 0.1});
+  scaler.scale((p * kOverflow).sum()).backward();
+  EXPECT_THROW(scaler.step(optimizer), LossScaleError);
+  scaler.update();
+  scaler.update(scaler.get_scale());
+  EXPECT_EQ(scaler.get_scale(), double(0.1f));
+  EXPECT_MESSAGE(scaler.scale(torch::Tensor()), "the loss must be a tensor, got None");
+  static_assert(!std::is_copy_constructible_v<LossScaler>);  // two would share one scale
+}
+
 TEST(LossScalerHostile, OtherRanksStopToo) {
   for (const double shared : {1.0, 2.0}) {  // a sum in place of the greatest
     const auto p = parameter_of(torch::ones({2})), q = parameter_of(torch::ones({2}));

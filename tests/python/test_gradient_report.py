@@ -83,6 +83,15 @@ def test_reports_of_nothing():
         amp.report(nn.Linear(2, 2))
     with pytest.raises(ValueError, match=r"scale must be positive and finite, got 0\.0"):
         amp.report(net_with_gradients(), 0.0)
+    model = nn.Linear(2, 2)
+    for wrong, message in (
+        (model.parameters(), "pairs of names and gradients, got Parameter among them"),
+        (model.named_parameters(), "got the parameter 'weight' itself"),
+        ({"w": torch.ones(1)}, "pairs of names and gradients, got dict"),
+        ([("w", [1.0])], "got list as 'w'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            amp.report(wrong)
     zeros = amp.report([("w", torch.zeros(3))])
     assert zeros.advised_scale == 1.0 and zeros.total.zeros == 1.0
     assert "-" in str(zeros).splitlines()[3]

@@ -119,7 +119,7 @@ def test_bad_calls():
         {"_growth_tracker": -1},
         {"_hysteresis_left": "x"},
     ):
-        with pytest.raises(ValueError, match=r"got|invalid literal"):
+        with pytest.raises(ValueError, match="got"):
             scaler.load_state_dict(before | {"scale": 3.0} | wrong)
         assert scaler.state_dict() == before
     for wrong in (math.nan, -4.0, math.inf):

@@ -161,3 +161,49 @@ def test_masters_of_several_dtypes():
         masters.load_state_dict(saved | {"masters": saved["masters"][:1]})
     with pytest.raises(ValueError, match=r"parameter 0 must be floating, got torch\.int64"):
         MasterWeights([torch.ones(2, dtype=torch.long)])
+
+
+@pytest.mark.parametrize("masters_first", [False, True])
+def test_a_checkpoint_goes_on_as_if_nothing_had_been(masters_first):
+    """Whichever is loaded first: rounding by chance is done again as it was."""
+    model = nn.Linear(64, 3, bias=False).to(torch.bfloat16)
+    masters = MasterWeights(model.parameters(), stochastic=True)
+    for _ in range(3):
+        with torch.no_grad():
+            masters.parameters()[0].mul_(1.001)
+        masters.give_back_()
+    saved = copy.deepcopy([model.state_dict(), masters.state_dict()])
+    other = nn.Linear(64, 3, bias=False).to(torch.bfloat16)
+    resumed = MasterWeights(other.parameters(), stochastic=True)
+    loads = [lambda: other.load_state_dict(saved[0]), lambda: resumed.load_state_dict(saved[1])]
+    for load in reversed(loads) if masters_first else loads:
+        load()
+    for _ in range(2):
+        assert torch.equal(other.weight, model.weight)
+        masters.give_back_(), resumed.give_back_()
+
+
+def test_parameters_that_cannot_be():
+    p = nn.Parameter(torch.ones(2, dtype=torch.bfloat16))
+    for wrong, message in (
+        ([p, nn.Parameter(torch.ones(1)), p], "parameter 2 is parameter 0 again"),
+        ([None], "parameter 0 must be a floating tensor, got NoneType"),
+        ([("a", p), p], "all alone or all in pairs"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            MasterWeights(wrong)
+    for wrong in (p, nn.Linear(2, 2)):
+        with pytest.raises(TypeError, match="iterable of parameters, such as model"):
+            MasterWeights(wrong)
+    with pytest.raises(ValueError, match="seed must be an int of 64 bits, got '3'"):
+        MasterWeights([p], seed="3")
+    before = torch.get_rng_state()
+    MasterWeights([p])  # no chance, so none is drawn
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_whole_offset_is_chance():
+    x, y, z = torch.full((64,), 1 + 2.0**-9), *torch.empty(2, 64, dtype=torch.bfloat16)
+    ops.stochastic_round_([y], [x], torch.tensor([1, 0]))
+    ops.stochastic_round_([z], [x], torch.tensor([1, 2**32]))
+    assert not torch.equal(y, z)

@@ -83,6 +83,13 @@ def test_hysteresis_by_hand(device):
 
 
 @kernels
+def test_a_tracker_at_its_end(device):
+    scale, tracker = torch.ones(1, device=device), torch.tensor([2**31 - 1]).int().to(device)
+    ops.update_scale_(scale, tracker, torch.zeros(1, device=device), 2.0, 0.5, 2**31 - 1)
+    assert (scale.item(), tracker.item()) == (2.0, 0)
+
+
+@kernels
 def test_bad_input(device):
     state = State(device)
     given = (state.scale, state.growth, torch.zeros(1, device=device))
@@ -90,7 +97,8 @@ def test_bad_input(device):
         ((0.0, 0.5, 1), "growth_factor must be positive and finite, got 0"),
         ((2.0, math.nan, 1), "backoff_factor must be positive and finite, got nan"),
         ((2.0, 0.5, 0), r"growth_interval must lie in \[1, 2\^31\), got 0"),
-        ((2.0, 0.5, 1, -1.0), "min_scale must be finite and not negative, got -1"),
+        ((2.0, 0.5, 1, -1.0), "min_scale must be finite in float32 and not neg.* got -1"),
+        ((2.0, 0.5, 1, 1e300), "min_scale must be finite in float32 .* got 1e.300"),
         ((2.0, 0.5, 1, 2.0, 1.0), r"max_scale must not be below min_scale \(2\), got 1"),
         ((2.0, 0.5, 1, 0.0, None, None, 0), "hysteresis must lie in"),
         ((2.0, 0.5, 1, 0.0, None, None, 2), "hysteresis 2 needs a hysteresis_tracker"),
