@@ -159,7 +159,7 @@ def test_masters_of_several_dtypes():
     assert parameters[0].tolist() == of[0].tolist() == [0.5, 0.5]
     with pytest.raises(ValueError, match=r"expected masters of shapes \[\(2,\), .* got \[\(2,\)\]"):
         masters.load_state_dict(saved | {"masters": saved["masters"][:1]})
-    with pytest.raises(ValueError, match=r"parameter 0 must be a floating tensor, got torch\.int64"):
+    with pytest.raises(ValueError, match=r"parameter 0 must be a floating .* torch\.int64"):
         MasterWeights([torch.ones(2, dtype=torch.long)])
 
 

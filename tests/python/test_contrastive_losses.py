@@ -1,0 +1,134 @@
+"""Contrastive losses: values and gradients against their formulas, and what they refuse."""
+
+import math
+
+import pytest
+import reference_contrastive as reference
+import torch
+from checks import EPS, compile_and_run, script_round_trip
+from torch.autograd import gradcheck
+
+import tilewright
+
+FLOATS = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+LABELS = torch.tensor([0, 1, 0, 2, 1, 5, 0, 1, 1, 2, 7])
+# The loss, the shapes of its tensors, and what follows them.
+LOSSES = {
+    "nt_xent": ([(11, 6), (11, 6)], (0.2,)),
+    "info_nce": ([(5, 6), (11, 6)], (torch.tensor([3, 10, 0, 3, 7]), 0.3, True)),
+    "info_nce_plain": ([(5, 6), (11, 6)], (None, 1.5, False)),
+    "clip_loss": ([(11, 6), (11, 6)], (0.07, True)),
+    "supervised_contrastive": ([(11, 6)], (LABELS, 0.2)),
+    "local_global_infomax": ([(4, 6), (4, 5, 6)], (1.3,)),
+}
+
+
+def problem(name, dtype):
+    shapes, rest = LOSSES[name]
+    tensors = [torch.randn(shape).to(dtype).requires_grad_() for shape in shapes]
+    function = name.removesuffix("_plain")
+    return tensors, rest, getattr(tilewright, function), getattr(reference, function)
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", LOSSES)
+def test_values_and_gradients(name, dtype):
+    """Scores of 16 bits are of rows that are rounded when they have length 1."""
+    tensors, rest, loss, expected = problem(name, dtype)
+    exact = [t.detach().double().requires_grad_() for t in tensors]
+    ours, wanted = loss(*tensors, *rest), expected(*exact, *rest)
+    assert ours.shape == () and ours.dtype == torch.promote_types(dtype, torch.float32)
+    limit = 1e-12 if dtype == torch.float64 else 40 * EPS[dtype]
+    torch.testing.assert_close(ours.double(), wanted, rtol=limit, atol=limit)
+    grads = zip(torch.autograd.grad(ours, tensors), torch.autograd.grad(wanted, exact), strict=True)
+    for found, right in grads:
+        assert found.dtype == dtype
+        torch.testing.assert_close(found.double(), right, rtol=limit, atol=limit)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradients_by_differences(name):
+    tensors, rest, loss, _ = problem(name, torch.float64)
+    assert gradcheck(lambda *given: loss(*given, *rest), tensors)
+
+
+def test_clip_is_the_mean_of_both_directions():
+    first, second = (torch.randn(300, 16) for _ in range(2))
+    ours = tilewright.clip_loss(first, second, 0.05)
+    both = [tilewright.info_nce(*p, temperature=0.05) for p in ((first, second), (second, first))]
+    torch.testing.assert_close(ours, sum(both) / 2)
+
+
+def test_a_thousand_views_train():
+    """Views of one example come together, and the mean of the loss falls below chance."""
+    torch.manual_seed(0)
+    rows = torch.nn.Parameter(torch.randn(2, 500, 8))
+    optimizer = torch.optim.Adam([rows], 0.05)
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = tilewright.nt_xent(rows[0], rows[1], 0.2)
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < math.log(999) - 1.5
+    nearest = torch.cdist(*torch.nn.functional.normalize(rows.detach(), dim=2)).argmin(1)
+    assert (nearest == torch.arange(500)).float().mean() > 0.95
+
+
+def nt_xent_of(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    return tilewright.nt_xent(first, second, 0.2)
+
+
+def info_nce_of(query: torch.Tensor, key: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
+    return tilewright.info_nce(query, key, positive)
+
+
+def test_script_compile_autocast():
+    (first, second), _, _, _ = problem("nt_xent", torch.float32)
+    for function, given in (
+        (nt_xent_of, (first, second)),
+        (info_nce_of, (first[:5], second, torch.tensor([3, 10, 0, 3, 7]))),
+    ):
+        expected = function(*given)
+        torch.testing.assert_close(script_round_trip(function, *given), expected)
+        torch.testing.assert_close(compile_and_run(function, *given), expected)
+        with torch.autocast("cpu", torch.bfloat16):
+            short = function(*given)
+        assert short.dtype == torch.float32
+        torch.testing.assert_close(short, expected, rtol=0.02, atol=0.02)
+
+
+TWO, ONE = torch.ones(2, 3), torch.ones(1, 3)
+BAD = [
+    ("nt_xent", (ONE, ONE), r"first must have at least two rows, .*, got \(1, 3\)"),
+    ("nt_xent", (TWO, torch.ones(2, 4)), r"second must have first's shape \(2, 3\), got \(2, 4\)"),
+    ("nt_xent", (TWO, TWO.double()), r"second must have first's dtype \(Float\), got Double"),
+    ("nt_xent", (TWO, TWO, 0.0), "temperature must be positive and finite, got 0"),
+    ("nt_xent", (TWO, TWO, math.nan), "temperature must be positive and finite, got nan"),
+    ("nt_xent", (torch.ones(2, 0),) * 2, r"first must have features, got \(2, 0\)"),
+    ("info_nce", (ONE, ONE), r"key must have at least two rows, a positive and a negative, got"),
+    ("info_nce", (torch.ones(0, 3), TWO), r"query must have rows, got \(0, 3\)"),
+    ("info_nce", (torch.ones(3, 3), TWO), r"a row for each query \(3\) where positive is None"),
+    ("info_nce", (TWO, TWO, torch.tensor([0, 2])), r"positive must lie in \[0, 2\), .* got 0 to 2"),
+    ("info_nce", (TWO, TWO, torch.tensor([-1, 0])), r"must lie in \[0, 2\), .* got -1 to 0"),
+    (
+        "info_nce",
+        (TWO, TWO, torch.tensor([0])),
+        r"positive must have shape \(N,\) = \(2,\), got",
+    ),
+    ("info_nce", (TWO, TWO, torch.ones(2)), "positive must be int64, got Float"),
+    ("info_nce", (TWO, TWO, None, -1.0), "temperature must be positive and finite, got -1"),
+    ("clip_loss", (ONE, ONE), "first must have at least two rows"),
+    ("supervised_contrastive", (TWO, torch.tensor([0, 1])), "no example has a positive"),
+    ("supervised_contrastive", (TWO, torch.ones(2)), "labels must be int64, got Float"),
+    ("supervised_contrastive", (ONE, torch.tensor([0])), "features must have at least two rows"),
+    ("local_global_infomax", (ONE, torch.ones(1, 4, 3)), "whole must have at least two rows"),
+    ("local_global_infomax", (TWO, TWO), r"local must have shape \(N, L, D\), got \(2, 3\)"),
+    ("local_global_infomax", (TWO, torch.ones(2, 0, 3)), r"local must have shape \(2, L, 3\), got"),
+]
+
+
+@pytest.mark.parametrize("name,given,message", BAD)
+def test_bad_input(name, given, message):
+    with pytest.raises(RuntimeError, match=f"tilewright::{name}: .*{message}"):
+        getattr(tilewright, name)(*given)

@@ -1,0 +1,218 @@
+"""contrastive_lse: sums and gradients against all scores in fp64, what is left out, limits."""
+
+import math
+
+import pytest
+import torch
+from checks import EPS, assert_close_to_fp64, assert_same_bits, opcheck, script_round_trip
+from conftest import DTYPES
+from reference_contrastive import scores
+from torch.autograd import gradcheck, gradgradcheck
+
+import tilewright
+
+ops = torch.ops.tilewright
+SIZES = [(1, 2, 1), (5, 3, 7), (70, 300, 33), (257, 513, 16), (40, 2100, 20), (1100, 65, 40)]
+
+
+def longest(rows):
+    return rows.double().norm(dim=1).max().item()
+
+
+def leaves(n, m, d, dtype, factor=1.0):
+    return [(torch.randn(size, d) * factor).to(dtype).requires_grad_() for size in (n, m)]
+
+
+def sums_of(kind, query, key, scale, exclude):
+    """Log-sum-exps of a kind, and the inputs that they depend on."""
+    if kind == "self":
+        return list(ops._contrastive_lse(query, None, None, scale, False))[:1], [query]
+    if kind == "both":
+        return list(ops._contrastive_lse(query, key, None, scale, True)), [query, key]
+    return [tilewright.contrastive_lse(query, key, exclude, scale, 2)], [query, key]
+
+
+def reference(kind, query, key, scale, exclude):
+    if kind == "self":
+        return [scores(query, query, scale, itself=True).logsumexp(1)], [query]
+    if kind == "both":
+        found = scores(query, key, scale)
+        return [found.logsumexp(1), found.logsumexp(0)], [query, key]
+    return [scores(query, key, scale, exclude, 2).logsumexp(1)], [query, key]
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("kind", ["excluded", "both", "self"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", SIZES)
+# Of small scores one shift serves all; others have maxima of their own.
+@pytest.mark.parametrize("scale", [0.05, 1.0, -2.5])
+def test_sums_and_gradients(size, dtype, kind, scale):
+    query, key = leaves(*size, dtype)
+    exclude = torch.randint(-1, size[1] - 1, size[:1])
+    exclude[0] = -1
+    if kind == "self" and size[0] == 1:
+        query = leaves(2, 1, size[2], dtype)[0]
+    results = []
+    for to in (dtype, torch.promote_types(dtype, torch.float32), torch.float64):
+        of = reference if results else sums_of
+        given = [t.detach().to(to).requires_grad_() for t in (query, key)]
+        sums, inputs = of(kind, *given, scale, exclude)
+        if not results:
+            grads = [torch.randn(s.shape, dtype=s.dtype) for s in sums]
+        seen = [s.isfinite() for s in sums]
+        triples = zip(sums, grads, seen, strict=True)
+        total = sum((s[f] * g.to(s.dtype)[f]).sum() for s, g, f in triples)
+        results.append((sums, torch.autograd.grad(total, inputs)))
+    # Scores are shifted by a bound of all of them, whose last place counts, and raised with a
+    # relative error of a place.
+    lengths = [longest(query), longest(query if kind == "self" else key)]
+    most, part = abs(scale) * lengths[0] * lengths[1], 2 * EPS[torch.float32]
+    for ours, plain, exact in zip(*(r[0] for r in results), strict=True):
+        fine = exact.isfinite()
+        assert torch.equal(ours[~fine].double(), exact[~fine])
+        assert_close_to_fp64(
+            ours[fine].detach(), plain[fine], exact[fine].detach(), terms=1 + most, part=part
+        )
+    term = abs(scale) * max(g.abs().max().item() for g in grads) * max(lengths)
+    for ours, plain, exact in zip(*(r[1] for r in results), strict=True):
+        assert ours.dtype == dtype
+        assert_close_to_fp64(ours, plain, exact, gradient=True, terms=term * (1 + most), part=part)
+
+
+def test_what_is_left_of_a_query_without_keys():
+    query, key = leaves(3, 2, 4, torch.float32)
+    exclude = torch.tensor([0, -1, 0])
+    sums = tilewright.contrastive_lse(query, key, exclude, exclude_count=2)
+    assert sums[0] == sums[2] == -math.inf and sums[1].isfinite()
+    sums[1].backward()
+    assert (query.grad[[0, 2]] == 0).all() and (query.grad[1] != 0).all()
+    query.grad = None
+    tilewright.contrastive_lse(query, key, exclude, exclude_count=2).nan_to_num().sum().backward()
+    assert query.grad.isfinite().all() and (query.grad[0] == 0).all()
+
+
+@pytest.mark.parametrize("n,m", [(0, 3), (3, 0), (0, 0)])
+def test_nothing(n, m):
+    query, key = leaves(n, m, 4, torch.float32)
+    sums = tilewright.contrastive_lse(query, key)
+    assert sums.shape == (n,) and (sums == -math.inf).all()
+    sums.sum().backward()
+    assert not query.grad.any() and not key.grad.any()
+
+
+def test_large_scores_neither_overflow_nor_vanish():
+    query, key = leaves(6, 300, 8, torch.float32)
+    for scale in (1e4, 1e-30, 0.0):
+        sums = tilewright.contrastive_lse(query, key, scale=scale)
+        exact = scores(query.double(), key.double(), scale).logsumexp(1)
+        torch.testing.assert_close(sums.double(), exact, rtol=1e-6, atol=0)
+    # Every score but one is far below: half of the range that one shift serves.
+    rows = torch.tensor([[1.0, 0], [-1, 0]]).repeat(64, 1)
+    for scale in (20.0, 27.0, 28.0, 90.0):
+        sums = ops._contrastive_lse(rows, None, None, scale, False)[0]
+        exact = scores(rows.double(), rows.double(), scale, itself=True).logsumexp(1)
+        torch.testing.assert_close(sums.double(), exact, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["excluded", "both", "self"])
+def test_derivatives(kind):
+    query, key = leaves(5, 4, 3, torch.float64)
+    exclude = torch.tensor([0, -1, 2, 1, 0])
+
+    def call(q, k):
+        return tuple(sums_of(kind, q, k, 0.7, exclude)[0])
+
+    assert gradcheck(call, (query, key))
+    assert gradgradcheck(call, (query, key))
+
+
+@pytest.mark.parametrize("kind", ["excluded", "both", "self"])
+@pytest.mark.parametrize("size", [(700, 900, 24), (60, 3000, 8), (3000, 60, 8)])
+def test_same_bits_for_any_number_of_threads(kind, size):
+    query, key = leaves(*size, torch.float32)
+
+    def run():
+        sums, inputs = sums_of(kind, query, key, 0.9, torch.zeros(size[0], dtype=torch.int64))
+        return [*sums, *torch.autograd.grad(sum(s.sum() for s in sums), inputs)]
+
+    assert_same_bits(run, (2, 3))
+
+
+def test_other_strides_and_one_gradient_alone():
+    query, key = leaves(9, 8, 6, torch.float32)
+    expected = tilewright.contrastive_lse(query, key)
+    wide = torch.zeros(9, 12)
+    wide[:, ::2] = query.detach()
+    assert torch.equal(tilewright.contrastive_lse(wide[:, ::2], key.t().contiguous().t()), expected)
+    both = torch.autograd.grad(expected.sum(), (query, key))
+    for i in range(2):
+        given = [t.detach().requires_grad_(j == i) for j, t in enumerate((query, key))]
+        tilewright.contrastive_lse(*given).sum().backward()
+        assert torch.equal(given[i].grad, both[i]) and given[1 - i].grad is None
+
+
+def lse_of(query: torch.Tensor, key: torch.Tensor, exclude: torch.Tensor) -> torch.Tensor:
+    return tilewright.contrastive_lse(query, key, exclude, scale=0.5)
+
+
+def test_script_export_compile_and_opcheck():
+    query, key = leaves(6, 5, 4, torch.float32)
+    exclude = torch.tensor([0, -1, 2, 1, 4, 3])
+    expected = lse_of(query, key, exclude)
+    assert torch.equal(script_round_trip(lse_of, query, key, exclude), expected)
+    rows = torch.export.Dim("rows", min=2)
+    program = torch.export.export(
+        _Lse(), (query, key, exclude), dynamic_shapes=({0: rows}, None, {0: rows})
+    )
+    few = program.module()(query[:3], key, exclude[:3])
+    torch.testing.assert_close(few, expected[:3])
+    compiled = torch.compile(lse_of, fullgraph=True, backend="aot_eager")(query, key, exclude)
+    assert torch.equal(compiled, expected)
+    grads = [torch.autograd.grad(y.sum(), (query, key)) for y in (compiled, expected)]
+    for a, b in zip(*grads, strict=True):
+        assert torch.equal(a, b)
+    for arguments in (
+        (query, key, exclude, 0.5, False),
+        (query, key, None, 0.5, True),
+        (query, None, None, 0.5, False),
+    ):
+        opcheck(ops._contrastive_lse.default, arguments)
+
+
+class _Lse(torch.nn.Module):
+    def forward(self, query, key, exclude):
+        return lse_of(query, key, exclude)
+
+
+def test_autocast():
+    query, key = leaves(6, 5, 4, torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        sums = tilewright.contrastive_lse(query, key)
+    assert sums.dtype == torch.float32
+    assert torch.equal(sums, tilewright.contrastive_lse(query.bfloat16(), key.bfloat16()))
+
+
+BAD = [
+    ({"query": torch.ones(3)}, r"query must have shape \(N, D\), got \(3,\)"),
+    (
+        {"query": torch.ones(3, 0), "key": torch.ones(4, 0)},
+        r"query must have features, got \(3, 0\)",
+    ),
+    ({"query": torch.ones(3, 2).int()}, "query must be float64, float32, float16 or bfloat16, got"),
+    ({"key": torch.ones(4, 3)}, r"key must have shape \(M, 2\), got \(4, 3\)"),
+    ({"key": torch.ones(4, 2).double()}, r"key must have query's dtype \(Float\), got Double"),
+    ({"exclude": torch.zeros(2).long()}, r"exclude must have shape \(N,\) = \(3,\), got \(2,\)"),
+    ({"exclude": torch.zeros(3)}, "exclude must be int64, got Float"),
+    ({"exclude": torch.tensor([0, 4, 1])}, r"exclude\[1\] must be -1 or lie in \[0, 4\), got 4"),
+    ({"exclude": torch.tensor([0, 0, -2])}, r"exclude\[2\] must be -1 or lie in \[0, 4\), got -2"),
+    ({"scale": math.nan}, "scale must be finite, got nan"),
+    ({"exclude_count": 0}, "exclude_count must be positive, got 0"),
+]
+
+
+@pytest.mark.parametrize("wrong,message", BAD)
+def test_bad_input(wrong, message):
+    given = {"query": torch.ones(3, 2), "key": torch.ones(4, 2)} | wrong
+    with pytest.raises(RuntimeError, match="tilewright::contrastive_lse: " + message):
+        tilewright.contrastive_lse(**given)
