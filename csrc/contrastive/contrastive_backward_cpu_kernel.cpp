@@ -90,17 +90,18 @@ class ContrastiveBackward {
 
   // Scores become weights.
   void weigh(A* row, A lse, A grad, int64_t keys) const {
-    const V row_lse(lse), row_grad(grad), shift(shift_);
+    const V row_lse(lse), row_grad(grad), shift(shift_), factor(tiles_.factor());
     for (int64_t i = 0; i < keys; i += V::size()) {
       const V score = V::loadu(row + i);
       V weight;
       if (shared_) {
-        weight = exp2_lanes<5>(score - shift) * (row_grad + V::loadu(key_grad_ + i));
+        weight = exp2_lanes<5>(at::vec::fmsub(score, factor, shift)) *
+                 (row_grad + V::loadu(key_grad_ + i));
       } else {
-        weight = exp2_lanes<5>(score - row_lse) * row_grad;
+        weight = exp2_lanes<5>(at::vec::fmsub(score, factor, row_lse)) * row_grad;
         if (columns_) {
-          weight = at::vec::fmadd(exp2_lanes<5>(score - V::loadu(key_lse_ + i)),
-                                  V::loadu(key_grad_ + i), weight);
+          const V share = exp2_lanes<5>(at::vec::fmsub(score, factor, V::loadu(key_lse_ + i)));
+          weight = at::vec::fmadd(share, V::loadu(key_grad_ + i), weight);
         }
       }
       weight.store(row + i);

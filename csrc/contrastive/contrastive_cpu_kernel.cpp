@@ -85,6 +85,7 @@ class ContrastiveForward {
 
   // Adds a tile to its rows; of scores with a shared shift to the columns from `column` on too.
   void add_rows(int64_t first, int64_t count, int64_t keys, int64_t column) {
+    const V factor(tiles_.factor());
     for (int64_t r = 0; r < count; ++r) {
       const A* row = tiles_.row(r);
       A& most = rows_.most[first + r];
@@ -93,9 +94,11 @@ class ContrastiveForward {
       A shift = shift_;
       if (!shared_) {
         const A before = most;
-        V now(before);
+        V now(kNoScore<A>);
         for (int64_t i = 0; i < keys; i += V::size()) now = max_of(now, V::loadu(row + i));
-        most = at::vec::vec_reduce_all<A>([](auto& a, auto& b) { return max_of(a, b); }, now);
+        const A here =
+            at::vec::vec_reduce_all<A>([](auto& a, auto& b) { return max_of(a, b); }, now);
+        most = max_of(before, here * tiles_.factor());
         // Where nothing is seen yet, all is 2^-inf.
         shift = most == kNoScore<A> ? A(0) : most;
         sum = sum * V(exp2_of(before - shift));
@@ -104,13 +107,13 @@ class ContrastiveForward {
       if (column >= 0) {
         A* to = columns_.sums + column;
         for (int64_t i = 0; i < keys; i += V::size()) {
-          const V e = exp2_lanes<5>(V::loadu(row + i) + offset);
+          const V e = exp2_lanes<5>(at::vec::fmadd(V::loadu(row + i), factor, offset));
           sum = sum + e;
           (V::loadu(to + i) + e).store(to + i);
         }
       } else {
         for (int64_t i = 0; i < keys; i += V::size()) {
-          sum = sum + exp2_lanes<5>(V::loadu(row + i) + offset);
+          sum = sum + exp2_lanes<5>(at::vec::fmadd(V::loadu(row + i), factor, offset));
         }
       }
       sum.store(sums);
@@ -119,14 +122,16 @@ class ContrastiveForward {
 
   // The same tile by columns, with maxima of their own.
   void add_columns(int64_t count, int64_t keys, int64_t column) {
+    const V factor(tiles_.factor());
     for (int64_t i = 0; i < keys; i += V::size()) {
       const V before = V::loadu(columns_.most + column + i), none(kNoScore<A>);
-      V most = before;
-      for (int64_t r = 0; r < count; ++r) most = max_of(most, V::loadu(tiles_.row(r) + i));
+      V here = none;
+      for (int64_t r = 0; r < count; ++r) here = max_of(here, V::loadu(tiles_.row(r) + i));
+      const V most = max_of(before, here * factor);
       const V shift = V::blendv(most, V(A(0)), most == none);
       V sum = V::loadu(columns_.sums + column + i) * exp2_lanes<5>(before - shift);
       for (int64_t r = 0; r < count; ++r) {
-        sum = sum + exp2_lanes<5>(V::loadu(tiles_.row(r) + i) - shift);
+        sum = sum + exp2_lanes<5>(at::vec::fmsub(V::loadu(tiles_.row(r) + i), factor, shift));
       }
       most.store(columns_.most + column + i);
       sum.store(columns_.sums + column + i);

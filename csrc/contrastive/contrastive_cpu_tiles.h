@@ -38,12 +38,13 @@ class ScoreTiles {
   explicit ScoreTiles(const ContrastiveCpuParams& params)
       : p_(params),
         width_(contrastive_width(params.depth)),
-        factor_(A(params.scale * 1.4426950408889634)),
+        scale_(A(params.scale * 1.4426950408889634)),
         use_brgemm_(brgemm_serves_float()) {}
   ~ScoreTiles() { brgemm_done(); }
 
   int64_t width() const { return width_; }
-  A factor() const { return factor_; }
+  // What scores are multiplied by on the way to powers of 2; positive, so that it keeps their order.
+  A factor() const { return scale_ > A(0) ? scale_ : A(1); }
   bool use_brgemm() const { return use_brgemm_; }
 
   void take(TileScratch& scratch) {
@@ -62,20 +63,23 @@ class ScoreTiles {
     return rows;
   }
 
-  // Products of the queries [first, first + rows), rows <= kContrastiveRows, and the keys, times
+  // Scores of the queries [first, first + rows), rows <= kContrastiveRows, and the keys, but for
   // factor(): (rows, width()). -inf where the two are no pair. Returns the queries' rows.
   const A* multiply(int64_t first, int64_t rows) {
     const A* queries = rows_in_sums_type<T>(p_.query, p_.depth, first, rows, query_copy_);
     gemm(use_brgemm_, {rows, keys_, p_.depth, p_.depth, width_, width_, false}, queries,
          keys_transposed_, scores_);
-    const V factor(factor_);
     for (int64_t r = 0; r < rows; ++r) {
       A* row = scores_ + r * width_;
-      for (int64_t i = 0; i < keys_; i += V::size()) (V::loadu(row + i) * factor).store(row + i);
+      if (!(scale_ > A(0))) {
+        for (int64_t i = 0; i < keys_; i += V::size()) {
+          (V::loadu(row + i) * V(scale_)).store(row + i);
+        }
+      }
       // Registers are filled: what lies behind the keys counts as no pair.
       for (int64_t i = keys_; i < whole(keys_); ++i) row[i] = kNoScore<A>;
+      leave_out(first + r, row);
     }
-    for (int64_t r = 0; r < rows; ++r) leave_out(first + r, scores_ + r * width_);
     return queries;
   }
   A* row(int64_t r) { return scores_ + r * width_; }
@@ -97,7 +101,7 @@ class ScoreTiles {
 
   const ContrastiveCpuParams& p_;
   int64_t width_, first_key_ = 0, keys_ = 0;
-  A factor_;
+  A scale_;
   bool use_brgemm_;
   A *query_copy_, *key_copy_;  // (rows, depth), (width, depth)
   A* keys_transposed_;         // (depth, width)
