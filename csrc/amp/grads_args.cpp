@@ -76,9 +76,13 @@ void check_apart(const char* op, const char* list, at::TensorList tensors) {
     const size_t bytes = tensor.is_non_overlapping_and_dense() ? tensor.nbytes() : 1;
     ranges.push_back({begin, begin + bytes, i});
   }
-  std::sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) {
+  const auto before = [](const Range& a, const Range& b) {
     return a.begin != b.begin ? a.begin < b.begin : a.index < b.index;
-  });
+  };
+  // As most were allocated one after the other, they often lie so.
+  if (!std::is_sorted(ranges.begin(), ranges.end(), before)) {
+    std::sort(ranges.begin(), ranges.end(), before);
+  }
   for (size_t i = 1; i < ranges.size(); ++i) {
     const auto [first, second] = std::minmax(ranges[i - 1].index, ranges[i].index);
     TILEWRIGHT_CHECK(op, ranges[i].begin >= ranges[i - 1].end, place_in(list, first), " and ",
@@ -88,13 +92,15 @@ void check_apart(const char* op, const char* list, at::TensorList tensors) {
 
 DenseGrads::DenseGrads(const char* op, at::TensorList grads) : given_(grads) {
   check_apart(op, "grads", grads);
-  tensors_.reserve(grads.size());
-  for (const Tensor& grad : grads) tensors_.push_back(dense_of(grad));
+  const auto has_gaps = [](const Tensor& grad) { return !grad.is_non_overlapping_and_dense(); };
+  if (std::none_of(grads.begin(), grads.end(), has_gaps)) return;
+  copies_.reserve(grads.size());
+  for (const Tensor& grad : grads) copies_.push_back(dense_of(grad));
 }
 
 void DenseGrads::copy_back() const {
-  for (size_t i = 0; i < tensors_.size(); ++i) {
-    if (!tensors_[i].is_same(given_[i])) given_[i].copy_(tensors_[i]);
+  for (size_t i = 0; i < copies_.size(); ++i) {
+    if (!copies_[i].is_same(given_[i])) given_[i].copy_(copies_[i]);
   }
 }
 

@@ -33,12 +33,12 @@ inline at::Tensor dense_of(const at::Tensor& tensor) {
 class TILEWRIGHT_API DenseGrads {
  public:
   DenseGrads(const char* op, at::TensorList grads);
-  const std::vector<at::Tensor>& tensors() const { return tensors_; }
+  at::TensorList tensors() const { return copies_.empty() ? given_ : at::TensorList(copies_); }
   void copy_back() const;
 
  private:
   at::TensorList given_;
-  std::vector<at::Tensor> tensors_;
+  std::vector<at::Tensor> copies_;  // of all, or none: thousands need not be counted again
 };
 
 }  // namespace tilewright

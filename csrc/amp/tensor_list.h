@@ -13,8 +13,7 @@ namespace tilewright::inline TILEWRIGHT_MACHINE {
 // Calls body(list, blocks) for the tensors of T, some at a time, where each block works on `piece`
 // elements.
 template <class T, class Body>
-void for_lists_of(const std::vector<at::Tensor>& tensors, int64_t piece, bool written,
-                  const Body& body) {
+void for_lists_of(at::TensorList tensors, int64_t piece, bool written, const Body& body) {
   constexpr int64_t kMostBlocks = 0x7fffffff;
   TensorList list{};
   const auto flush = [&] {
@@ -39,8 +38,7 @@ void for_lists_of(const std::vector<at::Tensor>& tensors, int64_t piece, bool wr
 // Calls body(TypeTag<T>(), list, blocks) for tensors of every floating type T. written: whether
 // kernels write to them.
 template <class Body>
-void for_tensor_lists(const std::vector<at::Tensor>& tensors, int64_t piece, bool written,
-                      const Body& body) {
+void for_tensor_lists(at::TensorList tensors, int64_t piece, bool written, const Body& body) {
   const auto of = [&](auto tag) {
     for_lists_of<typename decltype(tag)::type>(
         tensors, piece, written,

@@ -34,7 +34,10 @@ Result<kNorm> unscale_autograd(at::TensorList grads, const Tensor& found_inf,
                                const Tensor& inv_scale, const OptionalTensor& first_bad,
                                bool write) {
   const char* op = unscale_name(kNorm);
-  for (size_t i = 0; i < grads.size(); ++i) check_no_grad(op, place_in("grads", i), grads[i]);
+  for (size_t i = 0; i < grads.size(); ++i) {
+    if (!grads[i].defined() || !grads[i].requires_grad()) continue;  // of thousands no names
+    check_no_grad(op, place_in("grads", i), grads[i]);
+  }
   check_no_grad(op, "found_inf", found_inf);
   check_no_grad(op, "inv_scale", inv_scale);
   at::AutoDispatchBelowAutograd guard;

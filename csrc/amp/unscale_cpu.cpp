@@ -29,7 +29,8 @@ struct Pieces {
   std::vector<Piece> all;
   std::vector<int64_t> tasks;
 
-  explicit Pieces(const std::vector<Tensor>& grads) {
+  explicit Pieces(at::TensorList grads) {
+    all.reserve(grads.size());
     int64_t bytes = kGrainBytes;
     for (size_t t = 0; t < grads.size(); ++t) {
       const int64_t numel = grads[t].numel(), element = grads[t].element_size();
@@ -48,13 +49,14 @@ struct Pieces {
 };
 
 // The sum of squares; found_inf and first_bad are written.
-double unscale_all(const std::vector<Tensor>& grads, const Tensor& found_inf,
-                   const Tensor& inv_scale, const std::optional<Tensor>& first_bad, bool norm,
-                   bool write) {
+double unscale_all(at::TensorList grads, const Tensor& found_inf, const Tensor& inv_scale,
+                   const std::optional<Tensor>& first_bad, bool norm, bool write) {
   const Pieces pieces(grads);
   const float inv = *inv_scale.const_data_ptr<float>();
   std::vector<UnscaleFound> found(pieces.all.size());
-  std::vector<char*> data;  // taken by one thread: torch may have to copy what is shared until then
+  std::vector<char*> data;
+  data.reserve(
+      grads.size());  // taken by one thread: torch may have to copy what is shared until then
   for (const Tensor& grad : grads) {
     data.push_back(static_cast<char*>(write ? grad.mutable_data_ptr()
                                             : const_cast<void*>(grad.const_data_ptr())));

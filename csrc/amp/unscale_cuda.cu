@@ -11,16 +11,15 @@ namespace {
 
 using at::Tensor;
 
-int64_t count_pieces(const std::vector<Tensor>& grads) {
+int64_t count_pieces(at::TensorList grads) {
   int64_t count = 0;
   for (const Tensor& grad : grads) count += ceil_div(grad.numel(), kUnscalePiece);
   return count;
 }
 
 // squares: (pieces,) float64, or undefined.
-void unscale_all_cuda(const std::vector<Tensor>& grads, const Tensor& found_inf,
-                      const Tensor& inv_scale, const std::optional<Tensor>& first_bad,
-                      const Tensor& squares, bool write) {
+void unscale_all_cuda(at::TensorList grads, const Tensor& found_inf, const Tensor& inv_scale,
+                      const std::optional<Tensor>& first_bad, const Tensor& squares, bool write) {
   LaunchConfig config{.block = kUnscaleThreads};
   config.shared_bytes = shared_bytes<UnscaleParts>();
   int64_t done = 0;
