@@ -57,7 +57,13 @@ class CMakeBuild(build_ext):
 
 setup(
     version=VERSION,
-    packages=["tilewright", "tilewright.data", "tilewright.models", "tilewright.trees"],
+    packages=[
+        "tilewright",
+        "tilewright.amp",
+        "tilewright.data",
+        "tilewright.models",
+        "tilewright.trees",
+    ],
     package_dir={"tilewright": "ops"},
     ext_modules=[Extension("tilewright._C", [])],
     cmdclass={"build_ext": CMakeBuild},

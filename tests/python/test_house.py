@@ -154,6 +154,13 @@ def test_unknown_device_is_refused(monkeypatch):
         _library.load()
 
 
+def test_every_package_is_installed():
+    """An installation from a wheel takes the packages that are named; one in place takes all."""
+    named = set(re.findall(r'"tilewright\.?(\w*)"', (ROOT / "setup.py").read_text()))
+    folders = {path.parent.name for path in (ROOT / "ops").glob("*/__init__.py")}
+    assert named == folders | {""}
+
+
 def test_cmake_package_is_where_it_says():
     package = Path(tilewright.cmake_prefix_path) / "Tilewright" / "TilewrightConfig.cmake"
     assert package.exists()
