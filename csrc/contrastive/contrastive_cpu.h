@@ -39,8 +39,8 @@ struct ContrastiveCpuParams {
   ContrastiveBlocks blocks;
 
   // Forward: of each pair of blocks the largest score and the sum of 2^(score - that), in powers of
-  // 2, of Acc: (key_blocks, N) and, with columns, (query_blocks, M). Where self, of a pair of blocks
-  // both sides are in the first ones.
+  // 2, of Acc: (key_blocks, N) and, with columns, (query_blocks, M). Where self, of a pair of
+  // blocks both sides are in the first ones.
   void *row_most, *row_sums, *column_most, *column_sums;
 
   // Backward: log-sum-exps in powers of 2 and their gradients, of Acc: (N,) and (M,).

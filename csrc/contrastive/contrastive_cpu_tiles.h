@@ -43,7 +43,7 @@ class ScoreTiles {
   ~ScoreTiles() { brgemm_done(); }
 
   int64_t width() const { return width_; }
-  // What scores are multiplied by on the way to powers of 2; positive, so that it keeps their order.
+  // What scores are multiplied by on the way to powers of 2; positive: it keeps their order.
   A factor() const { return scale_ > A(0) ? scale_ : A(1); }
   bool use_brgemm() const { return use_brgemm_; }
 

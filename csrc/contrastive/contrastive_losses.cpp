@@ -58,8 +58,8 @@ void check_two_of_a_kind(const char* op, const Tensor& first, const Tensor& seco
 }
 
 // Rows as scores are made of them: in their dtype or autocast's, so that a pair's score is the same
-// in all places; of length 1 where `normalize`, the lengths being sums of float32 at least. A row of
-// zeros stays what it is.
+// in all places; of length 1 where `normalize`, the lengths being sums of float32 at least. A row
+// of zeros stays what it is.
 Tensor rows_of_scores(const Tensor& rows, bool normalize) {
   const auto device = rows.device().type();
   const bool casts = at::autocast::is_autocast_enabled(device) && rows.scalar_type() != at::kDouble;

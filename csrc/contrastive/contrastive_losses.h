@@ -45,7 +45,7 @@ TILEWRIGHT_API at::Tensor supervised_contrastive(const at::Tensor& features,
 // (N, D), one vector for each example, N > 1; local: (N, L, D), those of its places. A place and
 // its own example's vector belong together; the places of all others are negatives:
 //
-//   mean over n, l of [ log (exp(s) + sum over m != n and all k of exp(whole[n] . local[m, k])) - s ]
+//   mean over n, l of [ log (exp(s) + sum over m != n and k of exp(whole[n] . local[m, k])) - s ]
 //
 // with s = whole[n] . local[n, l], all scores divided by the temperature.
 TILEWRIGHT_API at::Tensor local_global_infomax(const at::Tensor& whole, const at::Tensor& local,

@@ -158,7 +158,7 @@ def test_every_package_is_installed():
     """An installation from a wheel takes the packages that are named; one in place takes all."""
     named = set(re.findall(r'"tilewright\.?(\w*)"', (ROOT / "setup.py").read_text()))
     folders = {path.parent.name for path in (ROOT / "ops").glob("*/__init__.py")}
-    assert named == folders | {""}
+    assert {name for name in named if not name.startswith("_")} == folders | {""}
 
 
 def test_cmake_package_is_where_it_says():
