@@ -15,7 +15,7 @@ if [ ! -e "$home/.ready" ]; then
   echo "compat: an environment with torch $torch (a download of some minutes, once)"
   mkdir -p "$home"
   test -x "$venv/python" || "$python" -m venv "$home/venv"
-  "$venv/python" -m pip install --quiet --disable-pip-version-check "torch==$torch" \
+  "$venv/python" -m pip install --quiet --disable-pip-version-check "torch==$torch" torchvision matplotlib \
     $(grep -E '^(numpy|setuptools|wheel|ninja|pytest|scikit-learn)==' "$root/requirements/dev.txt")
   command -v cmake >/dev/null || "$venv/python" -m pip install --quiet cmake==3.31.6
   touch "$home/.ready"

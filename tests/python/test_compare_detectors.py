@@ -1,6 +1,7 @@
 """examples/compare_detectors.py: where a deformable layer samples, without training."""
 
 import dataclasses
+import importlib
 import sys
 from pathlib import Path
 
@@ -11,9 +12,12 @@ from tilewright.data import DigitScenes
 from tilewright.models import FasterRCNN
 
 sys.path.append(str(Path(__file__).parent.parent.parent / "examples"))
-from detector_demo import sampling
-from detector_demo.recipe import FULL, SMOKE
-from detector_demo.training import Trainer
+for name in ("tqdm", "matplotlib", "pycocotools", "sklearn"):
+    pytest.importorskip(name, reason="the demo's requirements: pip install 'tilewright[demo]'")
+sampling, recipe, training = (
+    importlib.import_module(f"detector_demo.{name}") for name in ("sampling", "recipe", "training")
+)
+FULL, SMOKE, Trainer = recipe.FULL, recipe.SMOKE, training.Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
