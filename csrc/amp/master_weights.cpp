@@ -40,9 +40,15 @@ void MasterWeights::take_gradients() {
   for (size_t i = 0; i < model_.size(); ++i) {
     if (model_[i].is_same(masters_[i]) || !model_[i].grad().defined()) continue;
     const Tensor grad = model_[i].grad().to(masters_[i].scalar_type());
-    model_[i].mutable_grad().reset();
     Tensor& there = masters_[i].mutable_grad();
-    there.defined() ? void(there.add_(grad)) : void(there = grad);
+    if (!there.defined()) {
+      there = grad;
+    } else if (there.is_sparse() && !grad.is_sparse()) {
+      there = grad + there;
+    } else {
+      there.add_(grad);
+    }
+    model_[i].mutable_grad().reset();
   }
 }
 

@@ -40,8 +40,8 @@ class TILEWRIGHT_API MasterWeights {
   // Makes the masters what the model's parameters are, as after loading the model alone.
   void read_model();
 
-  // The masters, and where chance stands. Loading writes to the model too, rounded as it was when
-  // they were saved; an error where number or shapes differ, before anything is changed.
+  // The masters, and where chance stands. Loading writes to the model too, rounded as give_back
+  // did last; an error where number or shapes differ, before anything is changed.
   void save(torch::serialize::OutputArchive& archive) const;
   void load(torch::serialize::InputArchive& archive);
 

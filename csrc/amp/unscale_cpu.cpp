@@ -54,9 +54,8 @@ double unscale_all(at::TensorList grads, const Tensor& found_inf, const Tensor& 
   const Pieces pieces(grads);
   const float inv = *inv_scale.const_data_ptr<float>();
   std::vector<UnscaleFound> found(pieces.all.size());
-  std::vector<char*> data;
-  data.reserve(
-      grads.size());  // taken by one thread: torch may have to copy what is shared until then
+  std::vector<char*> data;  // taken by one thread: torch may have to copy what is shared until then
+  data.reserve(grads.size());
   for (const Tensor& grad : grads) {
     data.push_back(static_cast<char*>(write ? grad.mutable_data_ptr()
                                             : const_cast<void*>(grad.const_data_ptr())));

@@ -29,9 +29,13 @@ void check_contrastive(const ContrastiveArgs& args, const at::Tensor& query,
   check_floating(op, "query", query);
   check_shape(op, "query", query, "(N, D)", 2);
   TILEWRIGHT_CHECK(op, query.sym_size(1) > 0, "query must have features, got ", shape_of(query));
-  TILEWRIGHT_CHECK(op, std::isfinite(args.scale), "scale must be finite, got ", args.scale);
+  const double powers = args.scale * 1.4426950408889634;  // as the kernels hold it
+  const bool wide = query.scalar_type() == at::kDouble;
+  TILEWRIGHT_CHECK(op, std::isfinite(wide ? powers : double(float(powers))), "scale must be finite",
+                   wide ? "" : " in float32", ", got ", args.scale);
   TILEWRIGHT_CHECK(op, args.exclude_count >= 1, "exclude_count must be positive, got ",
                    args.exclude_count);
+  TILEWRIGHT_CHECK(op, key || !args.columns, "columns need keys that are not the queries");
   if (key) {
     check_given(op, "key", *key);
     TILEWRIGHT_CHECK(op, key->dim() == 2 && key->sym_size(1) == query.sym_size(1),
@@ -83,7 +87,8 @@ ContrastiveGrads contrastive_grads(const at::Tensor& query, const OptionalTensor
   return {like(needs[0], query), like(needs[1] && key, key ? *key : query)};
 }
 
-void check_exclude(const ContrastiveArgs& args, const at::Tensor& exclude, int64_t keys) {
+void check_exclude(const ContrastiveArgs& args, const at::Tensor& given, int64_t keys) {
+  const at::Tensor exclude = given.contiguous();
   const int64_t* first = exclude.const_data_ptr<int64_t>();
   for (int64_t i = 0; i < exclude.size(0); ++i) {
     TILEWRIGHT_CHECK(args.op,

@@ -32,13 +32,17 @@ ContrastiveBlocks blocks_of(int64_t queries, int64_t keys, int64_t most, int64_t
 // A bound of all scores, in powers of 2, by Cauchy and Schwarz: where it is small it is the shift
 // of all of them, and infinity where it does not serve.
 double shared_shift(const Tensor& query, const Tensor& key, double scale) {
+  // A sum over one long row is cut by the number of threads, and so would all that follows be.
+  constexpr int64_t kLongRow = 16384;
+  const double none = std::numeric_limits<double>::infinity();
+  if (query.size(1) > kLongRow && std::min(query.size(0), key.size(0)) == 1) return none;
   const auto longest = [](const Tensor& rows) {
     const auto type = contrastive_sums_type(rows.scalar_type());
     return at::linalg_vector_norm(rows, 2, 1, false, type).max().item<double>();
   };
   const double first = longest(query), second = key.is_same(query) ? first : longest(key);
   const double bound = std::abs(scale) * first * second * kLog2e * (1 + 1e-5);
-  return bound <= kMostSharedShift ? bound : std::numeric_limits<double>::infinity();
+  return bound <= kMostSharedShift ? bound : none;
 }
 
 // What both passes read; the tensors behind it are kept.
@@ -56,7 +60,6 @@ struct ContrastiveInputs {
     params.columns = args.columns;
     if (given_exclude) {
       exclude = given_exclude->contiguous();
-      check_exclude(args, exclude, params.keys);
       params.exclude = exclude.const_data_ptr<int64_t>();
     }
     params.exclude_count = args.exclude_count;
@@ -72,6 +75,7 @@ ContrastiveSums contrastive_lse_cpu(const Tensor& query, const OptionalTensor& k
                                     int64_t exclude_count) {
   const ContrastiveArgs args{"contrastive_lse", scale, columns, exclude_count};
   check_contrastive(args, query, key, exclude);
+  if (exclude) check_exclude(args, *exclude, key->size(0));
   auto [rows, sums] = contrastive_output(args, query, key);
   if (query.size(0) == 0 || (key && key->size(0) == 0)) {
     rows.fill_(-std::numeric_limits<double>::infinity());
@@ -182,6 +186,7 @@ ContrastiveGrads contrastive_lse_backward_cpu(const Tensor& grad_rows, const Ten
                                               ContrastiveNeeds needs) {
   const ContrastiveArgs args{"_contrastive_lse_backward", scale, with_columns, exclude_count};
   check_contrastive_backward(args, {grad_rows, grad_columns}, query, key, exclude, {rows, columns});
+  if (exclude) check_exclude(args, *exclude, key->size(0));
   auto [grad_query, grad_key] = contrastive_grads(query, key, needs);
   if (query.size(0) == 0 || (key && key->size(0) == 0)) {
     return {grad_query.zero_(), grad_key.zero_()};
@@ -220,9 +225,13 @@ ContrastiveGrads contrastive_lse_backward_cpu(const Tensor& grad_rows, const Ten
   Rounds(p).run(p);
   const auto store = [](const Tensor& sums, Tensor& grad) {
     if (!sums.defined()) return;
-    Tensor whole = sums[0];
+    if (sums.size(0) == 1 && sums.scalar_type() == grad.scalar_type()) {
+      grad = sums.squeeze(0);
+      return;
+    }
+    const Tensor whole = sums[0];
     for (int64_t i = 1; i < sums.size(0); ++i) whole.add_(sums[i]);
-    whole.scalar_type() == grad.scalar_type() ? void(grad = whole) : void(grad.copy_(whole));
+    grad.copy_(whole);
   };
   store(query_sums, grad_query);
   store(key_sums, grad_key);

@@ -15,18 +15,17 @@ template <class A>
 inline constexpr A kNoScore = -std::numeric_limits<A>::infinity();
 
 // Rows [first, first + count) of a tensor (rows, depth), in the type of sums: where they lie, or
-// copied to `copy`.
+// widened in `copy`.
 template <class T>
 inline const Accumulate<T>* rows_in_sums_type(const void* tensor, int64_t depth, int64_t first,
                                               int64_t count, Accumulate<T>* copy) {
   const T* from = static_cast<const T*>(tensor) + first * depth;
   if constexpr (std::is_same_v<T, Accumulate<T>>) {
-    if (depth <= kMostLeadingDimension) return from;
+    return from;
+  } else {
+    for (int64_t r = 0; r < count; ++r) convert_row(from + r * depth, copy + r * depth, depth);
+    return copy;
   }
-  for (int64_t r = 0; r < count; ++r) {
-    convert_row(from + r * depth, copy + r * depth, depth);
-  }
-  return copy;
 }
 
 template <class T>
@@ -39,7 +38,7 @@ class ScoreTiles {
       : p_(params),
         width_(contrastive_width(params.depth)),
         scale_(A(params.scale * 1.4426950408889634)),
-        use_brgemm_(brgemm_serves_float()) {}
+        use_brgemm_(brgemm_serves_float() && params.depth <= kMostLeadingDimension) {}
   ~ScoreTiles() { brgemm_done(); }
 
   int64_t width() const { return width_; }

@@ -21,6 +21,8 @@ using at::Tensor;
 void check_temperature(const char* op, double temperature) {
   TILEWRIGHT_CHECK(op, std::isfinite(temperature) && temperature > 0,
                    "temperature must be positive and finite, got ", temperature);
+  TILEWRIGHT_CHECK(op, std::isfinite(float(1.5 / temperature)),
+                   "temperature must have an inverse in float32, got ", temperature);
 }
 
 void check_features(const char* op, const char* name, const Tensor& rows, const char* shape,
@@ -70,6 +72,17 @@ Tensor rows_of_scores(const Tensor& rows, bool normalize) {
   return (wide / length).to(dtype);
 }
 
+// ATen cuts long sums to one number by the number of threads; sums of rows it does not.
+Tensor total(const Tensor& numbers) {
+  constexpr int64_t kRow = 1024, kLong = 16 * kRow;
+  if (is_traced(numbers) || numbers.numel() <= kLong) return numbers.sum();
+  const Tensor flat = numbers.flatten();
+  const int64_t whole = flat.numel() / kRow * kRow;
+  return flat.narrow(0, 0, whole).view({-1, kRow}).sum(1).sum() +
+         flat.narrow(0, whole, flat.numel() - whole).sum();
+}
+Tensor mean_of(const Tensor& numbers) { return total(numbers) / numbers.sym_numel(); }
+
 // Products of rows that belong together, in the type of sums: (..., N).
 Tensor dot_rows(const Tensor& a, const Tensor& b) {
   const auto type = contrastive_sums_type(a.scalar_type());
@@ -84,7 +97,7 @@ Tensor nt_xent_composed(const Tensor& first, const Tensor& second, double temper
   const Tensor views = rows_of_scores(at::cat({first, second}), true);
   const auto size = first.sym_size(0);
   const Tensor own = dot_rows(views.narrow_symint(0, 0, size), views.narrow_symint(0, size, size));
-  return contrastive_lse_self(views, 1 / temperature).mean() - own.mean() / temperature;
+  return mean_of(contrastive_lse_self(views, 1 / temperature)) - mean_of(own) / temperature;
 }
 
 Tensor info_nce_composed(const Tensor& query, const Tensor& key, const OptionalTensor& positive,
@@ -116,7 +129,8 @@ Tensor info_nce_composed(const Tensor& query, const Tensor& key, const OptionalT
   const Tensor q = rows_of_scores(query, normalize), k = rows_of_scores(key, normalize);
   const Tensor own =
       positive ? k.index_select(0, *positive) : k.narrow_symint(0, 0, query.sym_size(0));
-  return contrastive_lse(q, k, {}, 1 / temperature).mean() - dot_rows(q, own).mean() / temperature;
+  return mean_of(contrastive_lse(q, k, {}, 1 / temperature)) -
+         mean_of(dot_rows(q, own)) / temperature;
 }
 
 Tensor clip_loss_composed(const Tensor& first, const Tensor& second, double temperature,
@@ -127,7 +141,7 @@ Tensor clip_loss_composed(const Tensor& first, const Tensor& second, double temp
   check_temperature(op, temperature);
   const Tensor a = rows_of_scores(first, normalize), b = rows_of_scores(second, normalize);
   const auto [rows, columns] = contrastive_lse_both(a, b, 1 / temperature);
-  return (rows.mean() + columns.mean()) / 2 - dot_rows(a, b).mean() / temperature;
+  return (mean_of(rows) + mean_of(columns)) / 2 - mean_of(dot_rows(a, b)) / temperature;
 }
 
 Tensor supervised_contrastive_composed(const Tensor& features, const Tensor& labels,
@@ -138,11 +152,16 @@ Tensor supervised_contrastive_composed(const Tensor& features, const Tensor& lab
   check_index(op, "labels", labels, "features", features);
   check_temperature(op, temperature);
   const Tensor rows = rows_of_scores(features, true);
-  const auto [kinds, kind, count] = at::_unique2(labels, false, true, true);
+  // Kinds in order of their labels; as many places as rows, since sizes must not depend on data.
+  const auto [sorted, order] = labels.sort();
+  const Tensor changes =
+      at::cat({at::zeros_like(sorted.narrow(0, 0, 1)), sorted.diff().ne(0).to(at::kLong)})
+          .cumsum(0);
+  const Tensor kind = at::zeros_like(labels).scatter(0, order, changes);
+  const Tensor count = at::zeros_like(labels).index_add(0, kind, at::ones_like(labels));
   // The sum of a row's scores with its kind is one product with the kind's sum of rows.
   const Tensor wide = rows.to(contrastive_sums_type(rows.scalar_type()));
-  const Tensor sums = at::zeros_symint({kinds.sym_size(0), wide.sym_size(1)}, wide.options())
-                          .index_add(0, kind, wide);
+  const Tensor sums = at::zeros_like(wide).index_add(0, kind, wide);
   const Tensor positives = count.index_select(0, kind) - 1;
   const Tensor scores = dot_rows(wide, sums.index_select(0, kind) - wide) / temperature;
   const Tensor has_some = positives.gt(0);
@@ -152,7 +171,7 @@ Tensor supervised_contrastive_composed(const Tensor& features, const Tensor& lab
   }
   const Tensor lse = contrastive_lse_self(rows, 1 / temperature);
   const Tensor losses = lse - scores / positives.clamp_min(1);
-  return losses.masked_fill(has_some.logical_not(), 0).sum() / has_some.sum();
+  return total(losses.masked_fill(has_some.logical_not(), 0)) / has_some.sum();
 }
 
 Tensor local_global_infomax_composed(const Tensor& whole, const Tensor& local, double temperature) {
@@ -172,10 +191,11 @@ Tensor local_global_infomax_composed(const Tensor& whole, const Tensor& local, d
   check_temperature(op, temperature);
   const int64_t places = local.size(1);
   const Tensor q = rows_of_scores(whole, false), k = rows_of_scores(local, false);
-  const Tensor first = at::arange(whole.size(0), whole.options().dtype(at::kLong)) * places;
+  const Tensor first =
+      at::arange(c10::Scalar(whole.sym_size(0)), whole.options().dtype(at::kLong)) * places;
   const Tensor others = contrastive_lse(q, k.flatten(0, 1), first, 1 / temperature, places);
   const Tensor own = dot_rows(q.unsqueeze(1), k) / temperature;  // (N, L)
-  return (at::logaddexp(own, others.unsqueeze(1)) - own).mean();
+  return mean_of(at::logaddexp(own, others.unsqueeze(1)) - own);
 }
 
 }  // namespace

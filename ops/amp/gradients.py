@@ -33,6 +33,17 @@ def begins_momentum(optimizer: Any) -> bool:
     )
 
 
+def _of_all_parts(norm: Tensor, mesh: Any, placements: Any) -> Tensor:
+    """The norm of DTensors from that of this rank's parts."""
+    squares = norm.double().square()
+    for axis, placement in enumerate(placements):
+        if placement.is_partial():
+            raise RuntimeError("gradients that are sums still to be made have no norm")
+        if placement.is_shard():
+            torch.distributed.all_reduce(squares, group=mesh.get_group(axis))
+    return squares.sqrt().to(norm.dtype)
+
+
 class Gradients:
     """The gradients of an optimizer's parameters, by device; of sparse ones the coalesced
     values."""
@@ -60,17 +71,24 @@ class Gradients:
             grads[place] = grad.detach()
 
     def groups(self) -> list[Any]:
-        """Of ranks that have other parts of a DTensor, or copies of it."""
-        meshes = {grad.device_mesh for grad in self._whole.values()}
+        """Of ranks that have other parts of a DTensor, or copies of it: in the order of parameters,
+        with a gradient or without, which is the same on all of them."""
+        meshes = dict.fromkeys(
+            p.device_mesh for p in parameters_of(self._optimizer) if hasattr(p, "device_mesh")
+        )
         return [mesh.get_group(axis) for mesh in meshes for axis in range(mesh.ndim)]
+
+    def is_in_parts(self) -> bool:
+        """Whether a norm is that of gradients that lie on several ranks."""
+        return bool(self._whole)
 
     def unscale_(
         self, inv_scale: Tensor, state: OptimizerState, norm: bool = False, write: bool = True
     ) -> Tensor | None:
-        """Unscales, and records in `state` what was found; the 2-norm where it is asked for.
-        write: or gradients are only looked at, as they would be."""
+        """Unscales, and records in `state` what was found; the 2-norm where it is asked for, and
+        not in parts. write: or gradients are only looked at, as they would be."""
         norms = []
-        in_parts = norm and bool(self._whole)
+        norm = norm and not self.is_in_parts()
         state.groups = self.groups()
         if not self.by_device:  # nothing is a clean find
             state.add_found(torch.zeros((), device=inv_scale.device))
@@ -80,15 +98,15 @@ class Gradients:
                 first = torch.full((1,), NOWHERE, dtype=torch.int64, device=device)
                 inv = inv_scale.to(device, non_blocking=True)
                 try:
-                    if norm and not in_parts:
+                    if norm:
                         norms.append(unscale_and_norm_(grads, found, inv, first, write))
                     else:
                         unscale_(grads, found, inv, first, write)
                 except RuntimeError as error:
+                    if "grads[" not in str(error):
+                        raise
                     raise RuntimeError(self._named(str(error))) from None
                 state.found[device] = (found, first)
-        if in_parts:
-            return self.norm().to(inv_scale.device)
         return self._together(norms, inv_scale.device) if norm else None
 
     def _named(self, message: str) -> str:
@@ -102,14 +120,17 @@ class Gradients:
     def norm(self) -> Tensor:
         """The 2-norm of all gradients, on the first one's device; of DTensors as a whole."""
         norms = []
-        if self._whole:
-            whole = torch.nn.utils.get_total_norm(list(self._whole.values()))
-            norms.append(whole.full_tensor())
         with torch.no_grad():
             for device, grads in self.by_device.items():
-                grads = [one for place, one in enumerate(grads) if place not in self._whole]
-                one = torch.ones(1, device=device)
-                norms.append(unscale_and_norm_(grads, torch.zeros(1, device=device), one))
+                by_parts: dict[Any, list[Tensor]] = {}  # of each mesh and way to lie on it
+                for place, grad in enumerate(grads):
+                    whole = self._whole.get(place)
+                    parts = None if whole is None else (whole.device_mesh, whole.placements)
+                    by_parts.setdefault(parts, []).append(grad)
+                for parts, some in by_parts.items():
+                    one = torch.ones(1, device=device)
+                    norm = unscale_and_norm_(some, torch.zeros(1, device=device), one)
+                    norms.append(norm if parts is None else _of_all_parts(norm, *parts))
         return self._together(norms, norms[0].device if norms else None)
 
     @staticmethod

@@ -135,6 +135,8 @@ class LossScaler(LossScale):
             inv_scale = inv_scale * (1 + 2.0**-20)
         found = gradients.unscale_(inv_scale, state, norm, write)
         state.stage = Stage.UNSCALED
+        if norm and gradients.is_in_parts():
+            found = gradients.norm().to(self._scale.device)
         return gradients, found
 
     @torch.compiler.disable

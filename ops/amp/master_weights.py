@@ -130,8 +130,8 @@ class MasterWeights:
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Reads a state dict and writes it to the model too, rounded as it last was there: the
-        model that was saved beside it, whichever of the two is loaded first.
+        """Reads a state dict and writes it to the model too, rounded as ``give_back_`` did last:
+        the model that was saved beside it after that, whichever of the two is loaded first.
 
         Raises:
             ValueError: where it is of other parameters; nothing is changed then.
@@ -141,7 +141,11 @@ class MasterWeights:
         own = [tuple(master.shape) for master in self._masters]
         if shapes != own:
             raise ValueError(f"expected masters of shapes {own}, got {shapes}")
-        self._seed, self._rounds = int(state_dict["seed"]), int(state_dict["rounds"])
+        seed, rounds = state_dict["seed"], state_dict["rounds"]
+        for name, number in (("seed", seed), ("rounds", rounds)):
+            if not isinstance(number, int) or not -(2**63) <= number < 2**63:
+                raise ValueError(f"{name} must be an int of 64 bits, got {number!r}")
+        self._seed, self._rounds = seed, rounds
         for master, value in zip(self._masters, masters, strict=True):
             master.copy_(value)
         self._rounds -= 1  # the last round again, of the same chance

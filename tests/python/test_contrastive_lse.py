@@ -109,7 +109,7 @@ def test_large_scores_neither_overflow_nor_vanish():
         torch.testing.assert_close(sums.double(), exact, rtol=1e-6, atol=0)
     # Every score but one is far below: half of the range that one shift serves.
     rows = torch.tensor([[1.0, 0], [-1, 0]]).repeat(64, 1)
-    for scale in (20.0, 27.0, 28.0, 90.0):
+    for scale in (16.0, 16.7, 20.0, 90.0):
         sums = ops._contrastive_lse(rows, None, None, scale, False)[0]
         exact = scores(rows.double(), rows.double(), scale, itself=True).logsumexp(1)
         torch.testing.assert_close(sums.double(), exact, rtol=1e-6, atol=1e-6)
@@ -129,11 +129,12 @@ def test_derivatives(kind):
 
 @pytest.mark.parametrize("kind", ["excluded", "both", "self"])
 @pytest.mark.parametrize("size", [(700, 900, 24), (60, 3000, 8), (3000, 60, 8)])
-def test_same_bits_for_any_number_of_threads(kind, size):
+@pytest.mark.parametrize("scale", [0.05, 4.0])  # one shift for all, and maxima
+def test_same_bits_for_any_number_of_threads(kind, size, scale):
     query, key = leaves(*size, torch.float32)
 
     def run():
-        sums, inputs = sums_of(kind, query, key, 0.9, torch.zeros(size[0], dtype=torch.int64))
+        sums, inputs = sums_of(kind, query, key, scale, torch.zeros(size[0], dtype=torch.int64))
         return [*sums, *torch.autograd.grad(sum(s.sum() for s in sums), inputs)]
 
     assert_same_bits(run, (2, 3))
@@ -178,6 +179,12 @@ def test_script_export_compile_and_opcheck():
         (query, None, None, 0.5, False),
     ):
         opcheck(ops._contrastive_lse.default, arguments)
+        sums = [s.detach() for s in ops._contrastive_lse(*arguments)]
+        q, k, e, *numbers = (a.detach() if isinstance(a, torch.Tensor) else a for a in arguments)
+        opcheck(
+            ops._contrastive_lse_backward.default,
+            (*map(torch.ones_like, sums), q, k, e, *sums, *numbers, 1, [True, k is not None]),
+        )
 
 
 class _Lse(torch.nn.Module):
@@ -206,9 +213,16 @@ BAD = [
     ({"exclude": torch.zeros(3)}, "exclude must be int64, got Float"),
     ({"exclude": torch.tensor([0, 4, 1])}, r"exclude\[1\] must be -1 or lie in \[0, 4\), got 4"),
     ({"exclude": torch.tensor([0, 0, -2])}, r"exclude\[2\] must be -1 or lie in \[0, 4\), got -2"),
-    ({"scale": math.nan}, "scale must be finite, got nan"),
+    ({"scale": math.nan}, "scale must be finite in float32, got nan"),
+    ({"scale": 1e39}, "scale must be finite in float32, got 1e.39"),
+    ({"key": torch.ones(0, 2), "exclude": torch.tensor([7, 7, 7])}, r"exclude\[0\] must be -1 or"),
     ({"exclude_count": 0}, "exclude_count must be positive, got 0"),
 ]
+
+
+def test_columns_of_views():
+    with pytest.raises(RuntimeError, match="columns need keys that are not the queries"):
+        ops._contrastive_lse(torch.ones(3, 2), None, None, 1.0, True)
 
 
 @pytest.mark.parametrize("wrong,message", BAD)
