@@ -16,9 +16,10 @@ inline int64_t contrastive_width(int64_t depth) {
 }
 
 // Below this bound of all scores, in powers of 2, one shift serves them all: what is subtracted
-// before they are raised is no maximum of a row but the bound, and nothing vanishes by it. Exponents
-// are rounded where they are twice the bound at most, to 2^-19. The gradients' factors are at most
-// 4^bound times as large as what they stand for: gradients below 2^79 do not overflow by them.
+// before they are raised is no maximum of a row but the bound, and nothing vanishes by it.
+// Exponents are rounded where they are twice the bound at most, to 2^-19. The gradients' factors
+// are at most 4^bound times as large as what they stand for: gradients below 2^79 do not overflow
+// by them.
 inline constexpr double kMostSharedShift = 24;
 
 // Queries and keys in blocks of one size each; the last may be smaller.
