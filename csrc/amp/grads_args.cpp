@@ -58,13 +58,14 @@ void check_changeable(const char* op, const Tensor& tensor) {
                    "tensors made in inference mode can only be changed in inference mode");
 }
 
-void check_apart(const char* op, const char* list, at::TensorList tensors) {
+bool check_apart(const char* op, const char* list, at::TensorList tensors) {
   struct Range {
     const char *begin, *end;
     size_t index;
   };
   std::vector<Range> ranges;
   ranges.reserve(tensors.size());
+  bool gaps = false;
   for (size_t i = 0; i < tensors.size(); ++i) {
     const Tensor& tensor = tensors[i];
     if (tensor.numel() == 0) continue;
@@ -73,7 +74,9 @@ void check_apart(const char* op, const char* list, at::TensorList tensors) {
                      "a clone()");
     const auto* begin = static_cast<const char*>(tensor.const_data_ptr());
     // Tensors with gaps may lie within each other's; of them only the same beginning is told.
-    const size_t bytes = tensor.is_non_overlapping_and_dense() ? tensor.nbytes() : 1;
+    const bool dense = tensor.is_non_overlapping_and_dense();
+    gaps = gaps || !dense;
+    const size_t bytes = dense ? tensor.nbytes() : 1;
     ranges.push_back({begin, begin + bytes, i});
   }
   const auto before = [](const Range& a, const Range& b) {
@@ -88,12 +91,11 @@ void check_apart(const char* op, const char* list, at::TensorList tensors) {
     TILEWRIGHT_CHECK(op, ranges[i].begin >= ranges[i - 1].end, place_in(list, first), " and ",
                      place_in(list, second), " share memory: give each tensor once");
   }
+  return gaps;
 }
 
 DenseGrads::DenseGrads(const char* op, at::TensorList grads) : given_(grads) {
-  check_apart(op, "grads", grads);
-  const auto has_gaps = [](const Tensor& grad) { return !grad.is_non_overlapping_and_dense(); };
-  if (std::none_of(grads.begin(), grads.end(), has_gaps)) return;
+  if (!check_apart(op, "grads", grads)) return;
   copies_.reserve(grads.size());
   for (const Tensor& grad : grads) copies_.push_back(dense_of(grad));
 }

@@ -19,8 +19,9 @@ TILEWRIGHT_API void check_no_grad(const char* op, const std::string& name,
                                   const at::Tensor& tensor);
 // That the tensor's version can be counted after it was changed.
 TILEWRIGHT_API void check_changeable(const char* op, const at::Tensor& tensor);
-// That no two of a list called `list` share memory: some would be written twice.
-TILEWRIGHT_API void check_apart(const char* op, const char* list, at::TensorList tensors);
+// That no two of a list called `list` share memory: some would be written twice. Returns whether
+// some have gaps in memory.
+TILEWRIGHT_API bool check_apart(const char* op, const char* list, at::TensorList tensors);
 
 // "grads[3]".
 TILEWRIGHT_API std::string place_in(const char* list, size_t index);

@@ -23,27 +23,35 @@ using at::Tensor;
 constexpr int64_t kGrainBytes = 1 << 23, kTensorBytes = 1 << 10;
 
 struct Piece {
-  int64_t tensor, begin, end;
+  int64_t tensor;
+  UnscalePiece work;
 };
 
-// Of a gradient's elements in turn; and the first piece of each task, one more at the end.
+// Of a gradient's elements in turn; and the first piece of each task, one more at the end. One walk
+// over the tensors finds all that is needed of them: of thousands each walk comes from memory.
 struct Pieces {
   std::vector<Piece> all;
   std::vector<int64_t> tasks;
 
-  explicit Pieces(at::TensorList grads) {
+  Pieces(at::TensorList grads, float inv_scale, bool write) {
     all.reserve(grads.size());
     int64_t bytes = kGrainBytes;
     for (size_t t = 0; t < grads.size(); ++t) {
-      const int64_t numel = grads[t].numel(), element = grads[t].element_size();
+      const Tensor& grad = grads[t];
+      const int64_t numel = grad.numel(), element = grad.element_size();
+      if (numel == 0) continue;
+      // Asked here, by one thread: torch may have to copy what is shared until then.
+      char* const data = static_cast<char*>(write ? grad.mutable_data_ptr()
+                                                  : const_cast<void*>(grad.const_data_ptr()));
+      const auto dtype = grad.scalar_type();
       for (int64_t begin = 0; begin < numel; begin += kUnscalePiece) {
-        const int64_t end = std::min(numel, begin + kUnscalePiece);
+        const int64_t count = std::min(numel - begin, kUnscalePiece);
         if (bytes >= kGrainBytes) {
           tasks.push_back(int64_t(all.size()));
           bytes = 0;
         }
-        bytes += (end - begin) * element + kTensorBytes;
-        all.push_back({int64_t(t), begin, end});
+        bytes += count * element + kTensorBytes;
+        all.push_back({int64_t(t), {data + begin * element, count, dtype, inv_scale, write}});
       }
     }
     tasks.push_back(int64_t(all.size()));
@@ -53,22 +61,11 @@ struct Pieces {
 // The sum of squares; found_inf and first_bad are written.
 double unscale_all(at::TensorList grads, const Tensor& found_inf, const Tensor& inv_scale,
                    const std::optional<Tensor>& first_bad, bool norm, bool write) {
-  const Pieces pieces(grads);
-  const float inv = *inv_scale.const_data_ptr<float>();
+  const Pieces pieces(grads, *inv_scale.const_data_ptr<float>(), write);
   std::vector<UnscaleFound> found(pieces.all.size());
-  std::vector<char*> data;  // taken by one thread: torch may have to copy what is shared until then
-  data.reserve(grads.size());
-  for (const Tensor& grad : grads) {
-    data.push_back(static_cast<char*>(write ? grad.mutable_data_ptr()
-                                            : const_cast<void*>(grad.const_data_ptr())));
-  }
   at::parallel_for(0, int64_t(pieces.tasks.size()) - 1, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = pieces.tasks[begin]; i < pieces.tasks[end]; ++i) {
-      const Piece& piece = pieces.all[i];
-      const Tensor& grad = grads[piece.tensor];
-      char* const begin_of = data[piece.tensor] + piece.begin * grad.element_size();
-      found[i] = unscale_piece(
-          UnscalePiece{begin_of, piece.end - piece.begin, grad.scalar_type(), inv, write}, norm);
+      found[i] = unscale_piece(pieces.all[i].work, norm);
     }
   });
   double squares = 0;
