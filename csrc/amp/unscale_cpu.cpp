@@ -18,8 +18,8 @@ namespace {
 using at::Tensor;
 
 // A thread should have so many bytes to read, a tensor counting as some more: half a millisecond's
-// work. Waking a thread that sleeps took up to 3 ms on a virtual machine, in which a caller's own
-// thread reads 40 MB.
+// work. After a pause, 5,000 tensors of 800 bytes took 1.9 ms with one thread, and 2.1 to 5.8 with
+// another that slept.
 constexpr int64_t kGrainBytes = 1 << 23, kTensorBytes = 1 << 10;
 
 struct Piece {

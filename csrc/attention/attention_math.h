@@ -8,13 +8,11 @@
 #include <cstdint>
 #include <limits>
 
+#include "tilewright/core/log2.h"
 #include "tilewright/core/math.h"
 #include "tilewright/core/philox.h"
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
-
-// Scores are kept times log2(e): probabilities are powers of 2.
-inline constexpr double kLog2E = 1.4426950408889634, kLn2 = 0.6931471805599453;
 
 // A finite bias in powers of 2: those beyond 2.36e38, as finfo(float32).min is, stay finite. NaN
 // stays NaN.

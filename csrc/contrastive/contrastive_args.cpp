@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "tilewright/core/check.h"
+#include "tilewright/core/log2.h"
 
 namespace tilewright {
 namespace {
@@ -23,36 +24,42 @@ void check_sums(const char* op, const char* name, const at::Tensor& sums, const 
 
 }  // namespace
 
+void check_key(const char* op, const at::Tensor& query, const at::Tensor& key) {
+  check_given(op, "key", key);
+  TILEWRIGHT_CHECK(op, key.dim() == 2 && key.sym_size(1) == query.sym_size(1),
+                   "key must have shape (M, ", query.sym_size(1), "), got ", shape_of(key));
+  TILEWRIGHT_CHECK(op, key.scalar_type() == query.scalar_type(), "key must have query's dtype (",
+                   query.scalar_type(), "), got ", key.scalar_type());
+  check_same_device(op, "query", query, "key", key);
+}
+
+void check_index(const char* op, const char* name, const at::Tensor& index, const char* rows_name,
+                 const at::Tensor& rows) {
+  check_given(op, name, index);
+  TILEWRIGHT_CHECK(op, index.dim() == 1 && index.sym_size(0) == rows.sym_size(0), name,
+                   " must have shape (N,) = (", rows.sym_size(0), ",), got ", shape_of(index));
+  TILEWRIGHT_CHECK(op, index.scalar_type() == at::kLong, name, " must be int64, got ",
+                   index.scalar_type());
+  check_same_device(op, rows_name, rows, name, index);
+}
+
 void check_contrastive(const ContrastiveArgs& args, const at::Tensor& query,
                        const OptionalTensor& key, const OptionalTensor& exclude) {
   const char* op = args.op;
   check_floating(op, "query", query);
   check_shape(op, "query", query, "(N, D)", 2);
   TILEWRIGHT_CHECK(op, query.sym_size(1) > 0, "query must have features, got ", shape_of(query));
-  const double powers = args.scale * 1.4426950408889634;  // as the kernels hold it
+  const double powers = args.scale * kLog2E;  // as the kernels hold it
   const bool wide = query.scalar_type() == at::kDouble;
   TILEWRIGHT_CHECK(op, std::isfinite(wide ? powers : double(float(powers))), "scale must be finite",
                    wide ? "" : " in float32", ", got ", args.scale);
   TILEWRIGHT_CHECK(op, args.exclude_count >= 1, "exclude_count must be positive, got ",
                    args.exclude_count);
   TILEWRIGHT_CHECK(op, key || !args.columns, "columns need keys that are not the queries");
-  if (key) {
-    check_given(op, "key", *key);
-    TILEWRIGHT_CHECK(op, key->dim() == 2 && key->sym_size(1) == query.sym_size(1),
-                     "key must have shape (M, ", query.sym_size(1), "), got ", shape_of(*key));
-    TILEWRIGHT_CHECK(op, key->scalar_type() == query.scalar_type(), "key must have query's dtype (",
-                     query.scalar_type(), "), got ", key->scalar_type());
-    check_same_device(op, "query", query, "key", *key);
-  }
+  if (key) check_key(op, query, *key);
   if (!exclude) return;
-  check_given(op, "exclude", *exclude);
   TILEWRIGHT_CHECK(op, key, "exclude needs keys that are not the queries");
-  TILEWRIGHT_CHECK(op, exclude->dim() == 1 && exclude->sym_size(0) == query.sym_size(0),
-                   "exclude must have shape (N,) = (", query.sym_size(0), ",), got ",
-                   shape_of(*exclude));
-  TILEWRIGHT_CHECK(op, exclude->scalar_type() == at::kLong, "exclude must be int64, got ",
-                   exclude->scalar_type());
-  check_same_device(op, "query", query, "exclude", *exclude);
+  check_index(op, "exclude", *exclude, "query", query);
 }
 
 void check_contrastive_backward(const ContrastiveArgs& args, const ContrastiveSums& grads,

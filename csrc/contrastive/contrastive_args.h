@@ -23,6 +23,11 @@ struct ContrastiveArgs {
   int64_t exclude_count;
 };
 
+// (M, D) beside a query (N, D) that was checked.
+TILEWRIGHT_API void check_key(const char* op, const at::Tensor& query, const at::Tensor& key);
+// (N,) int64 beside N rows.
+TILEWRIGHT_API void check_index(const char* op, const char* name, const at::Tensor& index,
+                                const char* rows_name, const at::Tensor& rows);
 TILEWRIGHT_API void check_contrastive(const ContrastiveArgs& args, const at::Tensor& query,
                                       const OptionalTensor& key, const OptionalTensor& exclude);
 TILEWRIGHT_API void check_contrastive_backward(const ContrastiveArgs& args,

@@ -17,8 +17,6 @@ namespace {
 using at::Tensor;
 using Pairs = std::vector<ContrastivePair>;
 
-constexpr double kLog2e = 1.4426950408889634;
-
 int64_t block_of(int64_t count, int64_t blocks, int64_t least) {
   return std::max(least, ceil_div(ceil_div(count, blocks), kContrastiveRows) * kContrastiveRows);
 }
@@ -41,7 +39,7 @@ double shared_shift(const Tensor& query, const Tensor& key, double scale) {
     return at::linalg_vector_norm(rows, 2, 1, false, type).max().item<double>();
   };
   const double first = longest(query), second = key.is_same(query) ? first : longest(key);
-  const double bound = std::abs(scale) * first * second * kLog2e * (1 + 1e-5);
+  const double bound = std::abs(scale) * first * second * kLog2E * (1 + 1e-5);
   return bound <= kMostSharedShift ? bound : none;
 }
 
@@ -197,14 +195,13 @@ ContrastiveGrads contrastive_lse_backward_cpu(const Tensor& grad_rows, const Ten
   p.blocks = blocks_of(p.queries, p.keys, kMostBlocks, kLeastRows);
   p.query_copies = p.self ? 1 : copies_for(p.blocks.query_blocks, p.blocks.key_blocks);
   p.key_copies = p.self ? 1 : copies_for(p.blocks.key_blocks, p.blocks.query_blocks);
-  const auto ready = [](const Tensor& one) { return one.contiguous(); };
-  const Tensor row_lse = (rows * kLog2e).contiguous(), row_grad = ready(grad_rows);
+  const Tensor row_lse = (rows * kLog2E).contiguous(), row_grad = grad_rows.contiguous();
   p.row_lse = row_lse.const_data_ptr();
   p.row_grad = row_grad.const_data_ptr();
   Tensor column_lse, column_grad;
   if (with_columns) {
-    column_lse = (columns * kLog2e).contiguous();
-    column_grad = ready(grad_columns);
+    column_lse = (columns * kLog2E).contiguous();
+    column_grad = grad_columns.contiguous();
     p.column_lse = column_lse.const_data_ptr();
     p.column_grad = column_grad.const_data_ptr();
   }

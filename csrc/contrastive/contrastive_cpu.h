@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "tilewright/core/cpu/isa.h"
+#include "tilewright/core/log2.h"
 #include "tilewright/core/math.h"
 
 namespace tilewright {

@@ -179,7 +179,6 @@ void TILEWRIGHT_ON_MACHINE(contrastive_merge)(c10::ScalarType dtype, const void*
         const A below = most[part * count + i] - shift;
         sum += double(sums[part * count + i]) * (below == A(0) ? 1.0 : exp2_of(double(below)));
       }
-      constexpr double kLn2 = 0.6931471805599453;
       static_cast<A*>(lse)[i] = A((double(shift) + std::log2(sum)) * kLn2);
     }
   };

@@ -37,7 +37,7 @@ class ScoreTiles {
   explicit ScoreTiles(const ContrastiveCpuParams& params)
       : p_(params),
         width_(contrastive_width(params.depth)),
-        scale_(A(params.scale * 1.4426950408889634)),
+        scale_(A(params.scale * kLog2E)),
         use_brgemm_(brgemm_serves_float() && params.depth <= kMostLeadingDimension) {}
   ~ScoreTiles() { brgemm_done(); }
 
@@ -47,8 +47,9 @@ class ScoreTiles {
   bool use_brgemm() const { return use_brgemm_; }
 
   void take(TileScratch& scratch) {
-    query_copy_ = scratch.take<A>(kContrastiveRows * p_.depth);
-    key_copy_ = scratch.take<A>(width_ * p_.depth);
+    constexpr int64_t kCopied = std::is_same_v<T, A> ? 0 : 1;  // rows that are widened
+    query_copy_ = scratch.take<A>(kCopied * kContrastiveRows * p_.depth);
+    key_copy_ = scratch.take<A>(kCopied * width_ * p_.depth);
     keys_transposed_ = scratch.take<A>(width_ * p_.depth);
     scores_ = scratch.take<A>(kContrastiveRows * width_);
   }

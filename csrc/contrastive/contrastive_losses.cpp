@@ -37,17 +37,6 @@ void check_several(const char* op, const char* name, const Tensor& rows, const c
                    shape_of(rows));
 }
 
-// (N,) int64 beside rows.
-void check_index(const char* op, const char* name, const Tensor& index, const char* rows_name,
-                 const Tensor& rows) {
-  check_given(op, name, index);
-  TILEWRIGHT_CHECK(op, index.dim() == 1 && index.sym_size(0) == rows.sym_size(0), name,
-                   " must have shape (N,) = (", rows.sym_size(0), ",), got ", shape_of(index));
-  TILEWRIGHT_CHECK(op, index.scalar_type() == at::kLong, name, " must be int64, got ",
-                   index.scalar_type());
-  check_same_device(op, rows_name, rows, name, index);
-}
-
 void check_two_of_a_kind(const char* op, const Tensor& first, const Tensor& second) {
   check_features(op, "first", first, "(N, D)", 2);
   check_features(op, "second", second, "(N, D)", 2);
@@ -104,12 +93,7 @@ Tensor info_nce_composed(const Tensor& query, const Tensor& key, const OptionalT
                          double temperature, bool normalize) {
   const char* op = "info_nce";
   check_features(op, "query", query, "(N, D)", 2);
-  check_given(op, "key", key);
-  TILEWRIGHT_CHECK(op, key.dim() == 2 && key.sym_size(1) == query.sym_size(1),
-                   "key must have shape (M, ", query.sym_size(1), "), got ", shape_of(key));
-  TILEWRIGHT_CHECK(op, key.scalar_type() == query.scalar_type(), "key must have query's dtype (",
-                   query.scalar_type(), "), got ", key.scalar_type());
-  check_same_device(op, "query", query, "key", key);
+  check_key(op, query, key);
   TILEWRIGHT_CHECK(op, query.sym_size(0) > 0, "query must have rows, got ", shape_of(query));
   check_several(op, "key", key, "a positive and a negative");
   check_temperature(op, temperature);
