@@ -6,6 +6,7 @@ and the best such formulation by hand; forward and backward, on the same feature
 
 import argparse
 import json
+import math
 import statistics
 
 import torch
@@ -71,6 +72,34 @@ def usual_clip(first, second):
     return (F.cross_entropy(scores, own) + F.cross_entropy(scores.t(), own)) / 2
 
 
+def usual_supervised(features, labels):
+    z = F.normalize(features, dim=1)
+    itself = torch.eye(len(z), dtype=torch.bool)
+    scores = (z @ z.t() / TEMPERATURE).masked_fill(itself, float("-inf"))
+    log_share = scores - scores.logsumexp(1, keepdim=True)
+    positive = (labels[:, None] == labels) & ~itself
+    counts = positive.sum(1)
+    return -(log_share.masked_fill(~positive, 0).sum(1) / counts.clamp_min(1))[counts > 0].mean()
+
+
+def usual_infomax(whole, local):
+    n, places, _ = local.shape
+    scores = whole @ local.flatten(0, 1).t()  # (N, N L)
+    own = (whole[:, None] * local).sum(2)
+    mine = torch.eye(n, dtype=torch.bool).repeat_interleave(places, 1)
+    others = scores.masked_fill(mine, float("-inf")).logsumexp(1, keepdim=True)
+    return (torch.logaddexp(own, others) - own).mean()
+
+
+def usual_sampled_softmax(hidden, weight, target, words, log_noise):
+    log_times = (log_noise[words] + math.log(len(words)))[None]
+    scores = hidden @ weight[words].t() - log_times
+    scores = scores.masked_fill(words == target[:, None], float("-inf"))
+    own = (hidden * weight[target]).sum(1, keepdim=True)
+    first = torch.zeros(len(hidden), dtype=torch.int64)
+    return F.cross_entropy(torch.cat([own, scores], 1), first)
+
+
 def training(loss, tensors):
     def run():
         for tensor in tensors:
@@ -81,7 +110,9 @@ def training(loss, tensors):
 
 
 def compare(title, sizes, usual, ours, by_hand=None):
-    tensors = [torch.randn(size, DEPTH, requires_grad=True) for size in sizes]
+    """Features of each size, of which the last dimension is left to this."""
+    shapes = [size if isinstance(size, tuple) else (size,) for size in sizes]
+    tensors = [torch.randn(*shape, DEPTH, requires_grad=True) for shape in shapes]
     losses = {"usual": usual, "hand": by_hand, "ours": ours}
     losses = {name: loss for name, loss in losses.items() if loss is not None}
     grads = []
@@ -129,6 +160,34 @@ def main():
         compare(f"info_nce, 4096 to 8192 keys, {threads}", (4096, 8192), usual_info_nce, info_nce)
     )
     found.append(compare(f"clip_loss, 4096 pairs, {threads}", (4096, 4096), usual_clip, clip_loss))
+    labels = torch.arange(8192) % 100
+    found.append(
+        compare(
+            f"supervised_contrastive, 8192 rows of 100 labels, {threads}",
+            (8192,),
+            lambda z: usual_supervised(z, labels),
+            lambda z: tilewright.supervised_contrastive(z, labels, TEMPERATURE),
+        )
+    )
+    found.append(
+        compare(
+            f"local_global_infomax, 256 examples of 64 places, {threads}",
+            (256, (256, 64)),
+            lambda whole, local: usual_infomax(whole / DEPTH, local),
+            lambda whole, local: tilewright.local_global_infomax(whole / DEPTH, local),
+        )
+    )
+    noise = tilewright.NoiseDistribution(1 / torch.arange(1.0, 50_001))
+    words, target = noise.sample(8192), torch.randint(50_000, (2048,))
+    given = (target, words, noise.log_prob)
+    found.append(
+        compare(
+            f"sampled_softmax_loss, 2048 rows, 8192 of 50,000 words, {threads}",
+            (2048, 50_000),
+            lambda x, w: usual_sampled_softmax(x / DEPTH, w, *given),
+            lambda x, w: tilewright.sampled_softmax_loss(x / DEPTH, w, *given),
+        )
+    )
     views = [torch.randn(32768, DEPTH, requires_grad=True) for _ in range(2)]
     most = peak_memory(training(nt_xent, views))
     print(f"nt_xent of 65,536 views: {most:.0f} MB beyond its {2 * 32768 * DEPTH * 4 / 2**20:.0f}")

@@ -150,6 +150,37 @@ def _attend(generator, dtype, dim, query_len=160, **options):
     torch.ops.tilewright.flash_attention(q, k, v, causal=True, **options)[0].sum().backward()
 
 
+@representative("contrastive")
+def contrastive(generator):
+    """All forms of sums, and depths for each kernel: columns of 64, 128, 256 and beyond."""
+    for dtype in DTYPES:
+        for depth in (40, 100, 200, 300):
+            if dtype.itemsize > 2 and depth != 100:
+                continue
+            rows = (
+                torch.randn(size, depth, generator=generator, dtype=torch.float64).to(dtype)
+                for size in (150, 200)
+            )
+            query, key = (r.requires_grad_() for r in rows)
+            exclude = torch.arange(150)
+            for sums in (
+                tilewright.contrastive_lse(query, key, exclude, scale=0.1),
+                torch.ops.tilewright._contrastive_lse(query, None, None, 0.1, False)[0],
+            ):
+                sums.sum().backward()
+
+
+@representative("contrastive, TF32")
+def contrastive_tf32(generator):
+    query, key = (torch.randn(n, 100, generator=generator).requires_grad_() for n in (150, 200))
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        tilewright.contrastive_lse(query, key, scale=0.1).sum().backward()
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
 @representative("attention")
 def attention(generator):
     for dtype in DTYPES:

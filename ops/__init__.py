@@ -18,9 +18,12 @@ from tilewright import (  # noqa: E402
     data,
     deform,
     deform_pooling,
+    distributed,
     dropin,
     models,
+    mutual_information,
     pooling,
+    sampled_losses,
     suppression,
 )
 from tilewright._C import version as _version  # noqa: E402
@@ -32,6 +35,7 @@ from tilewright.deform import *  # noqa: E402, F403
 from tilewright.deform_pooling import *  # noqa: E402, F403
 from tilewright.dropin import *  # noqa: E402, F403
 from tilewright.pooling import *  # noqa: E402, F403
+from tilewright.sampled_losses import *  # noqa: E402, F403
 from tilewright.suppression import *  # noqa: E402, F403
 
 __version__ = _version()
@@ -42,7 +46,9 @@ __all__ = [
     "cmake_prefix_path",
     "amp",
     "data",
+    "distributed",
     "models",
+    "mutual_information",
     *attention.__all__,
     *attention_modules.__all__,
     *boxes.__all__,
@@ -51,5 +57,6 @@ __all__ = [
     *deform_pooling.__all__,
     *dropin.__all__,
     *pooling.__all__,
+    *sampled_losses.__all__,
     *suppression.__all__,
 ]

@@ -19,7 +19,7 @@ inline constexpr int kFmaColumns = sizeof(Acc) == 8 ? 32 : 64;
 template <class T, bool kTf32 = false>
 struct FmaParts {
   using Acc = accumulate_t<T>;
-  static_assert(!kTf32 || std::is_same_v<T, float>);
+  static_assert(!kTf32 || sizeof(Acc) == 4);  // TF32 holds the 16-bit types whole
   // From row to row of left and right, weights, columns: what lanes read at once lies in different
   // banks.
   static constexpr int kDepth = kFmaDepth + (kTf32 ? 4 : 1);

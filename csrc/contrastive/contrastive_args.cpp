@@ -59,6 +59,7 @@ void check_contrastive(const ContrastiveArgs& args, const at::Tensor& query,
   if (key) check_key(op, query, *key);
   if (!exclude) return;
   TILEWRIGHT_CHECK(op, key, "exclude needs keys that are not the queries");
+  TILEWRIGHT_CHECK(op, !args.columns, "columns are sums over all queries: exclude must be None");
   check_index(op, "exclude", *exclude, "query", query);
 }
 

@@ -95,8 +95,8 @@ ResNetImpl::ResNetImpl(const ResNetOptions& options) {
                    "stages must lie in [1, 4], got ", options.stages());
   TILEWRIGHT_CHECK("ResNet", options.trainable_layers() >= 0 && options.trainable_layers() <= 5,
                    "trainable_layers must lie in [0, 5], got ", options.trainable_layers());
-  TILEWRIGHT_CHECK("ResNet", !options.dilate_last_stage() || options.stages() == 4,
-                   "dilate_last_stage needs all 4 stages, got ", options.stages());
+  TILEWRIGHT_CHECK("ResNet", !options.dilate_last_stage() || options.stages() >= 2,
+                   "dilate_last_stage needs at least 2 stages, got ", options.stages());
   TILEWRIGHT_CHECK(
       "ResNet", options.deformable_stages() >= 0 && options.deformable_stages() <= options.stages(),
       "deformable_stages must lie in [0, ", options.stages(), "], the stages that are built, got ",
@@ -108,7 +108,7 @@ ResNetImpl::ResNetImpl(const ResNetOptions& options) {
   for (int64_t i = 0; i < options.stages(); ++i) {
     torch::nn::Sequential stage;
     std::vector<ResidualBlock> own;
-    const bool dilated = i == 3 && options.dilate_last_stage();
+    const bool dilated = i == options.stages() - 1 && options.dilate_last_stage();
     const int64_t stride = i == 0 || dilated ? 1 : 2;
     total_stride *= stride;
     for (int64_t block = 0; block < blocks[i]; ++block) {

@@ -57,7 +57,8 @@ struct TILEWRIGHT_API ResNetOptions {
   // How many of stem and four stages learn, counted from the last: 3 leaves stem and layer1 as they
   // are, 0 leaves all.
   TORCH_ARG(int64_t, trainable_layers) = 5;
-  // The fourth stage keeps the stride of the third, 16, and its 3x3 convolutions have dilation 2.
+  // The last of them keeps the stride of the one before (16 of all four), and its 3x3 convolutions
+  // have dilation 2.
   TORCH_ARG(bool, dilate_last_stage) = false;
   // In so many of the built stages, counted from the last, the second convolution of each block
   // (a bottleneck's 3x3) is a DeformConv2d of the same weight; modulated: with masks (version 2).

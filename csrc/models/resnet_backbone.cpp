@@ -14,13 +14,13 @@ std::vector<torch::Tensor> ResNetBackboneImpl::forward(const torch::Tensor& imag
 
 ResNetC4C5BackboneImpl::ResNetC4C5BackboneImpl(const ResNetOptions& options)
     : body_(register_module("body", ResNet(options))) {
-  TILEWRIGHT_CHECK("ResNetC4C5Backbone", options.stages() == 4, "needs all 4 stages, got ",
+  TILEWRIGHT_CHECK("ResNetC4C5Backbone", options.stages() >= 2, "needs at least 2 stages, got ",
                    options.stages());
 }
 
 std::vector<torch::Tensor> ResNetC4C5BackboneImpl::forward(const torch::Tensor& images) {
   const auto maps = body_(images);
-  return {maps[2], maps[3]};
+  return {maps[maps.size() - 2], maps.back()};
 }
 
 }  // namespace tilewright

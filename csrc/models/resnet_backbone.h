@@ -26,20 +26,25 @@ class TILEWRIGHT_API ResNetBackboneImpl : public DetectionBackboneImpl {
 };
 TORCH_MODULE(ResNetBackbone);
 
-// What R-FCN looks at (arXiv:1605.06409, section 3): regions are proposed on the map of the third
-// stage (C4), and classified on that of the fourth (C5), of stride 16 where options dilate it.
+// What R-FCN looks at (arXiv:1605.06409, section 3), the last two stages that options build: of
+// four, regions are proposed on the map of the third (C4), and classified on that of the fourth
+// (C5), of stride 16 where options dilate it.
 class TILEWRIGHT_API ResNetC4C5BackboneImpl : public DetectionBackboneImpl {
  public:
   explicit ResNetC4C5BackboneImpl(const ResNetOptions& options);
 
-  std::vector<torch::Tensor> forward(const torch::Tensor& images) override;  // C4, C5
-  int64_t out_channels() const override { return body_->stage_channels()[2]; }
-  int64_t last_channels() const override { return body_->stage_channels()[3]; }
+  std::vector<torch::Tensor> forward(const torch::Tensor& images) override;  // of two stages
+  int64_t out_channels() const override { return from_last(body_->stage_channels(), 2); }
+  int64_t last_channels() const override { return from_last(body_->stage_channels(), 1); }
   int64_t num_levels() const override { return 1; }
-  std::vector<int64_t> roi_strides() const override { return {body_->stage_strides()[3]}; }
+  std::vector<int64_t> roi_strides() const override { return {body_->stage_strides().back()}; }
   void fold_batch_norm() override { body_->fold_batch_norm(); }
 
  private:
+  static int64_t from_last(const std::vector<int64_t>& values, size_t place) {
+    return values[values.size() - place];
+  }
+
   ResNet body_;
 };
 TORCH_MODULE(ResNetC4C5Backbone);

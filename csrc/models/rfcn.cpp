@@ -21,8 +21,8 @@ const RFCNOptions& checked_beside_backbone(const RFCNOptions& options) {
 }  // namespace
 
 RFCNImpl::RFCNImpl(const RFCNOptions& options)
-    : RFCNImpl(options,
-               std::make_shared<ResNetC4C5BackboneImpl>(resnet_options(checked(options)))) {}
+    : RFCNImpl(options, std::make_shared<ResNetC4C5BackboneImpl>(
+                            resnet_options(checked(options)).stages(options.feature_level()))) {}
 
 RFCNImpl::RFCNImpl(const std::shared_ptr<DetectionBackboneImpl>& backbone,
                    const RFCNOptions& options)

@@ -7,6 +7,9 @@ namespace tilewright {
 
 void check_options(const RFCNOptions& options) {
   check_shared_options(options);
+  const int64_t level = options.feature_level();
+  TILEWRIGHT_CHECK(options.model(), level >= 2 && level <= 4,
+                   "feature_level must be a stage from 2 to 4, got ", level);
   check_positive(options, "head_channels", options.head_channels());
   check_positive(options, "pooled_size", options.pooled_size());
   TILEWRIGHT_CHECK(options.model(),

@@ -16,6 +16,9 @@ struct TILEWRIGHT_API RFCNOptions : ChainedOptions<RFCNOptions> {
     anchor_sizes({{32, 64, 128, 256, 512}});
   }
 
+  // The stage of the ResNet whose map is classified, 2 to 4; regions are proposed on that of the
+  // one before. Of small scenes 3 is quicker: a map of stride 8.
+  TORCH_ARG(int64_t, feature_level) = 4;
   // Channels to which a 1x1 convolution reduces the last map.
   TORCH_ARG(int64_t, head_channels) = 1024;
   // Bins per side of a box, the paper's k: there are k * k maps for each score.
@@ -31,6 +34,7 @@ struct TILEWRIGHT_API RFCNOptions : ChainedOptions<RFCNOptions> {
 template <class Visit>
 void for_each_option(RFCNOptions& options, Visit&& visit) {
   for_each_option(static_cast<DetectorOptions&>(options), visit);
+  visit("feature_level", options.feature_level());
   visit("head_channels", options.head_channels());
   visit("pooled_size", options.pooled_size());
   visit("pooling", options.pooling());

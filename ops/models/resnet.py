@@ -165,9 +165,9 @@ class ResNet(nn.Module):
             raise ValueError(
                 f"tilewright::ResNet: trainable_layers must lie in [0, 5], got {trainable_layers}"
             )
-        if dilate_last_stage and stages != 4:
+        if dilate_last_stage and stages < 2:
             raise ValueError(
-                f"tilewright::ResNet: dilate_last_stage needs all 4 stages, got {stages}"
+                f"tilewright::ResNet: dilate_last_stage needs at least 2 stages, got {stages}"
             )
         if not 0 <= deformable_stages <= stages:
             raise ValueError(
@@ -179,14 +179,16 @@ class ResNet(nn.Module):
         self.conv1 = _convolution(3, 64, 7, 2)
         self.bn1 = BatchNorm(64, *norm)
         self.stage_channels: list[int] = []
-        self.stage_strides: list[int] = []  # pixels per cell: 4, 8, 16 and 32, or 16 twice
+        self.stage_strides: list[
+            int
+        ] = []  # pixels per cell: 4, 8, 16, 32; the last twice if dilated
         in_channels, total_stride = 64, 4
         for i, count in enumerate(_BLOCKS[depth]):
             if i >= stages:
                 self.register_module(f"layer{i + 1}", None)
                 continue
             blocks = []
-            dilated = i == 3 and dilate_last_stage
+            dilated = i == stages - 1 and dilate_last_stage
             stride = 1 if i == 0 or dilated else 2
             total_stride *= stride
             for block in range(count):

@@ -27,8 +27,8 @@ class ResNetBackbone(nn.Module):
 
 
 class ResNetC4C5Backbone(nn.Module):
-    """What R-FCN looks at: the map of the third stage (C4), for proposals, and that of the fourth
-    (C5), of stride 16 where dilated; arguments as of ResNet.
+    """What R-FCN looks at, the last two stages: of four the map of the third (C4), for proposals,
+    and that of the fourth (C5), of stride 16 where dilated; arguments as of ResNet.
 
     Beside what all backbones have, R-FCN reads ``last_channels``, those of the last map.
     """
@@ -36,17 +36,17 @@ class ResNetC4C5Backbone(nn.Module):
     def __init__(self, depth: int = 18, **options):
         super().__init__()
         self.body = ResNet(depth, **options)
-        if len(self.body.stage_channels) != 4:
+        if len(self.body.stage_channels) < 2:
             raise ValueError(
-                "tilewright::ResNetC4C5Backbone: needs all 4 stages, got "
+                "tilewright::ResNetC4C5Backbone: needs at least 2 stages, got "
                 f"{len(self.body.stage_channels)}"
             )
-        self.out_channels, self.last_channels = self.body.stage_channels[2:]
+        self.out_channels, self.last_channels = self.body.stage_channels[-2:]
         self.num_levels = 1
         self.roi_strides = self.body.stage_strides[-1:]
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        return self.body(images)[2:]
+        return self.body(images)[-2:]
 
     def fold_batch_norm(self) -> None:
         self.body.fold_batch_norm()

@@ -26,21 +26,24 @@ class RFCN(TwoStageDetector):
             ``last_channels`` where those of the last map are others than ``out_channels``.
             Default: a ResNet of which the third stage proposes and the fourth is classified
             (ResNetC4C5Backbone).
+        feature_level: the stage whose map is classified, 2 to 4, proposals being made on that of
+            the one before; 4. Of small scenes 3 is quicker: a map of stride 8.
         head_channels: to which a 1x1 convolution reduces the last map; 1024.
         pooled_size: bins per side of a box, the paper's k; 7.
         pooling: "ps_roi_align"; "ps_roi_pool", the paper's; or "deform_ps_roi_pool", whose bins
             move as k * k maps of two offsets say (arXiv:1703.06211).
         sampling_ratio: samples per bin and axis, but of ps_roi_pool; of ps_roi_align <= 0 for one
             per cell; 2.
-        options: the others are FasterRCNN's, without feature_level, fpn_channels and
-            representation_size. dilate_last_stage is True, and anchor_sizes
-            ((32, 64, 128, 256, 512),).
+        options: the others are FasterRCNN's, without fpn_channels and representation_size.
+            dilate_last_stage is True, and anchor_sizes ((32, 64, 128, 256, 512),).
     """
 
     def __init__(self, num_classes: int, *, backbone: nn.Module | None = None, **options):
         options = _C.rfcn_options(num_classes, **options)
         if backbone is None:
-            backbone = ResNetC4C5Backbone(**resnet_options(options))
+            backbone = ResNetC4C5Backbone(
+                stages=options["feature_level"], **resnet_options(options)
+            )
         else:
             check_own_backbone("RFCN", options)
         super().__init__("RFCN", backbone, options)

@@ -4,6 +4,7 @@
 #include "support.h"
 #include "tilewright/contrastive/contrastive_losses.h"
 #include "tilewright/contrastive/contrastive_lse.h"
+#include "tilewright/contrastive/sampled_losses.h"
 
 namespace {
 
@@ -43,6 +44,35 @@ TEST(Contrastive, AnEncoderLearnsWithoutLabels) {
   EXPECT_GT(read.slice(0, 0, 4).mean().item<double>(), 3 * read.slice(0, 4).mean().item<double>());
 }
 
+// A language model of one word before: what it learns is which word follows which.
+TEST(SampledLosses, AModelOfWordsLearnsFromSamples) {
+  torch::manual_seed(0);
+  constexpr int64_t kWords = 50;
+  const auto next = torch::randperm(kWords);
+  const auto frequency = 1 / torch::arange(1, kWords + 1).to(torch::kFloat);
+  const auto [threshold, alias] = tilewright::alias_table(frequency);
+  const auto log_noise = (frequency / frequency.sum()).log();
+  for (const bool softmax : {false, true}) {
+    torch::nn::Embedding before(kWords, 16);
+    const auto weight = torch::zeros({kWords, 16}, torch::requires_grad());
+    const auto bias = torch::zeros({kWords}, torch::requires_grad());
+    torch::optim::Adam optimizer({before->weight, weight, bias}, torch::optim::AdamOptions(0.05));
+    for (int step = 0; step < 150; ++step) {
+      const auto word = torch::randint(kWords, {64});
+      const auto noise = tilewright::alias_sample(threshold, alias, 20);
+      const auto hidden = before(word), target = next.index_select(0, word);
+      const auto loss =
+          softmax ? tilewright::sampled_softmax_loss(hidden, weight, target, noise, log_noise, bias)
+                  : tilewright::nce_loss(hidden, weight, target, noise, log_noise, bias);
+      optimizer.zero_grad();
+      loss.backward();
+      optimizer.step();
+    }
+    const auto scores = torch::addmm(bias, before->weight, weight.t());
+    EXPECT_GT(scores.argmax(1).eq(next).to(torch::kFloat).mean().item<double>(), 0.9) << softmax;
+  }
+}
+
 TEST(Contrastive, ErrorsSayWhatWasExpected) {
   const auto two = torch::ones({2, 3}), one = torch::ones({1, 3});
   EXPECT_MESSAGE(tilewright::nt_xent(one, one), "nt_xent: first must have at least two rows");
@@ -55,6 +85,9 @@ TEST(Contrastive, ErrorsSayWhatWasExpected) {
                  "local must have shape (N, L, D), got (2, 3)");
   EXPECT_MESSAGE(contrastive_lse(two, torch::ones({4, 2})),
                  "key must have shape (M, 3), got (4, 2)");
+  EXPECT_MESSAGE(tilewright::alias_table(torch::zeros({3})), "a finite sum above 0, got 0");
+  EXPECT_MESSAGE(tilewright::alias_sample(torch::ones({3}), torch::arange(2), 5),
+                 "alias must have shape (3,), got (2,)");
 }
 
 }  // namespace

@@ -163,8 +163,8 @@ TEST(Models, NameWhatIsWrong) {
                  "deformable_stages is the default backbone's, got 1 beside a backbone");
   EXPECT_MESSAGE(FasterRCNN(small_options().dilate_last_stage(true)),
                  "dilate_last_stage needs feature_level=4, got 0");
-  EXPECT_MESSAGE(tilewright::ResNet(tilewright::ResNetOptions().stages(3).dilate_last_stage(true)),
-                 "dilate_last_stage needs all 4 stages, got 3");
+  EXPECT_MESSAGE(tilewright::ResNet(tilewright::ResNetOptions().stages(1).dilate_last_stage(true)),
+                 "dilate_last_stage needs at least 2 stages, got 1");
   EXPECT_MESSAGE(tilewright::ResNetFpnBackbone(tilewright::ResNetOptions().dilate_last_stage(true)),
                  "dilate_last_stage must be false");
   FasterRCNN model(small_options());

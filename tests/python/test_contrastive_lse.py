@@ -1,18 +1,33 @@
 """contrastive_lse: sums and gradients against all scores in fp64, what is left out, limits."""
 
+import itertools
 import math
 
 import pytest
 import torch
 from checks import EPS, assert_close_to_fp64, assert_same_bits, opcheck, script_round_trip
-from conftest import DTYPES
+from conftest import DTYPES, MACHINE
 from reference_contrastive import scores
 from torch.autograd import gradcheck, gradgradcheck
 
 import tilewright
 
 ops = torch.ops.tilewright
-SIZES = [(1, 2, 1), (5, 3, 7), (70, 300, 33), (257, 513, 16), (40, 2100, 20), (1100, 65, 40)]
+pytestmark = pytest.mark.kernels
+SIZES = [(1, 2, 1), (5, 3, 7), (70, 300, 33), (257, 513, 16)]
+SIZES += [(130, 150, 104), (65, 70, 201), (70, 66, 300)]
+if MACHINE != "simt":  # which is slow
+    SIZES += [(40, 2100, 20), (1100, 65, 40)]
+
+
+@pytest.fixture(autouse=True)
+def on_device(device):
+    """Tensors of this file live where their operators run."""
+    if device.type == "cpu":
+        yield
+        return
+    with device:
+        yield
 
 
 def longest(rows):
@@ -92,6 +107,7 @@ def test_what_is_left_of_a_query_without_keys():
     assert query.grad.isfinite().all() and (query.grad[0] == 0).all()
 
 
+@pytest.mark.no_launch
 @pytest.mark.parametrize("n,m", [(0, 3), (3, 0), (0, 0)])
 def test_nothing(n, m):
     query, key = leaves(n, m, 4, torch.float32)
@@ -127,6 +143,7 @@ def test_derivatives(kind):
     assert gradgradcheck(call, (query, key))
 
 
+@pytest.mark.skipif(MACHINE != "cpu", reason="CUDA kernels have no threads of the CPU")
 @pytest.mark.parametrize("kind", ["excluded", "both", "self"])
 @pytest.mark.parametrize("size", [(700, 900, 24), (60, 3000, 8), (3000, 60, 8)])
 @pytest.mark.parametrize("scale", [0.05, 4.0])  # one shift for all, and maxima
@@ -194,7 +211,7 @@ class _Lse(torch.nn.Module):
 
 def test_autocast():
     query, key = leaves(6, 5, 4, torch.float32)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(query.device.type, torch.bfloat16):
         sums = tilewright.contrastive_lse(query, key)
     assert sums.dtype == torch.float32
     assert torch.equal(sums, tilewright.contrastive_lse(query.bfloat16(), key.bfloat16()))
@@ -211,22 +228,112 @@ BAD = [
     ({"key": torch.ones(4, 2).double()}, r"key must have query's dtype \(Float\), got Double"),
     ({"exclude": torch.zeros(2).long()}, r"exclude must have shape \(N,\) = \(3,\), got \(2,\)"),
     ({"exclude": torch.zeros(3)}, "exclude must be int64, got Float"),
-    ({"exclude": torch.tensor([0, 4, 1])}, r"exclude\[1\] must be -1 or lie in \[0, 4\), got 4"),
-    ({"exclude": torch.tensor([0, 0, -2])}, r"exclude\[2\] must be -1 or lie in \[0, 4\), got -2"),
     ({"scale": math.nan}, "scale must be finite in float32, got nan"),
     ({"scale": 1e39}, "scale must be finite in float32, got 1e.39"),
-    ({"key": torch.ones(0, 2), "exclude": torch.tensor([7, 7, 7])}, r"exclude\[0\] must be -1 or"),
     ({"exclude_count": 0}, "exclude_count must be positive, got 0"),
 ]
 
 
+@pytest.mark.no_launch
 def test_columns_of_views():
+    rows, exclude = torch.ones(3, 2), torch.zeros(3, dtype=torch.int64)
     with pytest.raises(RuntimeError, match="columns need keys that are not the queries"):
-        ops._contrastive_lse(torch.ones(3, 2), None, None, 1.0, True)
+        ops._contrastive_lse(rows, None, None, 1.0, True)
+    with pytest.raises(RuntimeError, match="columns are sums over all queries: exclude must be"):
+        ops._contrastive_lse(rows, rows, exclude, 1.0, True)
 
 
+@pytest.mark.no_launch
 @pytest.mark.parametrize("wrong,message", BAD)
-def test_bad_input(wrong, message):
+def test_bad_input(wrong, message, device):
     given = {"query": torch.ones(3, 2), "key": torch.ones(4, 2)} | wrong
+    given = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in given.items()}
     with pytest.raises(RuntimeError, match="tilewright::contrastive_lse: " + message):
         tilewright.contrastive_lse(**given)
+
+
+WRONG_INDICES = [
+    ([0, 4, 1], r"exclude\[1\] must be -1 or lie in \[0, 4\), got 4"),
+    ([0, 0, -2], r"exclude\[2\] must be -1 or lie in \[0, 4\), got -2"),
+    ([-(2**63), 2**62, 1], r"exclude\[0\] must be -1 or lie in \[0, 4\), got -9223372036854775808"),
+]
+
+
+@pytest.mark.parametrize("exclude,message", WRONG_INDICES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_indices_out_of_range(exclude, message, dtype, data_raises):
+    """An error on the CPU; on CUDA they exclude what there is."""
+    query, key = leaves(3, 4, 8, dtype)
+    wrong = torch.tensor(exclude)
+    if data_raises:
+        with pytest.raises(RuntimeError, match="tilewright::contrastive_lse: " + message):
+            tilewright.contrastive_lse(query, key, wrong)
+        return
+    sums = tilewright.contrastive_lse(query, key, wrong)
+    sums.sum().backward()
+    inside = wrong.where((wrong >= 0) & (wrong < 4), torch.tensor(-1))
+    right = scores(query.double(), key.double(), 1.0, inside).logsumexp(1)
+    torch.testing.assert_close(sums.double(), right, rtol=1e-5, atol=1e-5)
+    assert query.grad.isfinite().all() and key.grad.isfinite().all()
+
+
+@pytest.mark.no_launch
+def test_an_index_into_no_keys(data_raises):
+    query, exclude = torch.ones(3, 2), torch.tensor([7, 7, 7])
+    if data_raises:
+        with pytest.raises(RuntimeError, match=r"exclude\[0\] must be -1 or lie in"):
+            tilewright.contrastive_lse(query, torch.ones(0, 2), exclude)
+    else:
+        sums = tilewright.contrastive_lse(query, torch.ones(0, 2), exclude)
+        assert (sums == -math.inf).all()
+
+
+@pytest.mark.parametrize("first,count,left", [(-5, 10, []), (-3, 4, [1, 2, 3]), (2, 2**62, [0, 1])])
+def test_ranges_that_are_longer_than_the_keys(first, count, left, data_raises):
+    """What of a range lies within the keys is excluded, on CUDA where the CPU refuses it."""
+    query, key = leaves(2, 4, 8, torch.float32)
+    exclude = torch.tensor([first, -1])
+
+    def call():
+        return tilewright.contrastive_lse(query, key, exclude, exclude_count=count)
+
+    if data_raises:
+        with pytest.raises(RuntimeError, match=r"exclude\[0\] must be -1 or lie in"):
+            call()
+        return
+    sums = call()
+    expected = [(query[0] @ key[left].t()).logsumexp(0), (query[1] @ key.t()).logsumexp(0)]
+    torch.testing.assert_close(sums, torch.stack(expected))
+    sums[1].backward()
+    assert key.grad.isfinite().all()
+
+
+def test_gradients_of_any_size(device):
+    """16-bit products take the derivatives by scores as factors, which are small."""
+    for dtype, size in itertools.product([torch.float16, torch.bfloat16], [1e-7, 1e5]):
+        query, key = leaves(70, 2000, 64, dtype, 0.01)  # shares of a two-thousandth
+        sums = tilewright.contrastive_lse(query, key)
+        (sums * size).sum().backward()
+        exact = [t.detach().double().requires_grad_() for t in (query, key)]
+        (scores(*exact).logsumexp(1) * size).sum().backward()
+        for ours, right in ((query, exact[0]), (key, exact[1])):
+            most = right.grad.abs().max().item()
+            step = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
+            limit = 8 * torch.finfo(dtype).eps * most + step
+            torch.testing.assert_close(ours.grad.double(), right.grad, rtol=0, atol=limit)
+
+
+@pytest.mark.skipif(MACHINE == "cpu", reason="TF32 is a GPU's")
+def test_tf32_where_it_is_allowed():
+    query, key = leaves(70, 130, 100, torch.float32)
+    exact = scores(query.double(), key.double()).logsumexp(1)
+    before = torch.backends.cuda.matmul.allow_tf32
+    try:
+        errors = []
+        for allowed in (False, True):
+            torch.backends.cuda.matmul.allow_tf32 = allowed
+            sums = tilewright.contrastive_lse(query, key)
+            errors.append((sums.double() - exact).abs().max().item())
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+    assert errors[0] < 1e-4 < errors[1] < 0.1

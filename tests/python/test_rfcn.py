@@ -33,6 +33,8 @@ POOLING = ["ps_roi_align", "ps_roi_pool", "deform_ps_roi_pool"]
         {"pooling": "deform_ps_roi_pool", "deformable_stages": 1},
         {"resnet_depth": 50, "deformable_stages": 1, "sampling_ratio": 0},
         {"dilate_last_stage": False},
+        {"feature_level": 3},
+        {"feature_level": 2, "dilate_last_stage": False, "deformable_stages": 1},
     ],
 )
 def test_twins_agree(device, dtype, options, tmp_path):
@@ -236,13 +238,13 @@ def test_options_of_both_models():
     assert own == {
         "dilate_last_stage": True,
         "anchor_sizes": [[32, 64, 128, 256, 512]],
+        "feature_level": 4,
         "head_channels": 1024,
         "pooled_size": 7,
         "pooling": "ps_roi_align",
         "sampling_ratio": 2,
     }
     assert set(others) - set(options) == {
-        "feature_level",
         "fpn_channels",
         "representation_size",
         "deformable_pooling",
@@ -255,12 +257,14 @@ def test_options_of_both_models():
     [
         ("pooling", "max", "pooling must be ps_roi_align, ps_roi_pool or deform_.*, got max"),
         ("pooling", 3, "RFCN: pooling has the wrong type: 3"),
+        ("feature_level", 1, "RFCN: feature_level must be a stage from 2 to 4, got 1"),
+        ("feature_level", 5, "RFCN: feature_level must be a stage from 2 to 4, got 5"),
         ("pooled_size", 0, "RFCN: pooled_size must be positive, got 0"),
         ("head_channels", -1, "RFCN: head_channels must be positive, got -1"),
         ("sampling_ratio", 1025, "RFCN: sampling_ratio must be at most 1024, got 1025"),
         ("box_nms_thresh", 2.0, r"RFCN: box_nms_thresh must lie in \[0, 1\], got 2"),
         ("anchor_sizes", ((8,), (16,)), "RFCN: anchor_sizes must have one list for each of the 1"),
-        ("feature_level", 3, "RFCN: unknown options {'feature_level'}"),
+        ("fpn_channels", 64, "RFCN: unknown options {'fpn_channels'}"),
         ("deformable_stages", 5, r"ResNet: deformable_stages must lie in \[0, 4\], .* got 5"),
         ("resnet_depth", 19, "ResNet: depth must be 18, 34, 50 or 101, got 19"),
     ],

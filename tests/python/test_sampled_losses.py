@@ -1,0 +1,251 @@
+"""Noise contrastive estimation, sampled softmax and alias tables: against their formulas, word by
+word, and against the whole softmax."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from checks import EPS, compile_and_run, export_and_run, script_round_trip
+from torch.autograd import gradcheck
+
+import tilewright
+
+ops = torch.ops.tilewright
+FLOATS = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+N, D, V, K = 7, 5, 11, 23
+
+
+def problem(dtype, biased=True):
+    tensors = [torch.randn(N, D), torch.randn(V, D)] + ([torch.randn(V)] if biased else [])
+    tensors = [t.to(dtype).requires_grad_() for t in tensors]
+    weights = torch.rand(V) + 0.1
+    noise = torch.multinomial(weights, K, replacement=True)
+    target = torch.randint(V, (N,))
+    target[0] = noise[0]
+    return tensors, target, noise, (weights / weights.sum()).log()
+
+
+def nce(x, weight, target, noise, log_noise, bias, log_partition):
+    """One row and one word at a time."""
+    total = 0
+
+    def logit(row, word):
+        score = row @ weight[word] + (0 if bias is None else bias[word])
+        return score - log_partition - math.log(len(noise)) - log_noise[word].double()
+
+    for row, word in zip(x, target, strict=True):
+        total = total - F.logsigmoid(logit(row, word))
+        for other in noise:
+            total = total - F.logsigmoid(-logit(row, other))
+    return total / len(x)
+
+
+def sampled_softmax(x, weight, target, noise, log_noise, bias):
+    total = 0
+    for row, word in zip(x, target, strict=True):
+        scores = weight @ row + (0 if bias is None else bias)
+        others = noise[noise != word]
+        estimates = scores[others] - log_noise[others].double() - math.log(len(noise))
+        total = total + torch.cat([scores[word][None], estimates]).logsumexp(0) - scores[word]
+    return total / len(x)
+
+
+def both(tensors, target, noise, log_noise):
+    bias = tensors[2] if len(tensors) == 3 else None
+    given = (*tensors[:2], target, noise, log_noise, bias)
+    return {
+        "nce": tilewright.nce_loss(*given, 0.3),
+        "softmax": tilewright.sampled_softmax_loss(*given),
+    }
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("biased", [True, False])
+def test_values_and_gradients(dtype, biased):
+    tensors, target, noise, log_noise = problem(dtype, biased)
+    exact = [t.detach().double().requires_grad_() for t in tensors]
+    bias = exact[2] if biased else None
+    right = {
+        "nce": nce(*exact[:2], target, noise, log_noise, bias, 0.3),
+        "softmax": sampled_softmax(*exact[:2], target, noise, log_noise, bias),
+    }
+    for name, loss in both(tensors, target, noise, log_noise).items():
+        assert loss.dtype == torch.promote_types(dtype, torch.float32)
+        # log_noise is float32, and so its logarithm of K samples.
+        limit = {torch.float64: 1e-7, torch.float32: 1e-5}.get(dtype, 10 * EPS[dtype])
+        torch.testing.assert_close(loss.double(), right[name], rtol=limit, atol=limit)
+        found = torch.autograd.grad(loss, tensors)
+        wanted = torch.autograd.grad(right[name], exact)
+        for ours, expected in zip(found, wanted, strict=True):
+            assert ours.dtype == dtype
+            most = expected.abs().max().item()
+            torch.testing.assert_close(ours.double(), expected, rtol=limit, atol=2 * limit * most)
+
+
+@pytest.mark.parametrize("name", ["nce", "softmax"])
+def test_gradients_by_differences(name):
+    tensors, target, noise, log_noise = problem(torch.float64)
+    assert gradcheck(lambda *t: both(t, target, noise, log_noise.double())[name], tensors)
+
+
+def test_scores_of_16_bits_keep_the_digits_of_log_noise():
+    """Words of large vocabularies have log probabilities that 16 bits would round by 0.03."""
+    hidden, weight = (
+        torch.zeros(4, 8, dtype=torch.bfloat16),
+        torch.zeros(9, 8, dtype=torch.bfloat16),
+    )
+    log_noise = torch.linspace(-12.0, -11.0, 9)
+    noise, target = torch.arange(1, 9), torch.zeros(4, dtype=torch.int64)
+    loss = tilewright.sampled_softmax_loss(hidden, weight, target, noise, log_noise)
+    exact = math.log(1 + sum(math.exp(-x) / 8 for x in log_noise[1:].double().tolist()))
+    assert loss.item() == pytest.approx(exact, rel=1e-6)
+
+
+def test_all_words_as_noise_give_the_whole_softmax():
+    """Each word once, and q uniform: every sum is exact."""
+    (x, weight, bias), target, _, _ = problem(torch.float64)
+    log_noise = torch.full((V,), -math.log(V), dtype=torch.float64)
+    ours = tilewright.sampled_softmax_loss(x, weight, target, torch.arange(V), log_noise, bias)
+    whole = F.cross_entropy(F.linear(x, weight, bias), target)
+    torch.testing.assert_close(ours, whole)
+    grads = zip(*(torch.autograd.grad(y, (x, weight, bias)) for y in (ours, whole)), strict=True)
+    for a, b in grads:
+        torch.testing.assert_close(a, b)
+
+
+def test_many_samples_come_near_the_whole_softmax():
+    (x, weight, bias), target, _, log_noise = problem(torch.float32)
+    noise = tilewright.NoiseDistribution(log_noise.exp())
+    words = noise.sample(200_000, torch.Generator().manual_seed(0))
+    ours = tilewright.sampled_softmax_loss(x, weight, target, words, noise.log_prob, bias)
+    whole = F.cross_entropy(F.linear(x, weight, bias), target)
+    assert ours.item() == pytest.approx(whole.item(), rel=0.01)
+
+
+def test_nce_learns_normalised_probabilities():
+    """A free score for each word: what it learns are the data's log probabilities."""
+    truth = torch.tensor([0.5, 0.2, 0.15, 0.1, 0.05])
+    log_noise = torch.full((5,), math.log(0.2))
+    target, noise = torch.multinomial(truth, 4000, True), torch.arange(5).repeat(40)
+    hidden, bias = torch.ones(4000, 1), torch.zeros(5, requires_grad=True)
+    weight = torch.zeros(5, 1)
+    optimizer = torch.optim.LBFGS([bias], max_iter=50, line_search_fn="strong_wolfe")
+
+    def loss():
+        optimizer.zero_grad()
+        value = tilewright.nce_loss(hidden, weight, target, noise, log_noise, bias)
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    share = torch.bincount(target, minlength=5) / 4000
+    torch.testing.assert_close(bias.detach().exp(), share, rtol=1e-3, atol=1e-3)
+
+
+def test_sparse_gradients_are_the_dense_ones():
+    tensors, target, noise, log_noise = problem(torch.float32)
+    x, weight, bias = tensors
+    for function in (tilewright.nce_loss, tilewright.sampled_softmax_loss):
+        dense, sparse = (
+            torch.autograd.grad(
+                function(x, weight, target, noise, log_noise, bias, sparse=s), (weight, bias)
+            )
+            for s in (False, True)
+        )
+        assert sparse[0].is_sparse and not dense[0].is_sparse
+        torch.testing.assert_close(sparse[0].to_dense(), dense[0])
+        torch.testing.assert_close(sparse[1], dense[1])
+
+
+@pytest.mark.parametrize(
+    "weights", [[1.0], [1, 0, 3], [0, 0, 2, 0], [5, 1, 1, 1, 0.001], [1e-300, 1, 1]]
+)
+def test_alias_tables_hold_the_distribution(weights):
+    """Each word's probability, summed over the places that mean it."""
+    weights = torch.tensor(weights, dtype=torch.float64)
+    threshold, alias = ops.alias_table(weights)
+    found = torch.zeros_like(weights)
+    found += threshold
+    found.index_add_(0, alias, 1 - threshold)
+    torch.testing.assert_close(found / len(weights), weights / weights.sum(), rtol=0, atol=1e-15)
+    assert (found[weights == 0] == 0).all()
+
+
+def test_large_alias_table_and_its_samples():
+    weights = torch.rand(100_000, dtype=torch.float64) ** 4
+    threshold, alias = ops.alias_table(weights)
+    found = threshold.clone().index_add_(0, alias, 1 - threshold) / len(weights)
+    torch.testing.assert_close(found, weights / weights.sum(), rtol=0, atol=1e-12)
+    noise = tilewright.NoiseDistribution(torch.tensor([1.0, 2.0, 0.0, 5.0]))
+    drawn = torch.bincount(noise.sample(80_000, torch.Generator().manual_seed(3)), minlength=4)
+    expected = torch.tensor([10_000.0, 20_000.0, 0.0, 50_000.0])
+    assert ((drawn - expected).abs() <= 4 * expected.sqrt()).all()
+    first, second = (noise.sample(50, torch.Generator().manual_seed(7)) for _ in range(2))
+    assert torch.equal(first, second) and noise.sample(0).shape == (0,)
+    assert noise.log_prob[2] == -math.inf
+    torch.testing.assert_close(noise.log_prob.exp(), expected / 80_000)
+
+
+def call(
+    x: torch.Tensor,
+    w: torch.Tensor,
+    b: torch.Tensor,
+    t: torch.Tensor,
+    n: torch.Tensor,
+    q: torch.Tensor,
+):
+    return tilewright.nce_loss(x, w, t, n, q, b) + tilewright.sampled_softmax_loss(x, w, t, n, q, b)
+
+
+def test_script_compile_export():
+    tensors, target, noise, log_noise = problem(torch.float32)
+    given = (*tensors, target, noise, log_noise)
+    expected = call(*given)
+    for run in (script_round_trip, compile_and_run, export_and_run):
+        torch.testing.assert_close(run(call, *given), expected)
+    scripted = torch.jit.script(tilewright.NoiseDistribution(torch.tensor([1.0, 3.0])))
+    torch.manual_seed(0)
+    assert set(scripted.sample(50).tolist()) == {0, 1}
+
+
+X, W = torch.ones(2, 3), torch.ones(4, 3)
+WORDS, Q = torch.tensor([0, 3]), torch.zeros(4)
+BAD = [
+    ({"input": torch.ones(3)}, r"input must have shape \(N, D\), got \(3,\)"),
+    ({"input": torch.ones(0, 3)}, r"input must have rows and features, got \(0, 3\)"),
+    ({"weight": torch.ones(4, 2)}, r"weight must have shape \(V, 3\), got \(4, 2\)"),
+    ({"weight": W.double()}, r"weight must have input's dtype \(Float\), got Double"),
+    ({"target": torch.tensor([0])}, r"target must have shape \(N,\) = \(2,\), got \(1,\)"),
+    ({"target": torch.tensor([0, 4])}, r"target must lie in \[0, 4\), .* got 0 to 4"),
+    ({"noise": torch.tensor([-1, 4])}, r"noise must lie in \[0, 4\), .* got -1 to 4"),
+    ({"noise": torch.ones(0).long()}, r"noise must have shape \(K,\), K > 0, got \(0,\)"),
+    ({"noise": torch.ones(3)}, "noise must be int64, got Float"),
+    ({"log_noise": torch.zeros(3)}, r"log_noise must have shape \(V,\) = \(4,\), got \(3,\)"),
+    ({"log_noise": Q.half()}, "log_noise must be float32 or float64, got Half"),
+    ({"log_noise": Q.log()}, "log_noise must be finite for every word that was drawn"),
+    ({"bias": torch.ones(3)}, r"bias must have shape \(V,\) = \(4,\), got \(3,\)"),
+]
+
+
+@pytest.mark.parametrize("name", ["nce_loss", "sampled_softmax_loss"])
+@pytest.mark.parametrize("wrong,message", BAD)
+def test_bad_input(name, wrong, message):
+    given = {"input": X, "weight": W, "target": WORDS, "noise": WORDS, "log_noise": Q} | wrong
+    with pytest.raises(RuntimeError, match=f"tilewright::{name}: {message}"):
+        getattr(tilewright, name)(**given)
+
+
+@pytest.mark.parametrize(
+    "weights,message",
+    [
+        (torch.ones(0), r"weights must have shape \(V,\), V > 0, got \(0,\)"),
+        (torch.tensor([1.0, -1.0]), r"weights\[1\] must be finite and not negative, got -1"),
+        (torch.tensor([1.0, math.nan]), r"weights\[1\] must be finite and not negative, got nan"),
+        (torch.zeros(3), "weights must have a finite sum above 0, got 0"),
+        (torch.ones(3).long(), "weights must be float32 or float64, got Long"),
+    ],
+)
+def test_bad_weights(weights, message):
+    with pytest.raises(RuntimeError, match=f"tilewright::alias_table: {message}"):
+        tilewright.NoiseDistribution(weights)
