@@ -7,13 +7,6 @@
 
 namespace tilewright::inline TILEWRIGHT_MACHINE {
 
-// bfloat16 operands are for the instruction set whose brgemm takes them.
-#if defined(CPU_CAPABILITY_AVX512)
-inline constexpr bool kHasPairs = true;
-#else
-inline constexpr bool kHasPairs = false;
-#endif
-
 // Rows of keys and values of one head, in a tensor or in pages.
 template <class T>
 class KeyRows {

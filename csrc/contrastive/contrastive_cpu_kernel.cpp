@@ -13,7 +13,7 @@ struct PartialSums {
   A *most, *sums;
 };
 
-template <class T>
+template <class T, class G>
 class ContrastiveForward {
   using A = Accumulate<T>;
   using V = Vec<T>;
@@ -35,7 +35,7 @@ class ContrastiveForward {
     const int64_t key_end = block_end(pair.keys, p_.blocks.keys, p_.keys);
     const A nothing = shared_ ? shift_ : kNoScore<A>;
     if (columns) {
-      for (int64_t i = 0; i < ScoreTiles<T>::whole(key_end - key_first); ++i) {
+      for (int64_t i = 0; i < ScoreTiles<T, G>::whole(key_end - key_first); ++i) {
         columns_.most[i] = nothing;
         columns_.sums[i] = A(0);
       }
@@ -79,7 +79,7 @@ class ContrastiveForward {
   void take() {
     tiles_.take(scratch_);
     rows_ = {scratch_.take<A>(kChunk), scratch_.take<A>(kChunk * V::size())};
-    const int64_t keys = ScoreTiles<T>::whole(p_.blocks.keys) + tiles_.width();
+    const int64_t keys = ScoreTiles<T, G>::whole(p_.blocks.keys) + tiles_.width();
     columns_ = {scratch_.take<A>(keys), scratch_.take<A>(keys)};
   }
 
@@ -139,7 +139,7 @@ class ContrastiveForward {
   }
 
   const ContrastiveCpuParams& p_;
-  ScoreTiles<T> tiles_;
+  ScoreTiles<T, G> tiles_;
   const bool shared_;
   const A shift_;
   TileScratch scratch_;
@@ -154,8 +154,15 @@ void TILEWRIGHT_ON_MACHINE(contrastive_forward)(const ContrastiveCpuParams& para
                                                 const ContrastivePair* pairs, int64_t begin,
                                                 int64_t end) {
   dispatch_floating("contrastive_lse", params.dtype, [&](auto tag) {
-    ContrastiveForward<typename decltype(tag)::type> worker(params);
-    for (int64_t i = begin; i < end; ++i) worker.run(pairs[i]);
+    using T = typename decltype(tag)::type;
+    const auto run = [&](auto worker_of) {
+      typename decltype(worker_of)::type worker(params);
+      for (int64_t i = begin; i < end; ++i) worker.run(pairs[i]);
+    };
+    if constexpr (kPaired<T> && kHasPairs) {
+      if (takes_bfloat16<T>(params)) return run(TypeTag<ContrastiveForward<T, T>>());
+    }
+    run(TypeTag<ContrastiveForward<T, Accumulate<T>>>());
   });
 }
 

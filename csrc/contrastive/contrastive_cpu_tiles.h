@@ -14,13 +14,13 @@ namespace tilewright::inline TILEWRIGHT_MACHINE {
 template <class A>
 inline constexpr A kNoScore = -std::numeric_limits<A>::infinity();
 
-// Rows [first, first + count) of a tensor (rows, depth), in the type of sums: where they lie, or
+// Rows [first, first + count) of a tensor (rows, depth) as products take them: where they lie, or
 // widened in `copy`.
-template <class T>
-inline const Accumulate<T>* rows_in_sums_type(const void* tensor, int64_t depth, int64_t first,
-                                              int64_t count, Accumulate<T>* copy) {
+template <class T, class G>
+inline const G* rows_of_products(const void* tensor, int64_t depth, int64_t first, int64_t count,
+                                 G* copy) {
   const T* from = static_cast<const T*>(tensor) + first * depth;
-  if constexpr (std::is_same_v<T, Accumulate<T>>) {
+  if constexpr (std::is_same_v<T, G>) {
     return from;
   } else {
     for (int64_t r = 0; r < count; ++r) convert_row(from + r * depth, copy + r * depth, depth);
@@ -28,7 +28,14 @@ inline const Accumulate<T>* rows_in_sums_type(const void* tensor, int64_t depth,
   }
 }
 
+// Whether products take bfloat16 as it is. Rows of an odd depth would be cut in the middle of pairs.
 template <class T>
+inline bool takes_bfloat16(const ContrastiveCpuParams& params) {
+  return params.depth % 2 == 0 && brgemm_serves_bfloat16() && params.depth <= kMostLeadingDimension;
+}
+
+// G: the type of products, T where takes_bfloat16() and else that of sums.
+template <class T, class G>
 class ScoreTiles {
  public:
   using A = Accumulate<T>;
@@ -47,26 +54,26 @@ class ScoreTiles {
   bool use_brgemm() const { return use_brgemm_; }
 
   void take(TileScratch& scratch) {
-    constexpr int64_t kCopied = std::is_same_v<T, A> ? 0 : 1;  // rows that are widened
-    query_copy_ = scratch.take<A>(kCopied * kContrastiveRows * p_.depth);
-    key_copy_ = scratch.take<A>(kCopied * width_ * p_.depth);
-    keys_transposed_ = scratch.take<A>(width_ * p_.depth);
+    constexpr int64_t kCopied = std::is_same_v<T, G> ? 0 : 1;  // rows that are widened
+    query_copy_ = scratch.take<G>(kCopied * kContrastiveRows * p_.depth);
+    key_copy_ = scratch.take<G>(kCopied * width_ * p_.depth);
+    keys_transposed_ = scratch.take<G>(width_ * p_.depth);
     scores_ = scratch.take<A>(kContrastiveRows * width_);
   }
 
   // Keys [first, first + count), count <= width(); their rows.
-  const A* load_keys(int64_t first, int64_t count) {
+  const G* load_keys(int64_t first, int64_t count) {
     first_key_ = first;
     keys_ = count;
-    const A* rows = rows_in_sums_type<T>(p_.key, p_.depth, first, count, key_copy_);
-    transpose_tile(rows, p_.depth, count, p_.depth, keys_transposed_, width_);
+    const G* rows = rows_of_products<T>(p_.key, p_.depth, first, count, key_copy_);
+    pack_transposed_operand(rows, p_.depth, count, p_.depth, keys_transposed_, width_);
     return rows;
   }
 
   // Scores of the queries [first, first + rows), rows <= kContrastiveRows, and the keys, but for
   // factor(): (rows, width()). -inf where the two are no pair. Returns the queries' rows.
-  const A* multiply(int64_t first, int64_t rows) {
-    const A* queries = rows_in_sums_type<T>(p_.query, p_.depth, first, rows, query_copy_);
+  const G* multiply(int64_t first, int64_t rows) {
+    const G* queries = rows_of_products<T>(p_.query, p_.depth, first, rows, query_copy_);
     gemm(use_brgemm_, {rows, keys_, p_.depth, p_.depth, width_, width_, false}, queries,
          keys_transposed_, scores_);
     for (int64_t r = 0; r < rows; ++r) {
@@ -103,8 +110,8 @@ class ScoreTiles {
   int64_t width_, first_key_ = 0, keys_ = 0;
   A scale_;
   bool use_brgemm_;
-  A *query_copy_, *key_copy_;  // (rows, depth), (width, depth)
-  A* keys_transposed_;         // (depth, width)
+  G *query_copy_, *key_copy_;  // (rows, depth), (width, depth)
+  G* keys_transposed_;         // (depth, width), of bfloat16 in pairs along the depth
   A* scores_;                  // (rows, width)
 };
 

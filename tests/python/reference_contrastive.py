@@ -21,7 +21,7 @@ def scores(query, key, scale=1.0, exclude=None, count=1, itself=False):
 def nt_xent(first, second, temperature):
     z = F.normalize(torch.cat([first, second]), dim=1)
     n = len(first)
-    partner = (torch.arange(2 * n) + n) % (2 * n)
+    partner = torch.arange(2 * n, device=z.device).roll(n)
     return F.cross_entropy(scores(z, z, 1 / temperature, itself=True), partner)
 
 
@@ -29,7 +29,7 @@ def info_nce(query, key, positive, temperature, normalize):
     if normalize:
         query, key = F.normalize(query, dim=1), F.normalize(key, dim=1)
     if positive is None:
-        positive = torch.arange(len(query))
+        positive = torch.arange(len(query), device=query.device)
     return F.cross_entropy(scores(query, key, 1 / temperature), positive)
 
 

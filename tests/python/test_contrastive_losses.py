@@ -23,19 +23,21 @@ LOSSES = {
 }
 
 
-def problem(name, dtype):
+def problem(name, dtype, device="cpu"):
     shapes, rest = LOSSES[name]
-    tensors = [torch.randn(shape).to(dtype).requires_grad_() for shape in shapes]
+    tensors = [torch.randn(shape).to(device, dtype).requires_grad_() for shape in shapes]
+    rest = tuple(x.to(device) if isinstance(x, torch.Tensor) else x for x in rest)
     function = name.removesuffix("_plain")
     return tensors, rest, getattr(tilewright, function), getattr(reference, function)
 
 
 @pytest.mark.smoke
+@pytest.mark.kernels
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", LOSSES)
-def test_values_and_gradients(name, dtype):
+def test_values_and_gradients(name, dtype, device):
     """Scores of 16 bits are of rows that are rounded when they have length 1."""
-    tensors, rest, loss, expected = problem(name, dtype)
+    tensors, rest, loss, expected = problem(name, dtype, device)
     exact = [t.detach().double().requires_grad_() for t in tensors]
     ours, wanted = loss(*tensors, *rest), expected(*exact, *rest)
     assert ours.shape == () and ours.dtype == torch.promote_types(dtype, torch.float32)
@@ -48,9 +50,10 @@ def test_values_and_gradients(name, dtype):
         torch.testing.assert_close(found.double(), right, rtol=limit, atol=limit * largest)
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("name", LOSSES)
-def test_gradients_by_differences(name):
-    tensors, rest, loss, _ = problem(name, torch.float64)
+def test_gradients_by_differences(name, device):
+    tensors, rest, loss, _ = problem(name, torch.float64, device)
     assert gradcheck(lambda *given: loss(*given, *rest), tensors)
 
 

@@ -15,6 +15,12 @@ namespace tilewright::inline TILEWRIGHT_MACHINE {
 // The type G of tiles: that of the tensor, or float.
 template <class G>
 inline constexpr bool kPaired = std::is_same_v<G, c10::BFloat16>;
+// bfloat16 operands are for the instruction set whose brgemm takes them.
+#if defined(CPU_CAPABILITY_AVX512)
+inline constexpr bool kHasPairs = true;
+#else
+inline constexpr bool kHasPairs = false;
+#endif
 // bfloat16 products take K in pairs.
 template <class G>
 inline int64_t padded_depth(int64_t depth) {
