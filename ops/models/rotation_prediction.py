@@ -32,8 +32,8 @@ class RotationPrediction(nn.Module):
 
     @torch.jit.export
     def represent(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, features), the encoder's."""
-        return self.encoder(images)
+        """(N, C, H, W) -> (N, 2 * features): the quarters of the last block but one."""
+        return self.encoder.quarters(images)
 
 
 def turned(images: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """The convolutional encoder of small images (8x8 to 32x32) that self-supervised methods train."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -57,6 +58,16 @@ class SmallEncoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """images (N, in_channels, H, W) -> (N, features): the mean over the places of the map."""
         return self.maps(images)[-1].mean(dim=[2, 3])
+
+    def quarters(self, images: Tensor) -> Tensor:
+        """images -> (N, 4 * channels): the map of the last block but one, or of the only one,
+        averaged over each quarter of the image.
+
+        What a pretext task asks for is in the last block; what classes need is often in those
+        before (arXiv:1803.07728, table 1).
+        """
+        maps = self.maps(images)
+        return F.adaptive_avg_pool2d(maps[max(len(maps) - 2, 0)], [2, 2]).flatten(1)
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """The map of each block, (N, width * 2 ** i, H / 2 ** i, W / 2 ** i)."""

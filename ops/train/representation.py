@@ -89,3 +89,9 @@ def some_rows(count: int, most: int) -> Tensor:
         return torch.arange(count)
     generator = torch.Generator().manual_seed(0)
     return torch.randperm(count, generator=generator)[:most].sort().values
+
+
+def depth_for(images: Tensor) -> int:
+    """Blocks of a SmallEncoder for images of that size: its last map has 2 to 4 places a side."""
+    side = min(images.shape[2:])
+    return 3 if side <= 16 else 4
