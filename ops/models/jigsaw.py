@@ -76,8 +76,9 @@ class Jigsaw(nn.Module):
 
     @torch.jit.export
     def represent(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, features): the encoder's, of whole images."""
-        return self.encoder(images)
+        """(N, C, H, W) -> (N, 2 * features): of whole images, the quarters of the last block but
+        one."""
+        return self.encoder.quarters(images)
 
 
 def cut_patches(images: Tensor, grid: int, patch: int, places: Tensor) -> Tensor:

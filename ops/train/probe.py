@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -119,14 +121,16 @@ def embedding_map(features: Tensor, method: str = "tsne", seed: int = 0) -> Tens
     rows, _ = _standardised(features, features)
     if method == "pca":
         decomposition = required("sklearn.decomposition", "PCA is scikit-learn's")
-        places = decomposition.PCA(min(2, rows.shape[1])).fit_transform(rows.numpy())
+        with _threads_of_torch():
+            places = decomposition.PCA(min(2, rows.shape[1])).fit_transform(rows.numpy())
         return F.pad(torch.from_numpy(places).float(), (0, 2 - places.shape[1]))
     manifold = required("sklearn.manifold", "t-SNE is scikit-learn's")
     perplexity = min(30.0, (len(rows) - 1) / 3)
     tsne = manifold.TSNE(
         2, perplexity=perplexity, init="pca" if rows.shape[1] > 1 else "random", random_state=seed
     )
-    return torch.from_numpy(tsne.fit_transform(rows.float().numpy()))
+    with _threads_of_torch():
+        return torch.from_numpy(tsne.fit_transform(rows.float().numpy()))
 
 
 def _fitted(
@@ -135,8 +139,15 @@ def _fitted(
     linear = required("sklearn.linear_model", "the linear probe is scikit-learn's")
     rows, test_rows = _standardised(features, test_features)
     regression = linear.LogisticRegression(C=1.0 / penalty, max_iter=2000)
-    regression.fit(rows.numpy(), labels.numpy())
-    return float(regression.score(test_rows.numpy(), test_labels.numpy()))
+    with _threads_of_torch():
+        regression.fit(rows.numpy(), labels.numpy())
+        return float(regression.score(test_rows.numpy(), test_labels.numpy()))
+
+
+def _threads_of_torch() -> AbstractContextManager:
+    """scikit-learn then takes as many threads as torch, not as many as there are cores."""
+    pools = required("threadpoolctl", "scikit-learn's threads are threadpoolctl's")
+    return pools.threadpool_limits(torch.get_num_threads())
 
 
 def _standardised(features: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
