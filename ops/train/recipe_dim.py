@@ -22,7 +22,7 @@ class DimRecipe(RepresentationRecipe):
         temperature: of the loss.
     """
 
-    steps: int = 1200
+    steps: int = 800
     width: int = 32
     degrees: float = 15.0
     temperature: float = 0.2

@@ -22,7 +22,7 @@ class RotationRecipe(RepresentationRecipe):
     """
 
     batch: int = 32  # each image is there four times
-    steps: int = 1200
+    steps: int = 800
     width: int = 32
     degrees: float = 15.0
 

@@ -1,13 +1,16 @@
 """What judges representations: linear probe, nearest neighbours, the map; against scikit-learn's
 own, and against what must hold."""
 
+import sys
+
 import pytest
 import torch
 
 from tilewright.train import embedding_map, knn_accuracy, linear_probe, optional
 from tilewright.train.representation import some_rows
 
-sklearn = pytest.importorskip("sklearn", reason="pip install scikit-learn")
+pytest.importorskip("sklearn", reason="pip install scikit-learn")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def clusters(n=60, spread=0.3, features=5, classes=3, seed=0):
@@ -131,7 +134,7 @@ def test_a_choice_of_rows_is_always_the_same():
 
 
 def test_a_missing_package_is_told(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "sklearn.linear_model", None)
+    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
     train, test = clusters(12), clusters(9)
     told = r"the linear probe is scikit-learn's, and sklearn.linear_model .*tilewright\[train\]"
     with pytest.raises(ImportError, match=told):
