@@ -20,7 +20,7 @@ import harness
 import torch
 
 from tilewright.data import load_digits_images
-from tilewright.train import METHODS, recipe_of
+from tilewright.train import METHODS, knn_accuracy, linear_probe, recipe_of
 from tilewright.train.command import train_and_judge
 
 MEASURES = {
@@ -68,7 +68,20 @@ def representations(reports):
             for who in ("trained", "untrained")
         ]
         lines.append([method, *cells, seconds(runs)])
-    return columns, lines
+    few, k = first["recipe"]["few"], first["recipe"]["neighbours"]
+    cells = [f"{value:.3f}" for value in of_pixels(few, k)]
+    return columns, [*lines, ["pixels", *(x for cell in cells for x in (cell, "-")), "-"]]
+
+
+def of_pixels(few, neighbours):
+    """The same measures of the images themselves."""
+    train, test = (load_digits_images(split) for split in ("train", "test"))
+    data = (train.images.flatten(1), train.labels, test.images.flatten(1), test.labels)
+    return (
+        linear_probe(*data, per_class=few),
+        linear_probe(*data),
+        knn_accuracy(*data, k=neighbours),
+    )
 
 
 def densities(reports):

@@ -14,7 +14,7 @@ is asked for. The file holds `RECIPE`, an instance of a frozen dataclass derived
 - `density.DensityRecipe` for a generative model of binary images. It writes `build`, and its model
   has ``log_prob(x (N, D)) -> (N,)`` in nats and ``sample(n, given=None) -> (n, D)``, where
   `given` (n, d) fixes the first d values. The base has the loss, the report (log likelihood
-  of the test images beside a factorised Bernoulli and a mixture of those) and the pictures.
+  of the test images beside that of `DensityRecipe.baselines`) and the pictures.
 
 Numbers are the dataclass's fields, defaults overridden in the subclass; the command replaces
 `steps`, `batch`, `seed` and `data`. `build` is called with torch's seed set and gets a batch of

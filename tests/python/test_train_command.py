@@ -15,16 +15,13 @@ import pytest
 import torch
 from test_data_labelled import folder
 from test_data_mnist import cifar, mnist
-from torch import nn
 
 import tilewright
 from tilewright.__main__ import main
 from tilewright.data import LabelledImages, load_digits_images
 from tilewright.train import METHODS, CheckpointError, recipe_of
-from tilewright.train.augment import random_affine
 from tilewright.train.command import ImageTrainer, train_and_judge
-from tilewright.train.density import DensityRecipe, factorised_bernoulli
-from tilewright.train.sources import open_images
+from tilewright.train.interruption import CtrlC
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 for name in ("tqdm", "matplotlib", "sklearn"):
@@ -172,6 +169,18 @@ def test_ctrl_c_keeps_a_checkpoint_and_resume_goes_on(tmp_path):
     assert not (tmp_path / "report.json").exists()
 
 
+def test_the_second_ctrl_c_ends_at_once():
+    before = signal.getsignal(signal.SIGINT)
+    with CtrlC() as ctrl_c:
+        assert not ctrl_c.seen
+        os.kill(os.getpid(), signal.SIGINT)
+        assert ctrl_c.seen
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_the_command_trains_and_resumes(tmp_path, monkeypatch, capsys):
     arguments = ["rotation", "--steps", 3, "--batch", 8, "--output", tmp_path / "new" / "run"]
     assert command(monkeypatch, *arguments) == 0
@@ -208,22 +217,6 @@ def test_other_data(tmp_path, monkeypatch):
         data = "cifar10" if kind == "cifar" else kind
         arguments = [method, "--data", data, "--path", tmp_path / kind, "--batch", 4]
         assert command(monkeypatch, *arguments, "--steps", 2, "--output", tmp_path / "o") == 0
-
-
-def test_binary_images(tmp_path):
-    mnist(tmp_path, 12, 5)
-    train, test, told = open_images("mnist", tmp_path, 0, True)
-    assert set(train.images.unique().tolist()) == {0.0, 1.0}
-    assert train.labels.tolist() == [*range(10), 0, 1]
-    assert told.endswith("1 x 28 x 28, binary: 12 to train, 5 to test")
-    for name, rows in (("train", 4), ("test", 2)):
-        lines = "".join(" ".join("01" * 392) + "\n" for _ in range(rows))
-        (tmp_path / f"binarized_mnist_{name}.amat").write_text(lines)
-    train, test, _ = open_images("mnist", tmp_path, 0, True)
-    assert train.images.shape == (4, 1, 28, 28) and len(test) == 2, "the fixed binarisation"
-    assert train.images[0].flatten().tolist() == [0.0, 1.0] * 392
-    folder(tmp_path / "f", {"a": 8, "b": 4})
-    assert open_images("folder", tmp_path / "f", 6, True)[0].images.shape == (9, 1, 6, 6)
 
 
 @pytest.mark.parametrize(
@@ -272,75 +265,3 @@ def test_failures_are_told_in_a_line(tmp_path, monkeypatch, capsys):
 def test_unknown_methods_have_no_recipe():
     with pytest.raises(ValueError, match=r"method must be one of dim, .*, got 'magic'"):
         recipe_of("magic")
-
-
-class Independent(nn.Module):
-    """A generative model as simple as they come: each pixel by itself."""
-
-    def __init__(self, pixels: int):
-        super().__init__()
-        self.logits = nn.Parameter(torch.zeros(pixels))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.log_prob(x)
-
-    @torch.jit.export
-    def log_prob(self, x: torch.Tensor) -> torch.Tensor:
-        signed = (2.0 * x - 1.0) * self.logits
-        return nn.functional.logsigmoid(signed).sum(dim=1)
-
-    @torch.jit.export
-    def sample(self, n: int, given: torch.Tensor | None = None) -> torch.Tensor:
-        drawn = (torch.rand(n, len(self.logits)) < torch.sigmoid(self.logits)).float()
-        if given is not None:
-            drawn[:, : given.size(1)] = given
-        return drawn
-
-
-@dataclasses.dataclass(frozen=True)
-class IndependentRecipe(DensityRecipe):
-    steps: int = 400
-    learning_rate: float = 0.1
-
-    def build(self, images):
-        return Independent(images[0].numel())
-
-
-def test_generative_models_fit_in(tmp_path):
-    """The likelihood of independent pixels is known: the trained model must come to it."""
-    train, test = (load_digits_images(split, binarised=True) for split in ("train", "test"))
-    report = train_and_judge(IndependentRecipe(), "independent", train, test, tmp_path)
-    found = report["result"]["log_likelihood"]
-    assert found["untrained"] == pytest.approx(64 * np.log(0.5))
-    assert found["trained"] == pytest.approx(found["factorised Bernoulli"], abs=0.3)
-    assert found["trained"] > found["untrained"] + 5
-    for name in ("samples.png", "completions.png", "losses.png"):
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
-    model = torch.jit.load(tmp_path / "model.pt")
-    assert model.sample(3, torch.ones(3, 5))[:, :5].min() == 1
-
-
-def test_factorised_bernoulli():
-    train = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
-    shares = torch.tensor([3 / 5, 1 / 5])
-    expected = torch.distributions.Bernoulli(shares).log_prob(train).sum(1).mean()
-    assert factorised_bernoulli(train, train) == pytest.approx(expected.item())
-
-
-def test_random_affine():
-    images = torch.rand(5, 2, 9, 9)
-    nothing = random_affine(images, 0, 0, 0, 0)
-    torch.testing.assert_close(nothing, images)
-    torch.manual_seed(3)
-    once = random_affine(images)
-    torch.manual_seed(3)
-    assert torch.equal(random_affine(images), once)
-    assert once.shape == images.shape and not torch.allclose(once[0], images[0], atol=0.05)
-    # A disc stays where it is however it is turned, and moves by no more than the shift.
-    place = torch.linspace(-1, 1, 33)
-    disc = ((place[:, None] ** 2 + place**2) < 0.3).float().expand(40, 1, 33, 33)
-    turned = random_affine(disc, 180, 0, 0, 0)
-    assert (turned - disc).abs().mean() < 0.02
-    moved = random_affine(disc, 0, 0, 0, 0.1)
-    centre = (moved * place).sum((1, 2, 3)) / moved.sum((1, 2, 3))
-    assert 0.1 < centre.abs().max() < 0.21 and centre.min() < 0 < centre.max()
