@@ -21,12 +21,14 @@ from .arguments import positive, seed
 from .checkpoint import CheckpointError, write_whole
 from .interruption import Interrupted
 from .methods import METHODS, recipe_of
+from .optional import required
 from .pictures import draw_losses
 from .recipe import Recipe
 from .sources import KINDS, open_images
 from .trainer import Trainer, round_generator
 
 _TOLD = (CheckpointError, DataError, ImageError, FloatingPointError, ImportError, OSError)
+_PACKAGES = ("sklearn", "matplotlib", "tqdm")
 _LOOKED_AT = 2  # images that a model is built for
 
 
@@ -64,6 +66,8 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     output: Path = arguments.output or Path("train_output") / arguments.method
     checkpoint = output / "checkpoint.pt"
     try:
+        for package in _PACKAGES:  # now, not when the training is done
+            required(package, "a training needs scikit-learn, matplotlib and tqdm")
         recipe = recipe_of(arguments.method)
         train, test, told = open_images(
             arguments.data, arguments.path, arguments.size or 32, recipe.binary
@@ -137,7 +141,9 @@ def train_and_judge(
     with _stage("train", seconds):
         trainer.run()
     seconds["train"] = trainer.seconds  # with the earlier runs of a resumed training
-    model, untrained = trainer.model.eval(), recipe.initial(few).eval()
+    model, untrained = trainer.model, recipe.initial(few)
+    for one in (model, untrained):
+        recipe.settle(one, train)
     with _stage("evaluate", seconds):
         result = recipe.evaluate(model, untrained, train, test)
     print(result.table())

@@ -109,6 +109,12 @@ class Recipe(ABC):
         """The losses of a batch of prepared images, whose sum is minimised; {"loss": one number}
         where there is but one."""
 
+    @torch.no_grad()
+    def settle(self, model: nn.Module, train: LabelledImages) -> None:
+        """Makes a model, trained or not, ready to be judged: evaluation mode; a subclass measures
+        on training images what it keeps of images besides its weights."""
+        model.eval()
+
     @abstractmethod
     def evaluate(
         self, model: nn.Module, untrained: nn.Module, train: LabelledImages, test: LabelledImages

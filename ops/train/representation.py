@@ -15,6 +15,7 @@ from .probe import embedding_map, knn_accuracy, linear_probe
 from .recipe import Recipe, Result
 
 _CHUNK = 256  # images that are represented at a time
+_SETTLING = 4096  # that batch norm's statistics are measured on, at most
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,26 @@ class RepresentationRecipe(Recipe):
     probed: int = 10_000
     mapped: int = 1000
     map_method: str = "tsne"
+
+    @torch.no_grad()
+    def settle(self, model: nn.Module, train: LabelledImages) -> None:
+        """Measures the statistics of batch norm anew, on images as they are represented.
+
+        Those of the training are of what a task shows, turned images or patches; and those that an
+        untrained model begins with are of nothing, which would make it look worse than it is.
+        """
+        model.eval()
+        norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the plain mean of all batches
+            norm.train()
+        if norms:
+            self.represented(model, train, some_rows(len(train), _SETTLING), training=True)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        model.eval()
 
     def evaluate(
         self, model: nn.Module, untrained: nn.Module, train: LabelledImages, test: LabelledImages
@@ -74,9 +95,13 @@ class RepresentationRecipe(Recipe):
         draw_map(folder / "representations.png", maps, test.labels[rows], test.class_names)
 
     @torch.no_grad()
-    def represented(self, model: nn.Module, data: LabelledImages, rows: Tensor) -> Tensor:
-        """Representations (len(rows), F) of some of the images."""
-        model.eval()
+    def represented(
+        self, model: nn.Module, data: LabelledImages, rows: Tensor, training: bool = False
+    ) -> Tensor:
+        """Representations (len(rows), F) of some of the images; in evaluation mode, unless modes
+        are to stay as they are."""
+        if not training:
+            model.eval()
         found = []
         for some in rows.split(_CHUNK):
             found.append(model.represent(self.prepare(data.floats(some))))

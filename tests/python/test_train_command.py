@@ -262,6 +262,15 @@ def test_failures_are_told_in_a_line(tmp_path, monkeypatch, capsys):
     assert "cannot be read" in told("dim", "--resume")
 
 
+def test_a_missing_package_is_told_before_the_training(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert command(monkeypatch, "dim", "--output", tmp_path / "out") == 1
+    error = capsys.readouterr().err
+    assert "matplotlib cannot be imported" in error
+    assert "run `pip install 'tilewright[train]'`" in error
+    assert not (tmp_path / "out").exists()
+
+
 def test_unknown_methods_have_no_recipe():
     with pytest.raises(ValueError, match=r"method must be one of dim, .*, got 'magic'"):
         recipe_of("magic")

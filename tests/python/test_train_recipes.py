@@ -9,7 +9,8 @@ from test_data_labelled import folder
 from test_data_mnist import mnist
 from torch import nn
 
-from tilewright.data import DataError, load_digits_images
+from tilewright.data import DataError, LabelledImages, load_digits_images
+from tilewright.train import recipe_of
 from tilewright.train.augment import random_affine
 from tilewright.train.command import train_and_judge
 from tilewright.train.density import DensityRecipe, factorised_bernoulli
@@ -89,6 +90,23 @@ def test_factorised_bernoulli():
     shares = torch.tensor([3 / 5, 1 / 5])
     expected = torch.distributions.Bernoulli(shares).log_prob(train).sum(1).mean()
     assert factorised_bernoulli(train, train) == pytest.approx(expected.item())
+
+
+def test_batch_norm_settles_on_images_as_they_are_represented():
+    recipe = dataclasses.replace(recipe_of("rotation"), width=4)
+    data = load_digits_images("test")
+    data = LabelledImages(data.images[:200], data.labels[:200], data.class_names)
+    model = recipe.initial(data.images[:2])
+    norm = model.encoder.blocks[0].norm
+    norm.running_mean.fill_(7.0)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    for _ in range(2):  # what was there before does not matter
+        recipe.settle(model, data)
+        maps = model.encoder.blocks[0].conv(data.images)
+        torch.testing.assert_close(norm.running_mean, maps.mean((0, 2, 3)))
+        torch.testing.assert_close(norm.running_var, maps.var((0, 2, 3)))
+    assert norm.momentum == 0.1 and not any(module.training for module in model.modules())
+    assert all(torch.equal(before[name], value) for name, value in model.named_parameters())
 
 
 def test_random_affine():
