@@ -62,6 +62,7 @@ setup(
         "tilewright.amp",
         "tilewright.data",
         "tilewright.models",
+        "tilewright.train",
         "tilewright.trees",
     ],
     package_dir={"tilewright": "ops"},

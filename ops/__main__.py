@@ -1,12 +1,15 @@
-"""``python -m tilewright info``: what this build is, and which machines each operator runs on."""
+"""``python -m tilewright info`` says what this build is, and which machines each operator runs on;
+``python -m tilewright train`` learns from images without labels."""
 
 import argparse
 import platform
+import sys
 
 import torch
 
 import tilewright
 from tilewright import _C
+from tilewright.train import command
 
 _KEYS = {
     "CPU": "CPU",
@@ -64,10 +67,16 @@ def info():
 
 def main():
     parser = argparse.ArgumentParser(prog="python -m tilewright", description=__doc__)
-    parser.add_argument("command", choices=["info"])
-    parser.parse_args()
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands.add_parser("info", help="what this build is, and where each operator runs")
+    training = commands.add_parser("train", help="train a model of images without labels")
+    command.add_arguments(training)
+    arguments = parser.parse_args()
+    if arguments.command == "train":
+        return command.run(arguments, training)
     print(info())
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

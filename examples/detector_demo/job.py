@@ -17,6 +17,8 @@ import torch
 import tilewright
 from tilewright.data import DataError, ImageError
 from tilewright.models import FasterRCNNCpp
+from tilewright.train.arguments import positive, seed
+from tilewright.train.pictures import draw_losses
 
 from . import evaluation, export, pictures
 from .own_data import own_data_recipe
@@ -86,7 +88,7 @@ def _finish(
     print(f"{result.images} held-out images:\n{result.table()}")
     with _stage("draw", seconds):
         pictures.draw_detections(output / "detections.png", scenes, detections, recipe.class_names)
-        pictures.draw_losses(output / "losses.png", trainer.losses)
+        draw_losses(output / "losses.png", trainer.losses)
     with _stage("export", seconds):
         export.export_torchscript(model, recipe, output / "detector.pt")
     with _stage("build examples/cpp_detector", seconds):
@@ -165,7 +167,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--min-size",
-        type=_positive,
+        type=positive,
         help="shorter side in pixels that the images of --data are resized to",
     )
     parser.add_argument(
@@ -174,31 +176,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder to write")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint there")
     parser.add_argument("--smoke", action="store_true", help="every stage, but hardly any training")
-    parser.add_argument("--steps", type=_positive, help="optimizer steps in place of the recipe's")
-    parser.add_argument("--seed", type=_seed, help="of the weights and the training scenes")
+    parser.add_argument("--steps", type=positive, help="optimizer steps in place of the recipe's")
+    parser.add_argument("--seed", type=seed, help="of the weights and the training scenes")
     arguments = parser.parse_args()
     for name, given in (("--min-size", arguments.min_size), ("--mirror", arguments.mirror)):
         if given and arguments.data is None:
             parser.error(f"{name} needs --data: the digits' scenes have a size and a side")
     return arguments
-
-
-def _positive(text: str) -> int:
-    return _whole(text, 1, 2**31 - 1)
-
-
-def _seed(text: str) -> int:
-    return _whole(text, 0, 2**63 - 1)
-
-
-def _whole(text: str, low: int, high: int) -> int:
-    """The integer in [low, high] that an argument gives."""
-    try:
-        number = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a whole number, got '{text}'") from None
-    if number < low:
-        raise argparse.ArgumentTypeError(f"must be at least {low}, got {number}")
-    if number > high:
-        raise argparse.ArgumentTypeError(f"must be at most {high}, got {number}")
-    return number

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -21,6 +20,7 @@ from tilewright.data import (
     open_folder,
     without_ignored,
 )
+from tilewright.train.trainer import round_generator
 
 from .recipe import FULL, Recipe
 
@@ -73,7 +73,7 @@ class ShuffledRounds(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
         turn, place = divmod(index, len(self.images))
-        rng = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, 0, turn]))
+        rng = round_generator(self.seed, turn)
         order = rng.permutation(len(self.images))
         mirrored = rng.random(len(self.images)) < 0.5
         image, target = self.images[int(order[place])]

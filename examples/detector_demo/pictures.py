@@ -1,4 +1,4 @@
-"""Pictures of what was learnt: held-out images with the boxes found, and the loss by step."""
+"""A picture of what was learnt: held-out images with the boxes found."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import matplotlib
 
 matplotlib.use("Agg")  # files only: a display is neither needed nor looked for
 import matplotlib.pyplot as plt
-import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -58,27 +57,6 @@ def draw_detections(
     figure.suptitle("Held-out images: detections in colour, ground truth in white", fontsize=14)
     figure.tight_layout()
     figure.savefig(path, dpi=80)
-    plt.close(figure)
-
-
-def draw_losses(path: Path, losses: list[dict[str, float]]) -> None:
-    """Writes a PNG of every loss over the optimizer steps, each a mean over nearby steps."""
-    figure, axis = plt.subplots(figsize=(9, 5))
-    width = max(1, min(25, len(losses) // 4))
-    window = np.ones(width) / width
-    names = list(losses[0]) if losses else []
-    for name in names:
-        values = np.convolve([step[name] for step in losses], window, mode="valid")
-        axis.plot(np.arange(len(values)) + width, values, label=name)
-    total = np.convolve([sum(step.values()) for step in losses], window, mode="valid")
-    axis.plot(np.arange(len(total)) + width, total, label="sum", color="black", linewidth=2)
-    axis.set_yscale("log")
-    axis.set_xlabel("step")
-    axis.set_ylabel(f"loss, mean of {width} steps")
-    axis.grid(alpha=0.3)
-    axis.legend()
-    figure.tight_layout()
-    figure.savefig(path, dpi=100)
     plt.close(figure)
 
 

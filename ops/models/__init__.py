@@ -7,18 +7,26 @@ that end in ``Cpp``) and as a thin Python module that can be scripted and export
 from tilewright._C import RFCN as RFCNCpp
 from tilewright._C import FasterRCNN as FasterRCNNCpp
 from tilewright.models.checkpoint import read_checkpoint
+from tilewright.models.deep_infomax import DeepInfoMax
 from tilewright.models.faster_rcnn import FasterRCNN
+from tilewright.models.jigsaw import Jigsaw
 from tilewright.models.resnet_backbone import ResNetBackbone, ResNetC4C5Backbone
 from tilewright.models.resnet_fpn import ResNetFpnBackbone
 from tilewright.models.rfcn import RFCN
+from tilewright.models.rotation_prediction import RotationPrediction
+from tilewright.models.small_encoder import SmallEncoder
 
 __all__ = [
     "RFCN",
+    "DeepInfoMax",
     "FasterRCNN",
     "FasterRCNNCpp",
+    "Jigsaw",
     "RFCNCpp",
     "ResNetBackbone",
     "ResNetC4C5Backbone",
     "ResNetFpnBackbone",
+    "RotationPrediction",
+    "SmallEncoder",
     "read_checkpoint",
 ]

@@ -1,0 +1,46 @@
+"""Rotation prediction: representations that tell which way up an image is."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tilewright.models.small_encoder import SmallEncoder
+
+
+class RotationPrediction(nn.Module):
+    """Gidaris et al. 2018 (arXiv:1803.07728): every image is shown turned by 0, 90, 180 and 270
+    degrees, and classified by which.
+
+    Args:
+        in_channels, width, depth: of the encoder, a SmallEncoder.
+    """
+
+    def __init__(self, in_channels: int = 1, width: int = 32, depth: int = 3):
+        super().__init__()
+        self.encoder = SmallEncoder(in_channels, width, depth)
+        self.classifier = nn.Linear(self.encoder.features, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Mean cross entropy over four copies of each of the images (N, C, S, S)."""
+        turns = torch.arange(4, device=images.device).repeat_interleave(images.size(0))
+        return F.cross_entropy(self.scores(turned(images)), turns)
+
+    @torch.jit.export
+    def scores(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, 4): logits of the quarter turns, against the clock, of each."""
+        return self.classifier(self.encoder(images))
+
+    @torch.jit.export
+    def represent(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, 2 * features): the quarters of the last block but one."""
+        return self.encoder.quarters(images)
+
+
+def turned(images: Tensor) -> Tensor:
+    """(N, C, S, S) -> (4 N, C, S, S): all images, then all of them turned by 90 degrees against the
+    clock, by 180, by 270."""
+    if images.dim() != 4 or images.size(2) != images.size(3):
+        raise ValueError(
+            f"tilewright::turned: images must have shape (N, C, S, S), got {list(images.shape)}"
+        )
+    return torch.cat([torch.rot90(images, k, [2, 3]) for k in range(4)])

@@ -1,0 +1,186 @@
+"""``python -m tilewright train``: its arguments, its stages and its exit status."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import tilewright
+from tilewright.data import DataError, ImageError, LabelledImages
+
+from .arguments import positive, seed
+from .checkpoint import CheckpointError, write_whole
+from .interruption import Interrupted
+from .methods import METHODS, recipe_of
+from .optional import required
+from .pictures import draw_losses
+from .recipe import Recipe
+from .sources import KINDS, open_images
+from .trainer import Trainer, round_generator
+
+_TOLD = (CheckpointError, DataError, ImageError, FloatingPointError, ImportError, OSError)
+_PACKAGES = ("sklearn", "matplotlib", "tqdm")
+_LOOKED_AT = 2  # images that a model is built for
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what the command takes to a parser."""
+    width = max(map(len, METHODS))
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = (
+        "Trains a model without labels, judges it with them, and writes a checkpoint, the model as "
+        "TorchScript, pictures\nand a report.\n\nmethods:\n"
+    ) + "\n".join(f"  {name:{width}}  {text}" for name, text in METHODS.items())
+    parser.add_argument("method", metavar="METHOD", choices=METHODS, help="one of the above")
+    parser.add_argument("--data", choices=KINDS, default="digits", help="which images (digits)")
+    parser.add_argument("--path", type=Path, help="folder that holds them, but for the digits")
+    parser.add_argument(
+        "--size", type=positive, help="side that images of --data folder are scaled to (32)"
+    )
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=positive, help="optimizer steps in place of the recipe's")
+    length.add_argument("--epochs", type=positive, help="the same in rounds through the images")
+    parser.add_argument("--batch", type=positive, help="images per step in place of the recipe's")
+    parser.add_argument("--seed", type=seed, default=0, help="of weights, order, augmentation (0)")
+    parser.add_argument("--output", type=Path, help="folder to write (train_output/METHOD)")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint there")
+
+
+def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """Runs the command; returns the exit status: 1 for a failure, 130 after Ctrl-C."""
+    if arguments.data == "digits" and arguments.path:
+        parser.error("--path needs --data mnist, cifar10 or folder: the digits have none")
+    if arguments.data != "digits" and not arguments.path:
+        parser.error(f"--data {arguments.data} needs --path, the folder that holds it")
+    if arguments.size and arguments.data != "folder":
+        parser.error("--size needs --data folder: other images have a size")
+    output: Path = arguments.output or Path("train_output") / arguments.method
+    checkpoint = output / "checkpoint.pt"
+    try:
+        for package in _PACKAGES:  # now, not when the training is done
+            required(package, "a training needs scikit-learn, matplotlib and tqdm")
+        recipe = recipe_of(arguments.method)
+        train, test, told = open_images(
+            arguments.data, arguments.path, arguments.size or 32, recipe.binary
+        )
+        recipe = _chosen(recipe, arguments, len(train), told)
+        print(told)
+        output.mkdir(parents=True, exist_ok=True)
+        report = train_and_judge(recipe, arguments.method, train, test, output, arguments.resume)
+        print(f"{sum(report['seconds'].values()):.0f} s in all; everything is in {output}/")
+    except Interrupted as stop:
+        print(
+            f"\nstopped after step {stop.step}; {checkpoint} holds the state: the same command "
+            "with --resume goes on",
+            file=sys.stderr,
+        )
+        return 130
+    except KeyboardInterrupt:
+        left = f"; --resume goes on from {checkpoint}" if checkpoint.exists() else ""
+        print(f"\nstopped{left}", file=sys.stderr)
+        return 130
+    except _TOLD as error:
+        print(f"tilewright train: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+class ImageTrainer(Trainer):
+    """Trains a recipe's model on images, round after round, each in an order of its own; what is
+    left over by the last batch of a round waits for the next."""
+
+    def __init__(self, model: nn.Module, recipe: Recipe, checkpoint: Path, data: LabelledImages):
+        super().__init__(model, recipe, checkpoint)
+        self.data = data
+
+    def step_losses(self, step: int) -> dict[str, Tensor]:
+        turn, place = divmod(step, len(self.data) // self.recipe.batch)
+        order = round_generator(self.recipe.seed, turn).permutation(len(self.data))
+        rows = torch.from_numpy(order[place * self.recipe.batch :][: self.recipe.batch])
+        images = self.recipe.prepare(self.data.floats(rows))
+        return self.recipe.losses(self.model, images)
+
+
+def train_and_judge(
+    recipe: Recipe,
+    method: str,
+    train: LabelledImages,
+    test: LabelledImages,
+    output: Path,
+    resume: bool = False,
+) -> dict:
+    """Every stage of a run; returns the report, which is also written as JSON.
+
+    Args:
+        recipe: what to do, its `batch` not above the number of training images.
+        method: its name, for the report.
+        train, test: images of one size.
+        output: an existing folder.
+        resume: whether to go on from the checkpoint there.
+
+    Raises:
+        CheckpointError, Interrupted, FloatingPointError: as `Trainer` does.
+    """
+    few = recipe.prepare(train.floats(torch.arange(min(_LOOKED_AT, len(train)))))
+    trainer = ImageTrainer(recipe.initial(few), recipe, output / "checkpoint.pt", train)
+    if resume:
+        trainer.resume()
+        print(f"resumed after step {trainer.step} of {recipe.steps}")
+    elif trainer.checkpoint.exists():
+        print(f"{trainer.checkpoint} of an earlier run is overwritten (--resume goes on from it)")
+    seconds: dict[str, float] = {}
+    with _stage("train", seconds):
+        trainer.run()
+    seconds["train"] = trainer.seconds  # with the earlier runs of a resumed training
+    model, untrained = trainer.model, recipe.initial(few)
+    for one in (model, untrained):
+        recipe.settle(one, train)
+    with _stage("evaluate", seconds):
+        result = recipe.evaluate(model, untrained, train, test)
+    print(result.table())
+    with _stage("draw", seconds):
+        recipe.draw(output, model, untrained, test)
+        draw_losses(output / "losses.png", trainer.losses)
+    recipe.export(output / "model.pt", model)
+    report = {
+        "method": method,
+        "recipe": recipe.as_dict(),
+        "result": result.values,
+        "seconds": seconds,
+        "class_names": train.class_names,
+        "tilewright": tilewright.__version__,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+    text = json.dumps(report, indent=2) + "\n"
+    write_whole(output / "report.json", lambda path: path.write_text(text))
+    return report
+
+
+def _chosen(recipe: Recipe, arguments: argparse.Namespace, images: int, told: str) -> Recipe:
+    """The recipe with what the command line says in its place."""
+    batch = arguments.batch or min(recipe.batch, images)
+    if batch > images:
+        raise DataError(f"--batch must be at most {images}, as there are images, got {batch}")
+    steps = arguments.steps or recipe.steps
+    if arguments.epochs:
+        steps = arguments.epochs * (images // batch)
+    return dataclasses.replace(recipe, batch=batch, steps=steps, seed=arguments.seed, data=told)
+
+
+@contextmanager
+def _stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
+    """Says what is done, and notes how long it took."""
+    print(f"== {name}", flush=True)
+    began = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - began

@@ -1,0 +1,36 @@
+"""Rotation prediction: by how many quarter turns an image was turned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from tilewright.models import RotationPrediction
+
+from .augment import random_affine
+from .representation import RepresentationRecipe, depth_for
+
+
+@dataclass(frozen=True)
+class RotationRecipe(RepresentationRecipe):
+    """Images by `random_affine`, before they are turned.
+
+    Attributes:
+        width: channels of the encoder's first block.
+        degrees: by how much an image is turned besides.
+    """
+
+    batch: int = 32  # each image is there four times
+    steps: int = 800
+    width: int = 32
+    degrees: float = 15.0
+
+    def build(self, images: Tensor) -> nn.Module:
+        return RotationPrediction(images.shape[1], self.width, depth_for(images))
+
+    def losses(self, model: nn.Module, images: Tensor) -> dict[str, Tensor]:
+        return {"loss": model(random_affine(images, self.degrees))}
+
+
+RECIPE = RotationRecipe()
