@@ -1,5 +1,5 @@
-// Random views of images, for learning without labels: batched tensor operations in which each image
-// draws for itself. One implementation serves C++, Python and TorchScript.
+// Random views of images, for learning without labels: batched tensor operations in which each
+// image draws for itself. One implementation serves C++, Python and TorchScript.
 //
 // images: (N, C, H, W), float64, float32, float16 or bfloat16 in [0, 1]. The result has its shape
 // and dtype, and is computed in float32 at least. Random numbers come from `generator`, which must
@@ -25,8 +25,8 @@ TILEWRIGHT_API at::Tensor random_resized_crop(
     const std::optional<at::Generator>& generator = std::nullopt);
 
 // Turned by up to `degrees` either way, moved by up to `translate` of the image's height and width,
-// and enlarged by a factor from `zoom`, evenly in the logarithm; around its centre, bilinearly. What
-// comes in from outside is 0.
+// and enlarged by a factor from `zoom`, evenly in the logarithm; around its centre, bilinearly.
+// What comes in from outside is 0.
 TILEWRIGHT_API at::Tensor random_affine(
     const at::Tensor& images, double degrees, double translate, at::ArrayRef<double> zoom,
     const std::optional<at::Generator>& generator = std::nullopt);
@@ -36,8 +36,8 @@ TILEWRIGHT_API at::Tensor random_horizontal_flip(
     const at::Tensor& images, double p = 0.5,
     const std::optional<at::Generator>& generator = std::nullopt);
 
-// Brightness and contrast times a factor of up to 1 +- each, saturation likewise, and the hue turned
-// by up to `hue` <= 0.5 of a circle, in this order. Contrast is the distance from the image's mean
+// Brightness and contrast times a factor of up to 1 +- each, saturation likewise, and the hue
+// turned by up to `hue` <= 0.5 of a circle, in this order. Contrast is the distance from the image's mean
 // grey, saturation that from a pixel's; images of one channel have neither saturation nor hue, and
 // these leave them as they are. Values are cut to [0, 1] after each.
 TILEWRIGHT_API at::Tensor color_jitter(

@@ -16,7 +16,7 @@ struct TILEWRIGHT_API CPCOptions {
   // "images" (N, C, H, W), which are cut into patches; or "sequences" (N, C, T).
   TORCH_ARG(std::string, input) = "images";
   TORCH_ARG(int64_t, in_channels) = 1;
-  // Of images: pixels of a square patch, and from one to the next, which overlap where that is less.
+  // Of images: pixels of a square patch, and from one to the next; less where they overlap.
   TORCH_ARG(int64_t, patch_size) = 4;
   TORCH_ARG(int64_t, patch_stride) = 2;
   // Channels of the encoder's convolutions, with ReLU; the last are the features of a step. Of
