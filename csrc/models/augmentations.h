@@ -37,9 +37,9 @@ TILEWRIGHT_API at::Tensor random_horizontal_flip(
     const std::optional<at::Generator>& generator = std::nullopt);
 
 // Brightness and contrast times a factor of up to 1 +- each, saturation likewise, and the hue
-// turned by up to `hue` <= 0.5 of a circle, in this order. Contrast is the distance from the image's mean
-// grey, saturation that from a pixel's; images of one channel have neither saturation nor hue, and
-// these leave them as they are. Values are cut to [0, 1] after each.
+// turned by up to `hue` <= 0.5 of a circle, in this order. Contrast is the distance from the
+// image's mean grey, saturation that from a pixel's; images of one channel have neither saturation
+// nor hue, and these leave them as they are. Values are cut to [0, 1] after each.
 TILEWRIGHT_API at::Tensor color_jitter(
     const at::Tensor& images, double brightness, double contrast, double saturation = 0,
     double hue = 0, double p = 1, const std::optional<at::Generator>& generator = std::nullopt);

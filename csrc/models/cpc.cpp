@@ -36,6 +36,11 @@ torch::nn::Sequential step_encoder(const CPCOptions& options) {
   return layers;
 }
 
+// Sequences that an input becomes.
+int64_t columns_of(const torch::Tensor& x, const CPCOptions& options) {
+  return of_images(options) ? (x.size(3) - options.patch_size()) / options.patch_stride() + 1 : 1;
+}
+
 }  // namespace
 
 void check_options(const CPCOptions& options) {
@@ -111,7 +116,7 @@ torch::Tensor CPCImpl::encode(const torch::Tensor& x) {
   const auto patches =
       x.unfold(2, size, stride).unfold(3, size, stride).permute({0, 3, 2, 1, 4, 5});
   const auto features = encoder_->forward(patches.flatten(0, 2)).mean({2, 3});
-  return features.view({x.size(0) * patches.size(1), patches.size(2), -1});
+  return features.view({x.size(0) * patches.size(1), patches.size(2), features.size(1)});
 }
 
 torch::Tensor CPCImpl::contexts(const torch::Tensor& features) {
@@ -137,7 +142,9 @@ torch::Tensor CPCImpl::forward(const torch::Tensor& x) {
 }
 
 torch::Tensor CPCImpl::represent(const torch::Tensor& x) {
-  const auto context = contexts(encode(x)).unflatten(0, {x.size(0), -1});  // (N, columns, T, D)
+  const auto flat = contexts(encode(x));
+  const int64_t columns = columns_of(x, options_);
+  const auto context = flat.view({x.size(0), columns, flat.size(1), flat.size(2)});
   return options_.summary() == "mean" ? context.mean({1, 2}) : context.select(2, -1).flatten(1);
 }
 

@@ -118,8 +118,9 @@ class CPC(WeightsModule):
 
     @torch.jit.export
     def represent(self, x: Tensor) -> Tensor:
-        # (N, columns, T, D)
-        context = self.contexts(self.encode(x)).unflatten(0, [x.shape[0], -1])
+        flat = self.contexts(self.encode(x))
+        columns = (x.shape[-1] - self.patch_size) // self.patch_stride + 1 if self.images else 1
+        context = flat.view(x.shape[0], columns, flat.shape[1], flat.shape[2])
         return context.mean((1, 2)) if self.mean else context[:, :, -1].flatten(1)
 
     @torch.jit.export
@@ -137,7 +138,7 @@ class CPC(WeightsModule):
         # (N, C, rows, columns, size, size) to (N, columns, rows, C, size, size).
         patches = x.unfold(2, size, stride).unfold(3, size, stride).permute(0, 3, 2, 1, 4, 5)
         features = self.encoder(patches.flatten(0, 2)).mean((2, 3))
-        return features.view(x.shape[0] * patches.shape[1], patches.shape[2], -1)
+        return features.view(x.shape[0] * patches.shape[1], patches.shape[2], features.shape[1])
 
     @torch.jit.export
     def contexts(self, features: Tensor) -> Tensor:

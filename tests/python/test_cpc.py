@@ -157,6 +157,13 @@ def unexplained(model, x, y):
 
 
 @pytest.mark.parametrize("context", [{}, ATTENTION])
+def test_nothing_is_represented_as_nothing(context):
+    for options, x in ((IMAGES, images(0)), ({**SEQUENCES, "summary": "last"}, sequences(0))):
+        for each in twins(CPC, CPCCpp, **options, **context):
+            assert each.eval().represent(x).shape == (0, 8)
+
+
+@pytest.mark.parametrize("context", [{}, ATTENTION])
 def test_script_and_export(context):
     for options, x in ((IMAGES, images()), (SEQUENCES, sequences())):
         model, _ = twins(CPC, CPCCpp, **{**options, **context})
