@@ -19,7 +19,8 @@ namespace tilewright {
 // of all steps of the batch (InfoNCE).
 //
 // The steps of a sequence (N, C, T) are the places of strided convolutions. An image (N, C, H, W)
-// is cut into a grid of overlapping patches, and each column of it is a sequence, from top to bottom.
+// is cut into a grid of overlapping patches, and each column of it is a sequence, from top to
+// bottom.
 //
 //   tilewright::CPC model(tilewright::CPCOptions().patch_size(4).patch_stride(2));
 //   auto loss = model(images);

@@ -1,5 +1,5 @@
-// A linear probe: how well a linear function of features tells classes, by ridge regression of their
-// indicators in closed form.
+// A linear probe: how well a linear function of features tells classes, by ridge regression of
+// their indicators in closed form.
 #pragma once
 #include <torch/torch.h>
 
