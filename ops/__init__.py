@@ -13,6 +13,7 @@ from tilewright import (  # noqa: E402
     amp,
     attention,
     attention_modules,
+    augmentations,
     boxes,
     contrastive,
     data,
@@ -29,6 +30,7 @@ from tilewright import (  # noqa: E402
 from tilewright._C import version as _version  # noqa: E402
 from tilewright.attention import *  # noqa: E402, F403
 from tilewright.attention_modules import *  # noqa: E402, F403
+from tilewright.augmentations import *  # noqa: E402, F403
 from tilewright.boxes import *  # noqa: E402, F403
 from tilewright.contrastive import *  # noqa: E402, F403
 from tilewright.deform import *  # noqa: E402, F403
@@ -51,6 +53,7 @@ __all__ = [
     "mutual_information",
     *attention.__all__,
     *attention_modules.__all__,
+    *augmentations.__all__,
     *boxes.__all__,
     *contrastive.__all__,
     *deform.__all__,

@@ -89,7 +89,7 @@ void ResidualBlockImpl::fold_batch_norm() {
   if (shortcut_) shortcut_->fold(*downsample_);
 }
 
-ResNetImpl::ResNetImpl(const ResNetOptions& options) {
+ResNetImpl::ResNetImpl(const ResNetOptions& options) : pools_(!options.small_images()) {
   const auto blocks = blocks_per_stage(options.depth());
   TILEWRIGHT_CHECK("ResNet", options.stages() >= 1 && options.stages() <= 4,
                    "stages must lie in [1, 4], got ", options.stages());
@@ -102,9 +102,10 @@ ResNetImpl::ResNetImpl(const ResNetOptions& options) {
       "deformable_stages must lie in [0, ", options.stages(), "], the stages that are built, got ",
       options.deformable_stages());
   const bool bottleneck = options.depth() >= 50;
-  stem_.emplace(*this, "conv1", "bn1", plain(3, kStemChannels, 7, 2), options.norm());
+  const auto stem = pools_ ? plain(3, kStemChannels, 7, 2) : plain(3, kStemChannels, 3, 1);
+  stem_.emplace(*this, "conv1", "bn1", stem, options.norm());
   int64_t in_channels = kStemChannels;
-  int64_t total_stride = 4;  // of the stem and its pooling
+  int64_t total_stride = pools_ ? 4 : 1;  // of the stem and its pooling
   for (int64_t i = 0; i < options.stages(); ++i) {
     torch::nn::Sequential stage;
     std::vector<ResidualBlock> own;
@@ -133,7 +134,8 @@ ResNetImpl::ResNetImpl(const ResNetOptions& options) {
 }
 
 std::vector<torch::Tensor> ResNetImpl::forward(const torch::Tensor& images) {
-  auto x = torch::max_pool2d((*stem_)(images).relu_(), 3, 2, 1);
+  auto x = (*stem_)(images).relu_();
+  if (pools_) x = torch::max_pool2d(x, 3, 2, 1);
   std::vector<torch::Tensor> maps;
   for (auto& stage : stages_) {
     for (auto& block : stage) x = block(x);

@@ -64,6 +64,8 @@ struct TILEWRIGHT_API ResNetOptions {
   // (a bottleneck's 3x3) is a DeformConv2d of the same weight; modulated: with masks (version 2).
   TORCH_ARG(int64_t, deformable_stages) = 0;
   TORCH_ARG(bool, modulated) = false;
+  // The stem is one 3x3 convolution that keeps the sides, without pooling: strides are a fourth.
+  TORCH_ARG(bool, small_images) = false;
 };
 
 // Parameters are named as in torchvision's ResNet and initialised like it (Kaiming normal, fan
@@ -80,13 +82,14 @@ class TILEWRIGHT_API ResNetImpl : public torch::nn::Module {
 
   const std::vector<int64_t>& stage_channels() const { return stage_channels_; }
 
-  // Pixels per cell: 4, 8, 16 and 32, or 16 twice.
+  // Pixels per cell: 4, 8, 16 and 32, or 16 twice; a fourth of these with small_images.
   const std::vector<int64_t>& stage_strides() const { return stage_strides_; }
 
  private:
   std::optional<NormalizedConv> stem_;
   std::vector<std::vector<ResidualBlock>> stages_;
   std::vector<int64_t> stage_channels_, stage_strides_;
+  bool pools_;  // behind the stem
 };
 TORCH_MODULE(ResNet);
 

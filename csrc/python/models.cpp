@@ -6,38 +6,23 @@
 #include "tilewright/models/faster_rcnn.h"
 #include "tilewright/models/rfcn.h"
 #include "tilewright/python/bind.h"
+#include "tilewright/python/keyword_options.h"
 #include "tilewright/python/module_interface.h"
 
 namespace tilewright {
 namespace {
 
-// Options as keywords set them; raises for a keyword of another name or type.
 template <class Options>
 Options options_from(int64_t num_classes, const py::kwargs& keywords) {
   Options options(num_classes);
-  const auto prefix = std::string("tilewright::") + options.model() + ": ";
-  size_t used = 0;
-  for_each_option(options, [&](const char* name, auto& value) {
-    if (!keywords.contains(name)) return;
-    try {
-      value = keywords[name].template cast<std::decay_t<decltype(value)>>();
-    } catch (const py::cast_error&) {
-      throw py::type_error(prefix + name +
-                           " has the wrong type: " + py::repr(keywords[name]).cast<std::string>());
-    }
-    ++used;
-  });
-  if (used == keywords.size()) return options;
-  py::set unknown(keywords);
-  for_each_option(options, [&](const char* name, auto&) { unknown.attr("discard")(name); });
-  throw py::type_error(prefix + "unknown options " + py::repr(unknown).cast<std::string>());
+  set_options(options, keywords);
+  return options;
 }
 
 template <class Options>
-py::dict dict_of_options(Options options) {
-  py::dict out;
+py::dict dict_with_classes(const Options& options) {
+  py::dict out = dict_of_options(options);
   out["num_classes"] = options.num_classes();
-  for_each_option(options, [&](const char* name, auto& value) { out[name] = value; });
   return out;
 }
 
@@ -95,7 +80,7 @@ void bind_detector(py::module_& m, const char* name, const char* doc, const char
           "list of dicts with boxes (G, 4) and labels (G,), needed in training mode.")
       .def("__call__", &detect<Model>, py::arg("images"), py::arg("targets") = py::none())
       .def_property_readonly(
-          "options", [](const Model& self) { return dict_of_options<Options>(self.options()); });
+          "options", [](const Model& self) { return dict_with_classes<Options>(self.options()); });
   bind_module_interface(model);
   model.def(
       "fold_batch_norm",
@@ -110,7 +95,7 @@ void bind_detector(py::module_& m, const char* name, const char* doc, const char
       [](int64_t num_classes, const py::kwargs& keywords) {
         const auto options = options_from<Options>(num_classes, keywords);
         check_options(options);
-        return dict_of_options<Options>(options);
+        return dict_with_classes<Options>(options);
       },
       py::arg("num_classes"),
       "All options of the model, as a dict; raises where one is of the wrong type or value, and "

@@ -15,5 +15,6 @@ PYBIND11_MODULE(_C, m) {
   tilewright::bind_dropin(m);
   tilewright::bind_forest(m);
   tilewright::bind_models(m);
+  tilewright::bind_self_supervised(m);
   tilewright::bind_trees(m);
 }

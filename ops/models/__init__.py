@@ -4,20 +4,30 @@ Models that LibTorch users need exist twice, with the same parameter names: in C
 that end in ``Cpp``) and as a thin Python module that can be scripted and exported.
 """
 
+from tilewright._C import CPC as CPCCpp
 from tilewright._C import RFCN as RFCNCpp
 from tilewright._C import FasterRCNN as FasterRCNNCpp
+from tilewright._C import SimCLR as SimCLRCpp
+from tilewright.models.augmentation import Augmentation
 from tilewright.models.checkpoint import read_checkpoint
+from tilewright.models.cpc import CPC
 from tilewright.models.deep_infomax import DeepInfoMax
 from tilewright.models.faster_rcnn import FasterRCNN
+from tilewright.models.image_encoder import ConvEncoder, ResNetEncoder
 from tilewright.models.jigsaw import Jigsaw
 from tilewright.models.resnet_backbone import ResNetBackbone, ResNetC4C5Backbone
 from tilewright.models.resnet_fpn import ResNetFpnBackbone
 from tilewright.models.rfcn import RFCN
 from tilewright.models.rotation_prediction import RotationPrediction
+from tilewright.models.simclr import SimCLR
 from tilewright.models.small_encoder import SmallEncoder
 
 __all__ = [
+    "CPC",
     "RFCN",
+    "Augmentation",
+    "CPCCpp",
+    "ConvEncoder",
     "DeepInfoMax",
     "FasterRCNN",
     "FasterRCNNCpp",
@@ -25,8 +35,11 @@ __all__ = [
     "RFCNCpp",
     "ResNetBackbone",
     "ResNetC4C5Backbone",
+    "ResNetEncoder",
     "ResNetFpnBackbone",
     "RotationPrediction",
+    "SimCLR",
+    "SimCLRCpp",
     "SmallEncoder",
     "read_checkpoint",
 ]

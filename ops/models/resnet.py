@@ -142,6 +142,8 @@ class ResNet(nn.Module):
         deformable_stages: in so many of the built stages, counted from the last, the second
             convolution of each block (a bottleneck's 3x3) is a DeformConv2d of the same weight.
         modulated: with masks (version 2).
+        small_images: the stem is one 3x3 convolution that keeps the sides, without pooling; strides
+            are a fourth.
     """
 
     def __init__(
@@ -155,6 +157,7 @@ class ResNet(nn.Module):
         dilate_last_stage: bool = False,
         deformable_stages: int = 0,
         modulated: bool = False,
+        small_images: bool = False,
     ):
         super().__init__()
         if depth not in _BLOCKS:
@@ -176,13 +179,14 @@ class ResNet(nn.Module):
             )
         norm = (frozen_batch_norm, batch_norm_eps)
         block_type = Bottleneck if depth >= 50 else BasicBlock
-        self.conv1 = _convolution(3, 64, 7, 2)
+        self.stem_stride = 1 if small_images else 2
+        self.stem_padding = 1 if small_images else 3
+        self.conv1 = _convolution(3, 64, 2 * self.stem_padding + 1, self.stem_stride)
         self.bn1 = BatchNorm(64, *norm)
         self.stage_channels: list[int] = []
-        self.stage_strides: list[
-            int
-        ] = []  # pixels per cell: 4, 8, 16, 32; the last twice if dilated
-        in_channels, total_stride = 64, 4
+        # Pixels per cell, such as 4, 8, 16, 32; where dilated the last one twice.
+        self.stage_strides: list[int] = []
+        in_channels, total_stride = 64, self.stem_stride**2
         for i, count in enumerate(_BLOCKS[depth]):
             if i >= stages:
                 self.register_module(f"layer{i + 1}", None)
@@ -210,7 +214,9 @@ class ResNet(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) to the outputs of the stages, at the strides of ``stage_strides``."""
-        x = F.max_pool2d(self.bn1(images, self.conv1.weight, 2, 3).relu_(), 3, 2, 1)
+        x = self.bn1(images, self.conv1.weight, self.stem_stride, self.stem_padding).relu_()
+        if self.stem_stride == 2:
+            x = F.max_pool2d(x, 3, 2, 1)
         maps = [self.layer1(x)]
         if self.layer2 is not None:
             maps.append(self.layer2(maps[-1]))
