@@ -64,7 +64,7 @@ class SmallEncoder(nn.Module):
         averaged over each quarter of the image.
 
         What a pretext task asks for is in the last block; what classes need is often in those
-        before (arXiv:1803.07728, table 1).
+        before (arXiv:1803.07728 found so too).
         """
         maps = self.maps(images)
         return F.adaptive_avg_pool2d(maps[max(len(maps) - 2, 0)], [2, 2]).flatten(1)

@@ -16,6 +16,9 @@ is asked for. The file holds `RECIPE`, an instance of a frozen dataclass derived
   `given` (n, d) fixes the first d values. The base has the loss, the report (log likelihood
   of the test images beside that of `DensityRecipe.baselines`) and the pictures.
 
+Models are scriptable, and those methods exported (``torch.jit.export``), as the trained model is
+written as TorchScript.
+
 Numbers are the dataclass's fields, defaults overridden in the subclass; the command replaces
 `steps`, `batch`, `seed` and `data`. `build` is called with torch's seed set and gets a batch of
 prepared images, to read their sizes from. `losses` gets a batch of prepared images, never the

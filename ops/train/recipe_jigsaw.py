@@ -28,8 +28,8 @@ class JigsawRecipe(RepresentationRecipe):
     steps: int = 800
     width: int = 32
     degrees: float = 10.0
-    side: int = 12
-    gap: int = 1
+    side: int = 16
+    gap: int = 2
 
     def prepare(self, images: Tensor) -> Tensor:
         height, width = images.shape[2:]

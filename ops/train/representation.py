@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,8 +52,9 @@ class RepresentationRecipe(Recipe):
             norm.reset_running_stats()
             norm.momentum = None  # the plain mean of all batches
             norm.train()
-        if norms:
-            self.represented(model, train, some_rows(len(train), _SETTLING), training=True)
+        if norms:  # files may come class by class: each batch shall have some of all
+            rows = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
+            self.represented(model, train, rows[:_SETTLING], training=True)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
         model.eval()
@@ -103,7 +105,7 @@ class RepresentationRecipe(Recipe):
         if not training:
             model.eval()
         found = []
-        for some in rows.split(_CHUNK):
+        for some in rows.tensor_split(math.ceil(len(rows) / _CHUNK)):  # of equal sizes
             found.append(model.represent(self.prepare(data.floats(some))))
         return torch.cat(found)
 

@@ -12,7 +12,7 @@ from torch import nn
 from tilewright.data import DataError, LabelledImages, load_digits_images
 from tilewright.train import recipe_of
 from tilewright.train.augment import random_affine
-from tilewright.train.command import train_and_judge
+from tilewright.train.command import ImageTrainer, train_and_judge
 from tilewright.train.density import DensityRecipe, factorised_bernoulli
 from tilewright.train.sources import open_images
 
@@ -107,6 +107,21 @@ def test_batch_norm_settles_on_images_as_they_are_represented():
         torch.testing.assert_close(norm.running_var, maps.var((0, 2, 3)))
     assert norm.momentum == 0.1 and not any(module.training for module in model.modules())
     assert all(torch.equal(before[name], value) for name, value in model.named_parameters())
+
+
+def test_representations_are_learnt(tmp_path):
+    """A short training gives Deep InfoMax what random convolutions have not."""
+    recipe = dataclasses.replace(recipe_of("dim"), steps=120, warmup=10, width=16)
+    train, test = (load_digits_images(split) for split in ("train", "test"))
+    few = train.images[:2]
+    trainer = ImageTrainer(recipe.initial(few), recipe, tmp_path / "checkpoint.pt", train)
+    trainer.run()
+    untrained = recipe.initial(few)
+    for model in (trainer.model, untrained):
+        recipe.settle(model, train)
+    found = recipe.evaluate(trainer.model, untrained, train, test).values
+    for measure in ("few", "all"):
+        assert found["trained"][measure] > found["untrained"][measure] + 0.02, found
 
 
 def test_random_affine():
