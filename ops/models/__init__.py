@@ -20,7 +20,6 @@ from tilewright.models.resnet_fpn import ResNetFpnBackbone
 from tilewright.models.rfcn import RFCN
 from tilewright.models.rotation_prediction import RotationPrediction
 from tilewright.models.simclr import SimCLR
-from tilewright.models.small_encoder import SmallEncoder
 
 __all__ = [
     "CPC",
@@ -40,6 +39,5 @@ __all__ = [
     "RotationPrediction",
     "SimCLR",
     "SimCLRCpp",
-    "SmallEncoder",
     "read_checkpoint",
 ]

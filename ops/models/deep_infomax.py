@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tilewright.models.small_encoder import SmallEncoder
+from tilewright.models.image_encoder import doubling_encoder
 
 
 class DeepInfoMax(nn.Module):
@@ -17,7 +17,8 @@ class DeepInfoMax(nn.Module):
     arXiv:1906.00910).
 
     Args:
-        in_channels, width, depth: of the encoder, a SmallEncoder.
+        in_channels, width, depth: of the encoder, a ConvEncoder: channels of its first layer, each
+            further one having twice as many, and the number of layers.
         local_block: whose map's places are scored; -1 counts from the last.
         projection: length of the vectors that are multiplied.
         hidden: width of the projecting networks.
@@ -37,6 +38,7 @@ class DeepInfoMax(nn.Module):
         prior: bool = False,
     ):
         super().__init__()
+        self.encoder = doubling_encoder("DeepInfoMax", in_channels, width, depth)
         if not -depth <= local_block < depth:
             raise ValueError(
                 f"tilewright::DeepInfoMax: local_block must be in [{-depth}, {depth}), got "
@@ -44,8 +46,7 @@ class DeepInfoMax(nn.Module):
             )
         self.local_block = local_block % depth
         self.temperature = temperature
-        self.encoder = SmallEncoder(in_channels, width, depth)
-        features = self.encoder.features
+        features = self.encoder.out_features
         self.whole = nn.Sequential(
             nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, projection)
         )

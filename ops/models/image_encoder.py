@@ -1,9 +1,11 @@
 """What makes one vector of an image, scriptable: the twin of ``csrc/models/image_encoder.cpp``."""
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tilewright.models.batch_norm import BatchNorm
 from tilewright.models.resnet import ResNet
+from tilewright.models.self_supervised import check_channels
 
 
 class _Layer(nn.Module):
@@ -29,6 +31,12 @@ class ConvEncoder(nn.Module):
 
     def __init__(self, in_channels: int = 1, widths: list[int] = (32, 64, 128)):
         super().__init__()
+        if in_channels < 1 or not widths or min(widths) < 1:
+            raise ValueError(
+                "tilewright::ConvEncoder: in_channels and each of widths must be positive, got "
+                f"{in_channels} and {list(widths)}"
+            )
+        self.in_channels = in_channels
         self.blocks = nn.ModuleList()
         for i, width in enumerate(widths):
             self.blocks.append(_Layer(in_channels, width, 1 if i == 0 else 2))
@@ -36,10 +44,36 @@ class ConvEncoder(nn.Module):
         self.out_features = in_channels
 
     def forward(self, images: Tensor) -> Tensor:
+        return self.maps(images)[-1].mean((2, 3))
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The map of each layer, (N, widths[i], H / 2 ** i, W / 2 ** i), sides rounded up."""
+        check_channels("ConvEncoder", "images", images, "(N, C, H, W)", 4, self.in_channels)
+        found: list[Tensor] = []
         x = images
         for block in self.blocks:
             x = block(x)
-        return x.mean((2, 3))
+            found.append(x)
+        return found
+
+    def quarters(self, images: Tensor) -> Tensor:
+        """(N, 4 * channels): the map of the last layer but one, or of the only one, averaged over
+        each quarter of the image.
+
+        What a pretext task asks for is in the last layer; what classes need is often in those
+        before (arXiv:1803.07728, table 1).
+        """
+        maps = self.maps(images)
+        return F.adaptive_avg_pool2d(maps[max(len(maps) - 2, 0)], [2, 2]).flatten(1)
+
+
+def doubling_encoder(model: str, in_channels: int, width: int, depth: int) -> ConvEncoder:
+    """A ConvEncoder of ``depth`` layers, the first of ``width`` channels, each further one of twice
+    as many; 3 of them leave 2x2 places of an 8x8 image, 4 leave 4x4 of 32x32."""
+    for name, value in (("in_channels", in_channels), ("width", width), ("depth", depth)):
+        if value < 1:
+            raise ValueError(f"tilewright::{model}: {name} must be positive, got {value}")
+    return ConvEncoder(in_channels, [width << i for i in range(depth)])
 
 
 class ResNetEncoder(nn.Module):

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tilewright.models.small_encoder import SmallEncoder
+from tilewright.models.image_encoder import doubling_encoder
 
 _MOST_PIECES = 9  # whose permutations are listed to choose from
 
@@ -17,7 +17,8 @@ class Jigsaw(nn.Module):
     orders, go through one encoder each, and are classified together by which order it is.
 
     Args:
-        in_channels, width, depth: of the encoder, a SmallEncoder.
+        in_channels, width, depth: of the encoder, a ConvEncoder: channels of its first layer, each
+            further one having twice as many, and the number of layers.
         grid: patches along a side, 2 or 3.
         patch: side of a patch in pixels; cells of the grid are that large at least, and what they
             have more lets patches be cut at random places, so that edges do not tell.
@@ -42,10 +43,10 @@ class Jigsaw(nn.Module):
             raise ValueError(f"tilewright::Jigsaw: patch must be positive, got {patch}")
         self.grid = grid
         self.patch = patch
-        self.encoder = SmallEncoder(in_channels, width, depth)
+        self.encoder = doubling_encoder("Jigsaw", in_channels, width, depth)
         self.register_buffer("permutations", permutation_set(permutations, grid * grid))
         self.classifier = nn.Sequential(
-            nn.Linear(grid * grid * self.encoder.features, hidden),
+            nn.Linear(grid * grid * self.encoder.out_features, hidden),
             nn.ReLU(),
             nn.Linear(hidden, permutations),
         )

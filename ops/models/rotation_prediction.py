@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tilewright.models.small_encoder import SmallEncoder
+from tilewright.models.image_encoder import doubling_encoder
 
 
 class RotationPrediction(nn.Module):
@@ -12,13 +12,14 @@ class RotationPrediction(nn.Module):
     degrees, and classified by which.
 
     Args:
-        in_channels, width, depth: of the encoder, a SmallEncoder.
+        in_channels, width, depth: of the encoder, a ConvEncoder: channels of its first layer, each
+            further one having twice as many, and the number of layers.
     """
 
     def __init__(self, in_channels: int = 1, width: int = 32, depth: int = 3):
         super().__init__()
-        self.encoder = SmallEncoder(in_channels, width, depth)
-        self.classifier = nn.Linear(self.encoder.features, 4)
+        self.encoder = doubling_encoder("RotationPrediction", in_channels, width, depth)
+        self.classifier = nn.Linear(self.encoder.out_features, 4)
 
     def forward(self, images: Tensor) -> Tensor:
         """Mean cross entropy over four copies of each of the images (N, C, S, S)."""

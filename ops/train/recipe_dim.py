@@ -8,13 +8,12 @@ from torch import Tensor, nn
 
 from tilewright.models import DeepInfoMax
 
-from .augment import random_affine
-from .representation import RepresentationRecipe, depth_for
+from .representation import RepresentationRecipe, depth_for, moved_a_little
 
 
 @dataclass(frozen=True)
 class DimRecipe(RepresentationRecipe):
-    """Two views of each image, by `random_affine`.
+    """Two views of each image, by `moved_a_little`.
 
     Attributes:
         width: channels of the encoder's first block.
@@ -33,7 +32,7 @@ class DimRecipe(RepresentationRecipe):
         )
 
     def losses(self, model: nn.Module, images: Tensor) -> dict[str, Tensor]:
-        first, second = (random_affine(images, self.degrees) for _ in range(2))
+        first, second = (moved_a_little(images, self.degrees) for _ in range(2))
         return {"loss": model(first, second)}
 
 

@@ -10,13 +10,12 @@ from torch import Tensor, nn
 
 from tilewright.models import Jigsaw
 
-from .augment import random_affine
-from .representation import RepresentationRecipe, depth_for
+from .representation import RepresentationRecipe, depth_for, moved_a_little
 
 
 @dataclass(frozen=True)
 class JigsawRecipe(RepresentationRecipe):
-    """Four patches, all 24 orders, of images by `random_affine`.
+    """Four patches, all 24 orders, of images by `moved_a_little`.
 
     Attributes:
         width: channels of the encoder's first block.
@@ -47,7 +46,7 @@ class JigsawRecipe(RepresentationRecipe):
         count = len(images)
         places = torch.rand(count, model.grid**2, 2)
         orders = torch.randint(0, len(model.permutations), (count,))
-        return {"loss": model(random_affine(images, self.degrees), places, orders)}
+        return {"loss": model(moved_a_little(images, self.degrees), places, orders)}
 
 
 RECIPE = JigsawRecipe()

@@ -8,13 +8,12 @@ from torch import Tensor, nn
 
 from tilewright.models import RotationPrediction
 
-from .augment import random_affine
-from .representation import RepresentationRecipe, depth_for
+from .representation import RepresentationRecipe, depth_for, moved_a_little
 
 
 @dataclass(frozen=True)
 class RotationRecipe(RepresentationRecipe):
-    """Images by `random_affine`, before they are turned.
+    """Images by `moved_a_little`, before they are turned.
 
     Attributes:
         width: channels of the encoder's first block.
@@ -30,7 +29,7 @@ class RotationRecipe(RepresentationRecipe):
         return RotationPrediction(images.shape[1], self.width, depth_for(images))
 
     def losses(self, model: nn.Module, images: Tensor) -> dict[str, Tensor]:
-        return {"loss": model(random_affine(images, self.degrees))}
+        return {"loss": model(moved_a_little(images, self.degrees))}
 
 
 RECIPE = RotationRecipe()

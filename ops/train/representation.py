@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from tilewright.augmentations import random_affine
 from tilewright.data import LabelledImages
 
 from .pictures import draw_map
@@ -46,15 +47,17 @@ class RepresentationRecipe(Recipe):
         untrained model begins with are of nothing, which would make it look worse than it is.
         """
         model.eval()
-        norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        norms = [m for m in model.modules() if hasattr(m, "running_mean")]
+        if not norms:
+            return
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # the plain mean of all batches
             norm.train()
-        if norms:  # files may come class by class: each batch shall have some of all
-            rows = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
-            self.represented(model, train, rows[:_SETTLING], training=True)
+        rows = some_rows(len(train), _SETTLING)
+        for i, some in enumerate(rows.split(_CHUNK)):
+            for norm in norms:
+                norm.momentum = 1.0 / (i + 1)  # the plain mean of all batches
+            model.represent(self.prepare(train.floats(some)))
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
         model.eval()
@@ -97,13 +100,9 @@ class RepresentationRecipe(Recipe):
         draw_map(folder / "representations.png", maps, test.labels[rows], test.class_names)
 
     @torch.no_grad()
-    def represented(
-        self, model: nn.Module, data: LabelledImages, rows: Tensor, training: bool = False
-    ) -> Tensor:
-        """Representations (len(rows), F) of some of the images; in evaluation mode, unless modes
-        are to stay as they are."""
-        if not training:
-            model.eval()
+    def represented(self, model: nn.Module, data: LabelledImages, rows: Tensor) -> Tensor:
+        """Representations (len(rows), F) of some of the images, in evaluation mode."""
+        model.eval()
         found = []
         for some in rows.tensor_split(math.ceil(len(rows) / _CHUNK)):  # of equal sizes
             found.append(model.represent(self.prepare(data.floats(some))))
@@ -119,6 +118,11 @@ def some_rows(count: int, most: int) -> Tensor:
 
 
 def depth_for(images: Tensor) -> int:
-    """Blocks of a SmallEncoder for images of that size: its last map has 2 to 4 places a side."""
+    """Layers of a ConvEncoder for images of that size: its last map has 2 to 4 places a side."""
     side = min(images.shape[2:])
     return 3 if side <= 16 else 4
+
+
+def moved_a_little(images: Tensor, degrees: float) -> Tensor:
+    """Each image turned by up to so many degrees, moved and scaled a little."""
+    return random_affine(images, degrees, translate=0.05, zoom=[0.87, 1.15])

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tilewright.models import DeepInfoMax, Jigsaw, RotationPrediction, SmallEncoder
+from tilewright.models import ConvEncoder, DeepInfoMax, Jigsaw, RotationPrediction
 from tilewright.models.jigsaw import cut_patches, permutation_set
 from tilewright.models.rotation_prediction import turned
 
@@ -62,7 +62,7 @@ def test_every_parameter_learns(make):
     x = images(channels=model.encoder.in_channels)
     loss = model(*arguments(model, x))
     if isinstance(model, DeepInfoMax) and len(model.discriminator):
-        loss = loss + model.prior_loss(x, torch.rand(len(x), model.encoder.features))
+        loss = loss + model.prior_loss(x, torch.rand(len(x), model.encoder.out_features))
     loss.backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
@@ -70,14 +70,14 @@ def test_every_parameter_learns(make):
 
 @pytest.mark.parametrize("side", [8, 9, 32])
 def test_the_encoder(side):
-    encoder = SmallEncoder(3, 4, 4).eval()
+    encoder = ConvEncoder(3, [4, 8, 16, 32]).eval()
     x = images(2, 3, side)
     maps = encoder.maps(x)
     sides = [side]
     for _ in range(3):
         sides.append((sides[-1] + 1) // 2)
     assert [m.shape for m in maps] == [(2, 4 << i, s, s) for i, s in enumerate(sides)]
-    assert encoder.features == 32
+    assert encoder.out_features == 32
     torch.testing.assert_close(encoder(x), maps[-1].flatten(2).mean(2))
     expected = F.adaptive_avg_pool2d(maps[-2], 2).flatten(1)
     assert torch.equal(encoder.quarters(x), expected)
@@ -85,12 +85,14 @@ def test_the_encoder(side):
 
 def test_what_the_encoder_refuses():
     for name in ("in_channels", "width", "depth"):
-        with pytest.raises(ValueError, match=f"SmallEncoder: {name} must be positive, got 0"):
-            SmallEncoder(**{name: 0})
-    with pytest.raises(ValueError, match=r"shape \(N, 1, H, W\), got \[2, 3, 8, 8\]"):
-        SmallEncoder()(images(2, 3, 8))
-    with pytest.raises(ValueError, match=r"images must be floating, got torch\.uint8"):
-        SmallEncoder()(images(2, 1, 8).to(torch.uint8))
+        with pytest.raises(ValueError, match=f"RotationPrediction: {name} must be positive, got 0"):
+            RotationPrediction(**{name: 0})
+    with pytest.raises(ValueError, match="in_channels and each of widths must be positive, got"):
+        ConvEncoder(1, [])
+    with pytest.raises(RuntimeError, match=r"images must have 1 channels, got \(2, 3, 8, 8\)"):
+        ConvEncoder()(images(2, 3, 8))
+    with pytest.raises(RuntimeError, match=r"must have shape \(N, C, H, W\), got \(2, 8, 8\)"):
+        ConvEncoder()(images(2, 1, 8)[:, 0])
 
 
 def test_deep_infomax_is_the_loss_of_its_definition():
