@@ -52,11 +52,12 @@ class NadeFunction : public torch::autograd::Function<NadeFunction> {
     if (!grads[0].defined()) return {none, none, none, none, none};
     std::array<bool, 4> needs;
     for (size_t i = 0; i < needs.size(); ++i) needs[i] = ctx->needs_input_grad(i + 1);
-    const auto found = at::GradMode::is_enabled()  // create_graph: differentiated again
-                           ? nade_composite_backward(grads[0], saved[0],
-                                                     {saved[1], saved[2], saved[3], saved[4]}, needs)
-                           : call_nade_backward(grads[0], saved[0], saved[1], saved[2], saved[3],
-                                                saved[4], saved[5]);
+    const auto found =
+        at::GradMode::is_enabled()  // create_graph: differentiated again
+            ? nade_composite_backward(grads[0], saved[0], {saved[1], saved[2], saved[3], saved[4]},
+                                      needs)
+            : call_nade_backward(grads[0], saved[0], saved[1], saved[2], saved[3], saved[4],
+                                 saved[5]);
     return {none, needs[0] ? std::get<0>(found) : none, needs[1] ? std::get<1>(found) : none,
             needs[2] ? std::get<2>(found) : none, needs[3] ? std::get<3>(found) : none};
   }

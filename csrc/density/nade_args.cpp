@@ -77,9 +77,9 @@ void check_nade_sample(int64_t n, const NadeWeights& weights, const std::optiona
   if (!given) return;
   check_given(op, "given", *given);
   const auto pixels = weights.weight_in.sym_size(1);
-  TILEWRIGHT_CHECK(
-      op, given->dim() == 2 && given->sym_size(0) == n && given->sym_size(1) <= pixels,
-      "given must have shape (n, d) = (", n, ", at most ", pixels, "), got ", shape_of(*given));
+  TILEWRIGHT_CHECK(op, given->dim() == 2 && given->sym_size(0) == n && given->sym_size(1) <= pixels,
+                   "given must have shape (n, d) = (", n, ", at most ", pixels, "), got ",
+                   shape_of(*given));
   check_beside(op, "weight_in", weights.weight_in, "given", *given);
 }
 

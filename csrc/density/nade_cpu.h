@@ -15,11 +15,11 @@ inline constexpr int64_t kNadeStride = 32;
 // Of Acc: float, or double.
 template <class Acc>
 struct NadeForwardParams {
-  int64_t rows, pixels, hidden;          // N, D, H as padded
-  const Acc *weight_in, *weight_out;     // (D, H) both
-  const Acc *bias_in, *bias_out;         // (H,), (D,)
-  const Acc* x;                          // (N, D)
-  Acc *log_prob, *logits;                // (N,), (N, D); null where sampling
+  int64_t rows, pixels, hidden;       // N, D, H as padded
+  const Acc *weight_in, *weight_out;  // (D, H) both
+  const Acc *bias_in, *bias_out;      // (H,), (D,)
+  const Acc* x;                       // (N, D)
+  Acc *log_prob, *logits;             // (N,), (N, D); null where sampling
   // Sampling: a pixel is 1 where its uniform number is less than its probability. x is written from
   // pixel `given` on.
   const Acc* uniform;  // (N, D)

@@ -4,6 +4,7 @@
 #include "tilewright/core/math.h"
 #include "tilewright/density/nade_cpu.h"
 #include "tilewright/density/nade_cpu_lanes.h"
+#include "tilewright/density/nade_math.h"
 
 namespace tilewright {
 inline namespace TILEWRIGHT_MACHINE {
@@ -77,11 +78,10 @@ class NadeForward {
   void draw(int64_t d, int64_t first) {
     A logits[kRows];
     if (d >= p_.given) walk<false>(d, nullptr, logits);
-    const V in_one(A(1));
     for (int r = 0; r < count_; ++r) {
       const int64_t place = (first + r) * p_.pixels + d;
       if (d >= p_.given) {
-        const A probability = A(1) / (A(1) + std::exp(-logits[r]));
+        const A probability = nade_sigmoid(logits[r]);
         p_.sample[place] = p_.uniform[place] < probability ? A(1) : A(0);
       }
       if (p_.sample[place] == A(0)) continue;
