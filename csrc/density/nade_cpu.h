@@ -1,53 +1,65 @@
-// What the CPU's loops of nade are given. Weights are widened to the type of sums, and rows of
-// hidden units are padded with zeros to whole tiles.
+// What the CPU's loops of nade are given. Hidden units come in tiles, padded with zeros, and the
+// weights that are added to activations are multiplied by -log2(e), so that sigmoid is 1 / (1 +
+// 2^activation).
 #pragma once
+#include <c10/core/ScalarType.h>
+
 #include <cstdint>
 
 #include "tilewright/core/cpu/isa.h"
 
 namespace tilewright {
 
-inline constexpr int64_t kNadeRows = 8;    // samples that walk over the pixels together
 inline constexpr int64_t kNadeUnits = 16;  // hidden units of a tile
+inline constexpr int64_t kNadeRows = 8;    // samples that walk over the pixels together, at most
 // Pixels between two places at which the backward keeps the activations of its samples.
 inline constexpr int64_t kNadeStride = 32;
 
-// Of Acc: float, or double.
-template <class Acc>
+// T is the tensors' type and Acc that of sums: float, or double.
+struct NadePackParams {
+  c10::ScalarType dtype;
+  int64_t pixels, hidden, padded;      // D, H, whole tiles of H
+  const void *weight_in, *weight_out;  // (H, D), (D, H) of T
+  void *in, *out;                      // (D, padded) both, of Acc
+};
+
 struct NadeForwardParams {
-  int64_t rows, pixels, hidden;       // N, D, H as padded
-  const Acc *weight_in, *weight_out;  // (D, H) both
-  const Acc *bias_in, *bias_out;      // (H,), (D,)
-  const Acc* x;                       // (N, D)
-  Acc *log_prob, *logits;             // (N,), (N, D); null where sampling
-  // Sampling: a pixel is 1 where its uniform number is less than its probability. x is written from
-  // pixel `given` on.
-  const Acc* uniform;  // (N, D)
-  Acc* sample;         // (N, D)
+  bool wide;                           // Acc is double
+  int64_t rows, groups;                // N; their groups of about one size
+  int64_t pixels, padded;              // D
+  const void *weight_in, *weight_out;  // (D, padded) both
+  const void *bias_in, *bias_out;      // (padded,), multiplied as the weights are; (D,)
+  const void* x;                       // (N, D)
+  void *log_prob, *logits;             // (N,), (N, D)
+  // Sampling, where not null: a pixel is 1 where its uniform number is less than its probability.
+  // From pixel `given` on `sample` is written.
+  const void* uniform;  // (N, D)
+  void* sample;         // (N, D)
   int64_t given;
 };
 
-template <class Acc>
 struct NadeBackwardParams {
-  int64_t groups, pixels, tiles;      // groups of kNadeRows samples, D, H / kNadeUnits as padded
-  int64_t copies;                     // of the gradients: each has a share of the groups
-  const Acc *weight_in, *weight_out;  // (tiles, D, kNadeUnits) both
-  const Acc* bias_in;                 // (tiles, kNadeUnits)
-  const Acc* steps;                   // nade_steps of kNadeRows
-  // Written whole: (copies, tiles, D, kNadeUnits) both, (copies, tiles, kNadeUnits).
-  Acc *grad_weight_in, *grad_weight_out, *grad_bias_in;
-  Acc* grad_bias_out;  // (D,)
+  c10::ScalarType dtype;
+  int64_t groups, pixels, hidden;          // groups of kNadeRows samples, D, H
+  int64_t tiles, copies;                   // of H; of the gradients: each has a share of the groups
+  const void *weight_in, *weight_out;      // (H, D), (D, H) of T
+  const void* bias_in;                     // (tiles, kNadeUnits) of Acc, multiplied
+  const void* steps;                       // nade_steps of kNadeRows
+  void *grad_weight_in, *grad_weight_out;  // (H, D), (D, H) of T
+  void* grad_bias_in;                      // (copies, tiles, kNadeUnits) of Acc
+  void* grad_bias_out;                     // (D,) of Acc
+  void* sums;  // (copies, tiles, 2, D, kNadeUnits) of Acc where there are several copies
 };
 
-// Groups [begin, end) of kNadeRows samples.
-TILEWRIGHT_CPU_KERNEL(nade_forward_float,
-                      void(const NadeForwardParams<float>&, int64_t begin, int64_t end))
-TILEWRIGHT_CPU_KERNEL(nade_forward_double,
-                      void(const NadeForwardParams<double>&, int64_t begin, int64_t end))
+// Tiles [begin, end) of hidden units.
+TILEWRIGHT_CPU_KERNEL(nade_pack, void(const NadePackParams&, int64_t begin, int64_t end))
+// Groups [begin, end).
+TILEWRIGHT_CPU_KERNEL(nade_forward, void(const NadeForwardParams&, int64_t begin, int64_t end))
 // Tasks [begin, end) of copies * tiles.
-TILEWRIGHT_CPU_KERNEL(nade_backward_float,
-                      void(const NadeBackwardParams<float>&, int64_t begin, int64_t end))
-TILEWRIGHT_CPU_KERNEL(nade_backward_double,
-                      void(const NadeBackwardParams<double>&, int64_t begin, int64_t end))
+TILEWRIGHT_CPU_KERNEL(nade_backward, void(const NadeBackwardParams&, int64_t begin, int64_t end))
+// Tiles [begin, end): adds up the copies.
+TILEWRIGHT_CPU_KERNEL(nade_add_copies, void(const NadeBackwardParams&, int64_t begin, int64_t end))
+// Pixels [begin, end) of grad_bias_out.
+TILEWRIGHT_CPU_KERNEL(nade_add_steps, void(const NadeBackwardParams&, int64_t begin, int64_t end))
 
 }  // namespace tilewright
