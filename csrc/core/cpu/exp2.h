@@ -16,9 +16,9 @@ inline at::vec::Vectorized<double> exp2_lanes(const at::vec::Vectorized<double>&
   return x.exp2();
 }
 
-// Of float32 in several registers at a time, step by step: a processor's scheduler does not look far
-// enough ahead to overlap what comes one after the other. (Of 16 registers in a loop Zen 5 takes 6
-// cycles for each sigmoid in fours, and 8 one by one.)
+// The same of several registers, step by step: a processor's scheduler does not look far enough
+// ahead to overlap one register's steps with the next one's. nade's sigmoids took Zen 5 about 6
+// cycles for each register in fours, and 8 to 10 one by one.
 template <int kDegree, int kCount>
 inline void exp2_each(at::vec::Vectorized<float> (&x)[kCount]) {
   static_assert(kDegree == 4 || kDegree == 5);
