@@ -1,4 +1,5 @@
-// The formulas of nade for one value, for every machine.
+// The formulas of nade for one value, as device code has them; the CPU's loops have registers of
+// values (nade_cpu_lanes.h).
 #pragma once
 #include "tilewright/core/math.h"
 
