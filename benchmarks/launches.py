@@ -285,6 +285,19 @@ def gradients(generator):
     ops.stochastic_round_([wide.bfloat16()], [wide], torch.tensor([1, 2]))
 
 
+@representative("nade")
+def nade(generator):
+    """Two warps of units and a part of one: likelihoods, gradients, samples."""
+    for dtype in DTYPES:
+        x = (torch.rand(9, 20, generator=generator) < 0.5).to(dtype)
+        w = [
+            torch.randn(size, generator=generator).to(dtype).requires_grad_()
+            for size in ((70, 20), (70,), (20, 70), (20,))
+        ]
+        tilewright.nade(x, *w).sum().backward()
+        tilewright.nade_sample(4, *w, given=x[:4, :5], generator=generator)
+
+
 # Of tilewright_simt::memory_report.
 FIELDS = (
     "block_threads",

@@ -19,6 +19,7 @@ from tilewright import (  # noqa: E402
     data,
     deform,
     deform_pooling,
+    density,
     distributed,
     dropin,
     models,
@@ -35,6 +36,7 @@ from tilewright.boxes import *  # noqa: E402, F403
 from tilewright.contrastive import *  # noqa: E402, F403
 from tilewright.deform import *  # noqa: E402, F403
 from tilewright.deform_pooling import *  # noqa: E402, F403
+from tilewright.density import *  # noqa: E402, F403
 from tilewright.dropin import *  # noqa: E402, F403
 from tilewright.pooling import *  # noqa: E402, F403
 from tilewright.sampled_losses import *  # noqa: E402, F403
@@ -58,6 +60,7 @@ __all__ = [
     *contrastive.__all__,
     *deform.__all__,
     *deform_pooling.__all__,
+    *density.__all__,
     *dropin.__all__,
     *pooling.__all__,
     *sampled_losses.__all__,
