@@ -15,6 +15,11 @@ from .density import DensityRecipe
 class FvsbnRecipe(DensityRecipe):
     """Pixels in the order of reading."""
 
+    steps: int = 6000
+    learning_rate: float = 1e-2
+    weight_decay: float = 0.1
+    checkpoint_every: int = 2000
+
     def build(self, images: Tensor) -> nn.Module:
         return FVSBN(images[0].numel())
 

@@ -22,8 +22,10 @@ class MadeRecipe(DensityRecipe):
         num_masks: members.
     """
 
-    hidden: tuple[int, ...] = (256,)
-    num_masks: int = 8
+    steps: int = 10_000
+    checkpoint_every: int = 2000
+    hidden: tuple[int, ...] = (500,)
+    num_masks: int = 16
 
     def build(self, images: Tensor) -> nn.Module:
         return MADE(images[0].numel(), self.hidden, num_masks=self.num_masks, seed=self.seed)

@@ -19,7 +19,10 @@ class NadeRecipe(DensityRecipe):
         hidden: units.
     """
 
-    hidden: int = 128
+    steps: int = 10_000
+    weight_decay: float = 0.1
+    checkpoint_every: int = 2000
+    hidden: int = 500
 
     def build(self, images: Tensor) -> nn.Module:
         return NADE(images[0].numel(), self.hidden)

@@ -272,5 +272,5 @@ def test_a_missing_package_is_told_before_the_training(tmp_path, monkeypatch, ca
 
 
 def test_unknown_methods_have_no_recipe():
-    with pytest.raises(ValueError, match=r"method must be one of dim, .*, got 'magic'"):
+    with pytest.raises(ValueError, match=r"method must be one of simclr, .*, got 'magic'"):
         recipe_of("magic")
