@@ -1,16 +1,30 @@
 """Contrastive losses whose negatives come from all ranks of a process group.
 
-Each rank calls with its own rows and gets the mean over them; the mean of the ranks' losses is the
-loss of one large batch, and so is the gradient of that mean: DistributedDataParallel, which
-averages gradients, takes the same step as a single process with all rows. ``ring=True`` passes the
-keys from rank to rank, so that a rank never holds more than two ranks' keys; ``ring=False`` gathers
-them all, which is fewer messages.
+Each rank calls with its own rows and gets the mean over them; where ranks have as many rows, the
+mean of the ranks' losses is the loss of one large batch, and so is the gradient of that mean:
+DistributedDataParallel, which averages gradients, takes the same step as a single process with all
+rows. ``ring=True`` passes the keys from rank to rank, so that memory does not grow with their
+number: a rank holds its own keys, those at hand and those that arrive, and backward as many
+gradients. ``ring=False`` gathers them all, which is fewer messages.
+
+Every call begins with one small message in which ranks tell each other what they were given and
+whether it can be: where something does not fit, all of them raise and none waits. Reading it waits
+for the device.
 """
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from tilewright._rank_checks import (
+    agree,
+    check_index,
+    check_pair,
+    check_range,
+    check_temperature,
+    check_two,
+)
 
 _ops = torch.ops.tilewright
 
@@ -25,7 +39,7 @@ def gather_rows(rows: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
     Raises:
         ValueError: where ranks have rows of different shapes or dtypes, on each of them.
     """
-    _check_alike("gather_rows", "rows", rows, group)
+    agree("gather_rows", "rows", rows, group, lambda: None)
     return _Gather.apply(rows, group)
 
 
@@ -47,20 +61,24 @@ def contrastive_lse(
             order of ranks (row r * M + j is row j of rank r); -1: in all of them.
         scale: of similarities.
         group: of the ranks; the default one unless given. Every rank of it calls.
-        ring: pass keys round in place of gathering them: memory for two ranks' keys, whatever
-            their number, forward and backward. Differentiable once; gathered, twice.
+        ring: pass keys round in place of gathering them, forward and backward. Differentiable
+            once; gathered, twice.
 
     Returns:
         (N,), float64 of float64 and else float32.
+
+    Raises:
+        ValueError: on every rank, where what one of them was given does not fit.
     """
-    _check_alike("contrastive_lse", "key", key, group)
-    if not ring:
-        return _ops.contrastive_lse(query, _Gather.apply(key, group), exclude, scale=scale)
-    device = query.device.type
-    if torch.is_autocast_enabled(device) and query.dtype != torch.float64:
-        dtype = torch.get_autocast_dtype(device)
-        query, key = query.to(dtype), key.to(dtype)
-    return _Ring.apply(query, key, exclude, scale, group)
+
+    def check():
+        check_pair("query", query, "key", key)
+        if exclude is not None:
+            check_index("exclude", exclude, "query", query)
+            check_range("exclude", exclude, -1, dist.get_world_size(group) * key.shape[0])
+
+    agree("contrastive_lse", "key", key, group, check)
+    return _sums(query, key, exclude, scale, group, ring)
 
 
 def nt_xent(
@@ -73,11 +91,11 @@ def nt_xent(
 ) -> Tensor:
     """``tilewright.nt_xent`` of this rank's views (N, D) among the views of all ranks: the mean
     over this rank's. N is the same on all ranks."""
-    _check("nt_xent", first, second, temperature, group)
-    views = _unit(torch.cat([first, second]), True)
+    agree("nt_xent", "first", first, group, lambda: check_two(first, second, temperature, group))
+    views = _ops._score_rows(torch.cat([first, second]), True)
     count = views.shape[0]
     itself = torch.arange(count, device=views.device) + dist.get_rank(group) * count
-    sums = contrastive_lse(views, views, itself, 1 / temperature, group=group, ring=ring)
+    sums = _sums(views, views, itself, 1 / temperature, group, ring)
     own = _dot(views[: count // 2], views[count // 2 :])
     return sums.mean() - own.mean() / temperature
 
@@ -95,16 +113,26 @@ def info_nce(
     """``tilewright.info_nce`` of this rank's queries (N, D) among the keys (M, D) of all ranks.
     ``positive`` are rows of this rank's keys; None: row i to query i. M is the same on all ranks.
     """
-    if positive is None and key.shape[0] < query.shape[0]:
-        raise ValueError(
-            f"tilewright::info_nce: key must have a row for each query ({query.shape[0]}) where "
-            f"positive is None, got {tuple(key.shape)}"
-        )
-    _check("info_nce", query, key, temperature, group, "query", "key")
-    q, k = _unit(query, normalize), _unit(key, normalize)
-    sums = contrastive_lse(q, k, None, 1 / temperature, group=group, ring=ring)
-    own = k[: q.shape[0]] if positive is None else k.index_select(0, positive)
-    return sums.mean() - _dot(q, own).mean() / temperature
+
+    def check():
+        check_pair("query", query, "key", key)
+        check_temperature(temperature)
+        if query.shape[0] == 0 or key.shape[0] * dist.get_world_size(group) < 2:
+            raise ValueError(
+                "needs a row of query on each rank and two of key on all, got "
+                f"{tuple(query.shape)} and {tuple(key.shape)}"
+            )
+        if positive is not None:
+            check_index("positive", positive, "query", query)
+            check_range("positive", positive, 0, key.shape[0])
+        elif key.shape[0] < query.shape[0]:
+            raise ValueError(
+                f"key must have a row for each query ({query.shape[0]}) where positive is None, "
+                f"got {tuple(key.shape)}"
+            )
+
+    agree("info_nce", "key", key, group, check)
+    return _info_nce(query, key, positive, temperature, normalize, group, ring)
 
 
 def clip_loss(
@@ -118,11 +146,23 @@ def clip_loss(
 ) -> Tensor:
     """``tilewright.clip_loss`` of this rank's pairs (N, D) among those of all ranks: the mean of
     ``info_nce`` in both directions. N is the same on all ranks."""
-    _check("clip_loss", first, second, temperature, group)
-    rows = [_unit(first, normalize), _unit(second, normalize)]
-    options = {"normalize": False, "group": group, "ring": ring}
-    both = [info_nce(a, b, None, temperature, **options) for a, b in (rows, rows[::-1])]
-    return (both[0] + both[1]) / 2
+    agree("clip_loss", "first", first, group, lambda: check_two(first, second, temperature, group))
+    options = (None, temperature, normalize, group, ring)
+    return (_info_nce(first, second, *options) + _info_nce(second, first, *options)) / 2
+
+
+def _info_nce(query, key, positive, temperature, normalize, group, ring):
+    q, k = (_ops._score_rows(rows, normalize) for rows in (query, key))
+    sums = _sums(q, k, None, 1 / temperature, group, ring)
+    own = k[: q.shape[0]] if positive is None else k.index_select(0, positive)
+    return sums.mean() - _dot(q, own).mean() / temperature
+
+
+def _sums(query, key, exclude, scale, group, ring):
+    if not ring:
+        return _ops.contrastive_lse(query, _Gather.apply(key, group), exclude, scale=scale)
+    query, key = (_ops._score_rows(rows, False) for rows in (query, key))  # in autocast's dtype
+    return _Ring.apply(query, key, exclude, scale, group)
 
 
 class _Gather(torch.autograd.Function):
@@ -217,59 +257,6 @@ def _pass_on(tensors, group):
     for request in dist.batch_isend_irecv(messages):
         request.wait()
     return received
-
-
-def _check(op, first, second, temperature, group, first_name="first", second_name="second"):
-    if not 0 < temperature < float("inf"):
-        raise ValueError(
-            f"tilewright::{op}: temperature must be positive and finite, got {temperature}"
-        )
-    if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:
-        raise ValueError(
-            f"tilewright::{op}: {first_name} and {second_name} must have shapes (N, D) and (M, D), "
-            f"got {tuple(first.shape)} and {tuple(second.shape)}"
-        )
-    if second_name == "second" and first.shape != second.shape:
-        raise ValueError(
-            f"tilewright::{op}: second must have first's shape {tuple(first.shape)}, got "
-            f"{tuple(second.shape)}"
-        )
-    if first.shape[0] == 0 or second.shape[0] * dist.get_world_size(group) < 2:
-        raise ValueError(
-            f"tilewright::{op}: needs a row of {first_name} on each rank and two of {second_name} "
-            f"on all, got {tuple(first.shape)} and {tuple(second.shape)}"
-        )
-
-
-def _check_alike(op, name, rows, group):
-    """The ranks' shapes and dtypes, told to all of them: each raises, and none waits for ever."""
-    kinds = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
-    if rows.dtype not in kinds:
-        raise ValueError(
-            f"tilewright::{op}: {name} must be float64, float32, bfloat16 or float16, got "
-            f"{rows.dtype}"
-        )
-    kind = kinds.index(rows.dtype)
-    shape = [*rows.shape[:8], *[-1] * (8 - rows.ndim)]
-    mine = torch.tensor([rows.ndim, kind, *shape], device=rows.device)
-    everyones = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
-    dist.all_gather(everyones, mine, group=group)
-    found = [t.tolist() for t in everyones]
-    if any(f != found[0] for f in found):
-        told = "; ".join(f"{tuple(f[2 : 2 + f[0]])} {kinds[f[1]]}" for f in found)
-        raise ValueError(
-            f"tilewright::{op}: {name} must have one shape and dtype on all ranks, got {told}"
-        )
-
-
-def _unit(rows, normalize):
-    """Rows as scores are made of them: of length 1, computed in float32 at least."""
-    if not normalize:
-        return rows
-    wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
-    return (wide / torch.linalg.vector_norm(wide, dim=1, keepdim=True).clamp_min(1e-12)).to(
-        rows.dtype
-    )
 
 
 def _dot(a, b):

@@ -143,4 +143,6 @@ def _columns(name: str, rows: Tensor) -> Tensor:
             f"floating point, got {rows.size()} of {rows.dtype}"
         )
     wide = rows.detach().to(torch.float64)
+    if not bool(wide.isfinite().all()):
+        raise ValueError(f"tilewright::ksg_mutual_information: {name} must be finite")
     return wide[:, None] if wide.dim() == 1 else wide

@@ -81,6 +81,9 @@ Tensor alias_sample_composed(const Tensor& threshold, const Tensor& alias, int64
   check_given(op, "alias", alias);
   TILEWRIGHT_CHECK(op, threshold.dim() == 1 && threshold.sym_size(0) > 0,
                    "threshold must have shape (V,), V > 0, got ", shape_of(threshold));
+  TILEWRIGHT_CHECK(op, threshold.scalar_type() == at::kDouble,
+                   "threshold must be float64, as alias_table makes it, got ",
+                   threshold.scalar_type());
   TILEWRIGHT_CHECK(op, alias.sym_sizes() == threshold.sym_sizes(), "alias must have shape ",
                    shape_of(threshold), ", got ", shape_of(alias));
   TILEWRIGHT_CHECK(op, alias.scalar_type() == at::kLong, "alias must be int64, got ",

@@ -61,6 +61,11 @@ Tensor rows_of_scores(const Tensor& rows, bool normalize) {
   return (wide / length).to(dtype);
 }
 
+Tensor score_rows_composed(const Tensor& rows, bool normalize) {
+  check_features("_score_rows", "rows", rows, "(N, D)", 2);
+  return rows_of_scores(rows, normalize);
+}
+
 // ATen cuts long sums to one number by the number of threads; sums of rows it does not.
 Tensor total(const Tensor& numbers) {
   constexpr int64_t kRow = 1024, kLong = 16 * kRow;
@@ -225,11 +230,13 @@ TORCH_LIBRARY_FRAGMENT(tilewright, m) {
       tags);
   m.def("supervised_contrastive(Tensor features, Tensor labels, float temperature=0.1) -> Tensor",
         tags);
+  m.def("_score_rows(Tensor rows, bool normalize) -> Tensor", tags);
   m.def("local_global_infomax(Tensor whole, Tensor local, float temperature=1.0) -> Tensor", tags);
 }
 
 TORCH_LIBRARY_IMPL(tilewright, CompositeImplicitAutograd, m) {
   m.impl("nt_xent", &nt_xent_composed);
+  m.impl("_score_rows", &score_rows_composed);
   m.impl("info_nce", &info_nce_composed);
   m.impl("clip_loss", &clip_loss_composed);
   m.impl("supervised_contrastive", &supervised_contrastive_composed);

@@ -2,6 +2,7 @@
 #include "tilewright/contrastive/sampled_losses.h"
 
 #include <ATen/ATen.h>
+#include <ATen/autocast_mode.h>
 #include <torch/library.h>
 
 #include <cmath>
@@ -16,6 +17,19 @@ namespace tilewright {
 namespace {
 
 using at::Tensor;
+
+// Whether products of a tensor are autocast's; added columns are made for its dtype then.
+bool casts(const Tensor& tensor) {
+  return at::autocast::is_autocast_enabled(tensor.device().type()) && tensor.is_floating_point() &&
+         tensor.scalar_type() != at::kDouble;
+}
+Tensor cast_for_products(const Tensor& tensor) {
+  return casts(tensor) ? tensor.to(at::autocast::get_autocast_dtype(tensor.device().type()))
+                       : tensor;
+}
+bool fits(const Tensor& tensor, const Tensor& input) {
+  return tensor.scalar_type() == input.scalar_type() || (casts(tensor) && casts(input));
+}
 
 void check_words(const char* op, const char* name, const Tensor& words, int64_t vocabulary) {
   if (!has_data_at_hand(words) || words.numel() == 0) return;
@@ -34,9 +48,8 @@ void check_sampled(const char* op, const Tensor& input, const Tensor& weight, co
   check_given(op, "weight", weight);
   TILEWRIGHT_CHECK(op, weight.dim() == 2 && weight.sym_size(1) == input.sym_size(1),
                    "weight must have shape (V, ", input.sym_size(1), "), got ", shape_of(weight));
-  TILEWRIGHT_CHECK(op, weight.scalar_type() == input.scalar_type(),
-                   "weight must have input's dtype (", input.scalar_type(), "), got ",
-                   weight.scalar_type());
+  TILEWRIGHT_CHECK(op, fits(weight, input), "weight must have input's dtype (", input.scalar_type(),
+                   "), got ", weight.scalar_type());
   check_same_device(op, "input", input, "weight", weight);
   check_index(op, "target", target, "input", input);
   check_given(op, "noise", noise);
@@ -57,9 +70,8 @@ void check_sampled(const char* op, const Tensor& input, const Tensor& weight, co
     TILEWRIGHT_CHECK(op, bias->dim() == 1 && bias->sym_size(0) == weight.sym_size(0),
                      "bias must have shape (V,) = (", weight.sym_size(0), ",), got ",
                      shape_of(*bias));
-    TILEWRIGHT_CHECK(op, bias->scalar_type() == input.scalar_type(),
-                     "bias must have input's dtype (", input.scalar_type(), "), got ",
-                     bias->scalar_type());
+    TILEWRIGHT_CHECK(op, fits(*bias, input), "bias must have input's dtype (", input.scalar_type(),
+                     "), got ", bias->scalar_type());
     check_same_device(op, "input", input, "bias", *bias);
   }
   check_words(op, "target", target, weight.size(0));
@@ -75,10 +87,9 @@ struct Words {
   Tensor rows, bias, log_noise;
 
   Words(const Tensor& words, const Tensor& weight, const OptionalTensor& all_bias,
-        const Tensor& all_log_noise, bool sparse)
-      : rows(at::embedding(weight, words, -1, false, sparse)),
-        log_noise(all_log_noise.detach().index_select(0, words).to(
-            contrastive_sums_type(weight.scalar_type()))) {
+        const Tensor& all_log_noise, at::ScalarType dtype, bool sparse)
+      : rows(at::embedding(weight, words, -1, false, sparse).to(dtype)),
+        log_noise(all_log_noise.detach().index_select(0, words).to(contrastive_sums_type(dtype))) {
     bias = all_bias ? all_bias->index_select(0, words).to(log_noise) : at::zeros_like(log_noise);
   }
 };
@@ -88,15 +99,16 @@ Tensor own_scores(const Tensor& input, const Words& own) {
   return (input.to(own.bias) * own.rows.to(own.bias)).sum(1) + own.bias;
 }
 
-Tensor nce_loss_composed(const Tensor& input, const Tensor& weight, const Tensor& target,
+Tensor nce_loss_composed(const Tensor& given_input, const Tensor& weight, const Tensor& target,
                          const Tensor& noise, const Tensor& log_noise, const OptionalTensor& bias,
                          double log_partition, bool sparse) {
   const char* op = "nce_loss";
-  check_sampled(op, input, weight, target, noise, log_noise, bias);
+  check_sampled(op, given_input, weight, target, noise, log_noise, bias);
+  const Tensor input = cast_for_products(given_input);
   TILEWRIGHT_CHECK(op, std::isfinite(log_partition), "log_partition must be finite, got ",
                    log_partition);
-  const Words own(target, weight, bias, log_noise, sparse);
-  const Words other(noise, weight, bias, log_noise, sparse);
+  const Words own(target, weight, bias, log_noise, input.scalar_type(), sparse);
+  const Words other(noise, weight, bias, log_noise, input.scalar_type(), sparse);
   const Tensor count = at::log(at::scalar_tensor(noise.sym_size(0), own.bias.options()));
   const auto against_noise = [&](const Tensor& scores, const Words& words) {
     return scores - log_partition - count - words.log_noise;
@@ -117,12 +129,13 @@ Tensor columns_of(const Tensor& added, at::ScalarType dtype) {
   return at::stack({first, second, (rest - second.to(rest)).to(dtype)}, 1);
 }
 
-Tensor sampled_softmax_loss_composed(const Tensor& input, const Tensor& weight,
+Tensor sampled_softmax_loss_composed(const Tensor& given_input, const Tensor& weight,
                                      const Tensor& target, const Tensor& noise,
                                      const Tensor& log_noise, const OptionalTensor& bias,
                                      bool sparse) {
   const char* op = "sampled_softmax_loss";
-  check_sampled(op, input, weight, target, noise, log_noise, bias);
+  check_sampled(op, given_input, weight, target, noise, log_noise, bias);
+  const Tensor input = cast_for_products(given_input);
   // Words that were drawn several times stand once among the keys, with their number: so a target
   // is left out by one index. Their other places are so far below all others that they vanish.
   constexpr double kNowhere = -3e4;
@@ -130,8 +143,8 @@ Tensor sampled_softmax_loss_composed(const Tensor& input, const Tensor& weight,
   const Tensor first = at::searchsorted(words, words);
   const Tensor times = at::searchsorted(words, words, false, /*right=*/true) - first;
   const Tensor stands = first.eq(at::arange(c10::Scalar(words.sym_size(0)), words.options()));
-  const Words own(target, weight, bias, log_noise, sparse);
-  const Words other(words, weight, bias, log_noise, sparse);
+  const Words own(target, weight, bias, log_noise, input.scalar_type(), sparse);
+  const Words other(words, weight, bias, log_noise, input.scalar_type(), sparse);
   const Tensor share = at::log(times.to(other.bias) / noise.sym_size(0)) - other.log_noise;
   const Tensor added =
       at::where(stands, other.bias + share, at::full({}, kNowhere, share.options()));

@@ -66,7 +66,7 @@ class NadeFunction : public torch::autograd::Function<NadeFunction> {
 NadeOutput nade_autograd(const Tensor& x, const Tensor& weight_in, const Tensor& bias_in,
                          const Tensor& weight_out, const Tensor& bias_out) {
   check_nade("nade", x, {weight_in, bias_in, weight_out, bias_out});
-  TILEWRIGHT_CHECK("nade", !x.requires_grad(),
+  TILEWRIGHT_CHECK("nade", !(x.requires_grad() && at::GradMode::is_enabled()),
                    "x is data and has no gradient, but it requires one: detach it");
   const auto results = NadeFunction::apply(x, weight_in, bias_in, weight_out, bias_out);
   return {results[0], results[1]};

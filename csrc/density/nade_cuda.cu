@@ -31,9 +31,8 @@ struct NadeLaunch {
   using Device = device_t<T>;
   using Acc = accumulate_t<Device>;
 
-  NadeLaunch(int64_t rows, const NadeRowsOfUnits& w, at::TensorOptions sums) {
-    TILEWRIGHT_CHECK("nade", rows <= kMostBlocks, "at most ", kMostBlocks, " rows on CUDA, got ",
-                     rows);
+  NadeLaunch(const char* op, int64_t rows, const NadeRowsOfUnits& w, at::TensorOptions sums) {
+    TILEWRIGHT_CHECK(op, rows <= kMostBlocks, "at most ", kMostBlocks, " rows on CUDA, got ", rows);
     params.pixels = w.in.size(0);
     params.hidden = w.in.size(1);
     params.weight_in = const_data<T>(w.in);
@@ -67,7 +66,7 @@ NadeOutput nade_cuda(const Tensor& x, const Tensor& weight_in, const Tensor& bia
   const Tensor pixels = x.contiguous(), sums = log_prob, steps = logits;
   dispatch_floating("nade", x.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
-    NadeLaunch<T> launched(x.size(0), units, sums.options());
+    NadeLaunch<T> launched("nade", x.size(0), units, sums.options());
     auto& params = launched.params;
     using Acc = typename NadeLaunch<T>::Acc;
     params.x = const_data<T>(pixels);
@@ -93,7 +92,7 @@ Tensor nade_sample_cuda(int64_t n, const Tensor& weight_in, const Tensor& bias_i
   const Tensor known = given ? given->contiguous() : Tensor();
   dispatch_floating("nade_sample", weight_in.scalar_type(), [&](auto tag) {
     using T = typename decltype(tag)::type;
-    NadeLaunch<T> launched(n, units, options);
+    NadeLaunch<T> launched("nade_sample", n, units, options);
     auto& params = launched.params;
     if (known.defined() && known.numel() > 0) {
       params.x = const_data<T>(known);

@@ -61,12 +61,14 @@ Tensor random_affine_composed(const Tensor& images, double degrees, double trans
   const Tensor angle = draws.uniform(-degrees, degrees) * kRadians;
   const Tensor smaller = draws.log_uniform(zoom).reciprocal();
   const Tensor cosine = angle.cos() * smaller, sine = angle.sin() * smaller;
-  // Where each pixel of the result comes from: (N, 2, 3).
-  const Tensor source =
-      at::stack({cosine, sine * -slant, draws.uniform(-2 * translate, 2 * translate), sine / slant,
-                 cosine, draws.uniform(-2 * translate, 2 * translate)},
-                1)
-          .unflatten(1, {2, 3});
+  const Tensor across = draws.uniform(-2 * translate, 2 * translate);
+  const Tensor down = draws.uniform(-2 * translate, 2 * translate);
+  // Where each pixel of the result comes from: (N, 2, 3). What is moved was turned and enlarged.
+  const Tensor right = sine * -slant, left = sine / slant;
+  const Tensor source = at::stack({cosine, right, -(cosine * across + right * down), left, cosine,
+                                   -(left * across + cosine * down)},
+                                  1)
+                            .unflatten(1, {2, 3});
   const Tensor grid = at::affine_grid_generator_symint(source, x.sym_sizes(), false);
   return at::grid_sampler(x, grid, /*interpolation_mode=*/0, /*padding_mode=*/0,
                           /*align_corners=*/false)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tilewright.models.binary_rows import begin_rows, check_binary_rows, check_rows, draw
+from tilewright.models.binary_rows import begin_rows, checked_binary_rows, check_rows, draw
 
 
 class BernoulliMixture(nn.Module):
@@ -49,7 +49,7 @@ class BernoulliMixture(nn.Module):
             seed: of the rows from which components begin.
         """
         check_rows("BernoulliMixture", x, self.pixels)
-        check_binary_rows("BernoulliMixture", "x", x)
+        x = checked_binary_rows("BernoulliMixture", "x", x)
         if len(x) == 0 or smoothing <= 0:
             raise ValueError(
                 "tilewright::BernoulliMixture: fit needs rows and a positive smoothing, got "
@@ -83,7 +83,7 @@ class BernoulliMixture(nn.Module):
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x) in nats, (N,), of rows (N, D) of zeros and ones of any dtype."""
         check_rows("BernoulliMixture", x, self.pixels)
-        check_binary_rows("BernoulliMixture", "x", x)
+        x = checked_binary_rows("BernoulliMixture", "x", x)
         return torch.logsumexp(self._log_joint(x.to(self.logits.dtype), self.pixels), 1)
 
     @torch.jit.export

@@ -6,12 +6,10 @@ import torch
 from torch import Tensor
 
 
-def check_binary_rows(model: str, name: str, rows: Tensor) -> None:
-    """Zeros and ones alone. On the CPU only: elsewhere a look would cost a synchronisation."""
-    if rows.is_cuda:
-        return
-    if not bool(((rows == 0) | (rows == 1)).all()):
-        raise RuntimeError(f"tilewright::{model}: {name} must hold zeros and ones alone")
+def checked_binary_rows(model: str, name: str, rows: Tensor) -> Tensor:
+    """The rows, which must be zeros and ones. That is looked at on the CPU only, where no program
+    is traced: elsewhere it would cost a synchronisation."""
+    return torch.ops.tilewright._checked_binary(rows, model, name)
 
 
 def check_rows(model: str, x: Tensor, pixels: int) -> None:
@@ -31,11 +29,13 @@ def begin_rows(model: str, n: int, given: Optional[Tensor], like: Tensor, pixels
                 f"tilewright::{model}: given must have shape (n, d) = ({n}, at most {pixels}), "
                 f"got {given.shape}"
             )
-        check_binary_rows(model, "given", given)
+        given = checked_binary_rows(model, "given", given)
         rows[:, : given.size(1)] = given.to(like.dtype)
     return rows
 
 
 def draw(logits: Tensor) -> Tensor:
-    """Pixels that are 1 with probability sigmoid(logits), of the logits' shape and dtype."""
-    return (torch.rand_like(logits) < torch.sigmoid(logits)).to(logits.dtype)
+    """Pixels that are 1 with probability sigmoid(logits), of the logits' shape and dtype. 16 bits
+    are too few for the numbers that are drawn: rare pixels would come too often."""
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return (torch.rand_like(wide) < torch.sigmoid(wide)).to(logits.dtype)

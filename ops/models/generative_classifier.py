@@ -98,4 +98,15 @@ class LabelledDensity(nn.Module):
         return self.model.sample(y.size(0), given)[:, self.num_classes :]
 
     def _label(self, y: Tensor, like: Tensor) -> Tensor:
-        return F.one_hot(y.to(torch.int64), self.num_classes).to(like.dtype)
+        if y.dim() != 1 or y.dtype != torch.int64:
+            raise RuntimeError(
+                f"tilewright::LabelledDensity: y must be (N,) int64, got {y.dtype} of {y.shape}"
+            )
+        if y.numel() > 0 and not y.is_cuda:
+            least, most = int(y.min()), int(y.max())
+            if least < 0 or most >= self.num_classes:
+                raise RuntimeError(
+                    f"tilewright::LabelledDensity: y must lie in [0, {self.num_classes}), got "
+                    f"{least} to {most}"
+                )
+        return F.one_hot(y, self.num_classes).to(like.dtype)

@@ -72,9 +72,8 @@ class MADE(nn.Module):
             )
         self.pixels, self.num_masks = pixels, num_masks
         self.hidden = [int(h) for h in hidden]
-        drawn = [
-            self._draw_member(random_order, 1_000_003 * seed + index) for index in range(num_masks)
-        ]
+        generator = torch.Generator().manual_seed(seed)
+        drawn = [self._draw_member(random_order, generator) for _ in range(num_masks)]
         self.register_buffer("rank", torch.stack([rank for rank, _ in drawn]))  # (M, D)
         self.register_buffer("degrees", torch.stack([units for _, units in drawn]))  # (M, all)
         *inner, output, straight = self._masks()
@@ -91,8 +90,7 @@ class MADE(nn.Module):
         ]
         return [torch.stack(masks) for masks in zip(*members, strict=True)]
 
-    def _draw_member(self, random_order, seed):
-        generator = torch.Generator().manual_seed(seed)
+    def _draw_member(self, random_order, generator):
         rank = torch.arange(1, self.pixels + 1)
         if random_order:
             rank = rank[torch.randperm(self.pixels, generator=generator)]
@@ -207,10 +205,11 @@ class MADE(nn.Module):
         pixels = torch.argsort(rank)
         for i in range(known, self.pixels):
             pixel = int(pixels[i])
-            logit = torch.mv(self._hidden(rows, weights), output[pixel]) + bias[pixel]
+            row = output[pixel : pixel + 1]
+            logit = F.linear(self._hidden(rows, weights), row, bias[pixel : pixel + 1])
             if self.direct is not None:
-                logit = logit + torch.mv(rows, weights[-1][pixel])
-            rows[:, pixel] = draw(logit)
+                logit = logit + F.linear(rows, weights[-1][pixel : pixel + 1])
+            rows[:, pixel] = draw(logit.squeeze(1)).to(rows.dtype)
         return rows
 
 

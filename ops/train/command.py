@@ -129,8 +129,10 @@ def train_and_judge(
 
     Raises:
         CheckpointError, Interrupted, FloatingPointError: as `Trainer` does.
+        DataError: where the method cannot learn from images or batches like these.
     """
     few = recipe.prepare(train.floats(torch.arange(min(_LOOKED_AT, len(train)))))
+    _rehearse(recipe, few, train)
     trainer = ImageTrainer(recipe.initial(few), recipe, output / "checkpoint.pt", train)
     if resume:
         trainer.resume()
@@ -144,13 +146,13 @@ def train_and_judge(
     model, untrained = trainer.model, recipe.initial(few)
     for one in (model, untrained):
         recipe.settle(one, train)
+    recipe.export(output / "model.pt", model)  # first: whatever follows, the model is there
     with _stage("evaluate", seconds):
         result = recipe.evaluate(model, untrained, train, test)
     print(result.table())
     with _stage("draw", seconds):
         recipe.draw(output, model, untrained, test)
         draw_losses(output / "losses.png", trainer.losses)
-    recipe.export(output / "model.pt", model)
     report = {
         "method": method,
         "recipe": recipe.as_dict(),
@@ -164,6 +166,15 @@ def train_and_judge(
     text = json.dumps(report, indent=2) + "\n"
     write_whole(output / "report.json", lambda path: path.write_text(text))
     return report
+
+
+def _rehearse(recipe: Recipe, few: Tensor, train: LabelledImages) -> None:
+    """One loss of a model that is thrown away: what cannot be trained is told before training."""
+    try:
+        batch = recipe.prepare(train.floats(torch.arange(recipe.batch)))
+        recipe.losses(recipe.initial(few), batch)
+    except (RuntimeError, ValueError) as error:
+        raise DataError(str(error).splitlines()[0]) from error
 
 
 def _chosen(recipe: Recipe, arguments: argparse.Namespace, images: int, told: str) -> Recipe:

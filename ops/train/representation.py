@@ -67,6 +67,10 @@ class RepresentationRecipe(Recipe):
     ) -> Result:
         train_rows, test_rows = (some_rows(len(data), self.probed) for data in (train, test))
         labels = train.labels[train_rows], test.labels[test_rows]
+        sizes = {"train": len(train_rows), "test": len(test_rows)}
+        if len(labels[0].unique()) < 2:
+            reason = "not judged: the training images are of one class"
+            return Result({"images": sizes, "reason": reason}, (reason,), ())
         found: dict[str, dict[str, float]] = {}
         for name, judged in (("trained", model), ("untrained", untrained)):
             x = self.represented(judged, train, train_rows)
@@ -85,7 +89,6 @@ class RepresentationRecipe(Recipe):
         lines = tuple(
             (text, *(f"{one[key]:.3f}" for one in found.values())) for key, text in kinds.items()
         )
-        sizes = {"train": len(train_rows), "test": len(test_rows)}
         columns = (f"accuracy on {len(test_rows)} test images", *found)
         return Result({**found, "images": sizes}, columns, lines)
 

@@ -68,6 +68,7 @@ class Trainer:
             groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
         )
         self.step = 0
+        self.saved = False  # whether the checkpoint is of this run
         self.losses: list[dict[str, float]] = []
         self.seconds = 0.0
 
@@ -116,10 +117,10 @@ class Trainer:
         losses = self.step_losses(self.step)
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
-            raise FloatingPointError(
-                f"the loss is {total.item()} at step {self.step}; the last checkpoint is "
-                f"{self.checkpoint}"
+            kept = (
+                f"the last checkpoint is {self.checkpoint}" if self.saved else "nothing was saved"
             )
+            raise FloatingPointError(f"the loss is {total.item()} at step {self.step}; {kept}")
         self.optimizer.zero_grad()
         total.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.max_norm)
@@ -148,6 +149,7 @@ class Trainer:
             "rng": torch.get_rng_state(),
         }
         write_whole(self.checkpoint, lambda path: torch.save(state, path))
+        self.saved = True
 
     def resume(self) -> None:
         """Goes back to the state that the checkpoint holds, random numbers included.
@@ -170,6 +172,7 @@ class Trainer:
             self.seconds = state["seconds"]
             self.losses = state["losses"]
             torch.set_rng_state(state["rng"])
+            self.saved = True
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             if isinstance(error, CheckpointError):
                 raise

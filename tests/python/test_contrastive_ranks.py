@@ -52,21 +52,60 @@ def on_ranks(rank, world):
             weights = torch.arange(1.0, ROWS + 1).chunk(world)[rank].to(sums)
             grads = torch.autograd.grad(sums, (first, second), weights)
             found[f"lse {ring} {dtype}"] = [sums.tolist(), *(g.tolist() for g in grads)]
-    return found | refusals(rank) | twice(rank, world)
+    more = {"group": in_a_group(rank, world)} | under_autocast()
+    return found | refusals(rank) | twice(rank, world) | more
 
 
 def refusals(rank):
-    """What ranks that do not fit are told; each of them."""
+    """What ranks are told where one of them, the second, was given what does not fit: each raises,
+    and none waits."""
+    good, last = torch.ones(3, 4), rank == 1
+    calls = [
+        lambda: distributed.gather_rows(torch.ones(4 if last else 3, 4)),
+        lambda: distributed.gather_rows(good.double() if last else good),
+        lambda: distributed.nt_xent(good, torch.ones(2, 4) if last else good),
+        lambda: distributed.nt_xent(*[good[: 0 if last else 3]] * 2),
+        lambda: distributed.info_nce(good, good[: 2 if last else 3]),
+        lambda: distributed.info_nce(good, good, torch.tensor([0, 1, 3 if last else 2])),
+        lambda: distributed.clip_loss(good, good.double() if last else good),
+        lambda: distributed.contrastive_lse(good, good, torch.tensor([0, -1, 99 if last else 1])),
+    ]
     found = []
-    for shape, dtype in (
-        ((3 + rank, 4), torch.float32),
-        ((3, 4), [torch.float32, torch.float64][min(rank, 1)]),
-    ):
+    for call in calls:
         try:
-            distributed.gather_rows(torch.ones(shape, dtype=dtype))
+            call()
+            found.append("")
         except ValueError as error:
             found.append(str(error))
     return {"refusals": found}
+
+
+def in_a_group(rank, world):
+    """The last two ranks by themselves, of three; their queries are not as many."""
+    if world < 3:
+        return {}
+    group = torch.distributed.new_group([1, 2])
+    if rank == 0:
+        return {}
+    first, second = (rows_of_all(seed)[6 * (rank - 1) : 6 * rank].clone() for seed in (0, 1))
+    first = first[: 4 + rank].requires_grad_()
+    second.requires_grad_()
+    found = {}
+    for ring in (True, False):
+        sums = distributed.contrastive_lse(first, second, None, 0.7, group=group, ring=ring)
+        grads = torch.autograd.grad(sums.sum(), (first, second))
+        found[f"group {ring}"] = [sums.tolist(), *(g.tolist() for g in grads)]
+    return found
+
+
+def under_autocast():
+    """Losses of small temperature, whose positives' scores must be those in the sums."""
+    found = []
+    for ring in (True, False):
+        rows = rows_of_all(3 + torch.distributed.get_rank(), torch.float32)
+        with torch.autocast("cpu", torch.bfloat16):
+            found.append(distributed.nt_xent(rows, rows, 0.02, ring=ring).item())
+    return {"autocast": found}
 
 
 def twice(rank, world):
@@ -107,7 +146,7 @@ def test_ranks_equal_one_process(world, tmp_path):
     ]
     found = [json.loads(rank.communicate(timeout=120)[0].splitlines()[-1]) for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0] * world
-    cases = set(found[0]) - {"refusals", "twice"}
+    cases = set(found[0]) - {"refusals", "twice", "group", "autocast"}
     assert len(cases) == 3 * 2 * (len(CASES) + 1)
     for case in cases:
         name, _, dtype = case.split()
@@ -125,10 +164,27 @@ def test_ranks_equal_one_process(world, tmp_path):
             torch.testing.assert_close(
                 got, right, rtol=limit, atol=limit * right.abs().max().item()
             )
-    for told in found:
-        assert len(told["refusals"]) == 2
-        assert "rows must have one shape and dtype on all ranks, got (3, 4)" in told["refusals"][0]
-        assert "(4, 4)" in told["refusals"][0] and "torch.float64" in told["refusals"][1]
+    reasons = [
+        "rows must have one shape and dtype on all ranks, got (3, 4)",
+        "rows must have one shape and dtype on all ranks, got (3, 4)",
+        "second must have first's shape (3, 4), got (2, 4)",
+        "needs a row of first on each rank",
+        "key must have a row for each query (3)",
+        "positive must lie in [0, 3), got 0 to 3",
+        "second must have first's dtype (torch.float32), got torch.float64",
+        "exclude must lie in [-1, ",
+    ]
+    for rank, told in enumerate(found):
+        for i, reason in enumerate(reasons):
+            own = reason if i < 2 or rank == 1 else "what rank 1 was given does not fit"
+            assert own in told["refusals"][i]
+    rows = torch.cat([rows_of_all(3 + rank, torch.float32) for rank in range(world)])
+    with torch.autocast("cpu", torch.bfloat16):
+        alone_cast = tilewright.nt_xent(rows, rows, 0.02).item()
+    means = [sum(f["autocast"][i] for f in found) / world for i in range(2)]
+    assert means == pytest.approx([alone_cast] * 2, abs=1e-5)
+    if world == 3:
+        in_the_group(found[1:])
     first, second = (rows_of_all(seed).requires_grad_() for seed in (0, 1))
     sums = tilewright.contrastive_lse(first, second)
     grads = torch.autograd.grad(sums.sum(), (first, second), create_graph=True)
@@ -136,6 +192,17 @@ def test_ranks_equal_one_process(world, tmp_path):
     for i, right in enumerate(again):
         got = torch.cat([doubles(f["twice"][i]) for f in found])
         torch.testing.assert_close(got, right)
+
+
+def in_the_group(found):
+    first = torch.cat([rows_of_all(0)[:5], rows_of_all(0)[6:12]]).requires_grad_()
+    second = rows_of_all(1).requires_grad_()
+    sums = tilewright.contrastive_lse(first, second, scale=0.7)
+    right = [sums, *torch.autograd.grad(sums.sum(), (first, second))]
+    for case in ("group True", "group False"):
+        for i, expected in enumerate(right):
+            parts = [doubles(f["group"][case][i]) for f in found]
+            torch.testing.assert_close(torch.cat(parts), expected)
 
 
 @pytest.fixture
@@ -159,6 +226,7 @@ BAD = [
         "temperature must be positive and finite",
     ),
     ("nt_xent", (torch.ones(0, 2), torch.ones(0, 2)), "needs a row of first on each rank"),
+    ("info_nce", (torch.ones(3, 2), torch.ones(3, 2), torch.tensor([0])), "positive must be int64"),
     ("info_nce", (torch.ones(3, 2), torch.ones(2, 2)), r"key must have a row for each query \(3\)"),
     ("info_nce", (torch.ones(1, 2), torch.ones(1, 2)), "and two of key on all, got"),
     ("clip_loss", (torch.ones(3), torch.ones(3)), r"first and second must have shapes \(N, D\)"),
