@@ -41,6 +41,14 @@ class NoiseDistribution(nn.Module):
         wide = weights.to(torch.float64)
         self.register_buffer("log_prob", (wide / wide.sum()).log().to(torch.float32))
 
+    def _apply(self, fn, recurse=True):
+        """Tables move with a model but are not cast, which would change the distribution."""
+        kept = {name: getattr(self, name) for name in ("threshold", "log_prob")}
+        super()._apply(fn, recurse)
+        for name, table in kept.items():
+            setattr(self, name, table.to(self.alias.device))
+        return self
+
     def forward(self, count: int) -> Tensor:
         """As ``sample``."""
         return torch.ops.tilewright.alias_sample(self.threshold, self.alias, count)

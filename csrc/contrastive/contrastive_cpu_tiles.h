@@ -28,7 +28,7 @@ inline const G* rows_of_products(const void* tensor, int64_t depth, int64_t firs
   }
 }
 
-// Whether products take bfloat16 as it is. Rows of an odd depth would be cut in the middle of pairs.
+// Whether products take bfloat16 as it is. Rows of an odd depth would be cut within pairs.
 template <class T>
 inline bool takes_bfloat16(const ContrastiveCpuParams& params) {
   return params.depth % 2 == 0 && brgemm_serves_bfloat16() && params.depth <= kMostLeadingDimension;

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tilewright.models.binary_rows import begin_rows, checked_binary_rows, check_rows, draw
+from tilewright.models.binary_rows import begin_rows, check_rows, checked_binary_rows, draw
 
 
 class BernoulliMixture(nn.Module):

@@ -24,8 +24,8 @@ class JigsawRecipe(RepresentationRecipe):
         gap: pixels of a cell that a patch leaves out, on one side or the other.
     """
 
-    steps: int = 800
-    width: int = 32
+    steps: int = 2000
+    width: int = 16
     degrees: float = 10.0
     side: int = 16
     gap: int = 2

@@ -20,8 +20,7 @@ class RotationRecipe(RepresentationRecipe):
         degrees: by how much an image is turned besides.
     """
 
-    batch: int = 32  # each image is there four times
-    steps: int = 800
+    steps: int = 3000
     width: int = 32
     degrees: float = 15.0
 

@@ -1,4 +1,4 @@
-"""An AOTInductor package with the room's operators: written here, run here and by a C++ program."""
+"""AOTInductor packages with operators of the rooms: written here, run here and by a C++ program."""
 
 import os
 import subprocess
@@ -32,6 +32,37 @@ def inputs(count):
     return torch.randn(1, 16, 64, 64), torch.randn(1, 16, 32, 32), boxes, torch.rand(count)
 
 
+class Losses(torch.nn.Module):
+    """One operator each of contrastive and density: package_test.cpp computes the same."""
+
+    def forward(self, query, key, pixels, weight_in, bias_in, weight_out, bias_out):
+        weights = (weight_in, bias_in, weight_out, bias_out)
+        return tilewright.info_nce(query, key), tilewright.nade(pixels, *weights)
+
+
+def loss_inputs(count):
+    weights = torch.randn(9, 6), torch.randn(9), torch.randn(6, 9), torch.randn(6)
+    rows = torch.randn(count, 16), torch.randn(40, 16), torch.rand(count, 6).round()
+    return (*rows, *weights)
+
+
+@pytest.fixture(scope="module")
+def loss_package(tmp_path_factory):
+    count = torch.export.Dim("count", min=2, max=40)
+    shapes = ({0: count}, {}, {0: count}, {}, {}, {}, {})
+    program = torch.export.export(Losses(), loss_inputs(12), dynamic_shapes=shapes)
+    path = tmp_path_factory.mktemp("aoti") / "losses.pt2"
+    return torch._inductor.aoti_compile_and_package(program, package_path=str(path))
+
+
+def test_the_packaged_losses_are_the_modules(loss_package):
+    loaded = torch._inductor.aoti_load_package(loss_package)
+    for count in (3, 40):
+        example = loss_inputs(count)
+        for found, expected in zip(loaded(*example), Losses()(*example), strict=True):
+            torch.testing.assert_close(found, expected)
+
+
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
     count = torch.export.Dim("count", min=2, max=4096)
@@ -52,15 +83,19 @@ def test_the_package_gives_what_the_module_gives(package):
 
 
 @pytest.mark.skipif(not PROGRAM.exists(), reason="the C++ tests are not built")
-def test_a_program_without_python_runs_the_package(package):
+def test_a_program_without_python_runs_the_packages(package, loss_package):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     done = subprocess.run(
         [PROGRAM],
-        env={**environment, "TILEWRIGHT_PACKAGE": package},
+        env={
+            **environment,
+            "TILEWRIGHT_PACKAGE": package,
+            "TILEWRIGHT_LOSS_PACKAGE": loss_package,
+        },
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 test from 1 test suite ran" in done.stdout and "PASSED" in done.stdout
+    assert "2 tests from 1 test suite ran" in done.stdout and "PASSED" in done.stdout
     assert "SKIPPED" not in done.stdout

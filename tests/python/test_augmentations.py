@@ -135,6 +135,14 @@ def test_turns_and_moves():
     assert 0.1 < outside.mean() < 0.25 and outside.max() <= 1 - 0.8**2 + 1e-5
     inside = tilewright.random_affine(bright, 0.0, 0.0, [0.5, 0.5]).mean((1, 2, 3))
     torch.testing.assert_close(inside, torch.full((200,), 0.25), rtol=0, atol=0.02)
+    # It moves by that share whatever it was enlarged by.
+    dot = torch.zeros(100, 1, 41, 41)
+    dot[:, :, 18:23, 18:23] = 1
+    for zoom in (0.7, 2.0):
+        view = tilewright.random_affine(dot, 90.0, 0.1, [zoom, zoom])
+        places = torch.arange(41.0) - 20
+        centre = (view * places).sum((1, 2, 3)) / view.sum((1, 2, 3))
+        assert 0.08 * 41 < centre.abs().max() < 0.1 * 41 + 0.3
     # A disc stays one when the sides differ.
     y, z = torch.meshgrid(torch.arange(20) - 9.5, torch.arange(30) - 14.5, indexing="ij")
     disc = ((y**2 + z**2) < 64).float().expand(20, 1, 20, 30)

@@ -1,6 +1,8 @@
 """Contrastive losses: values and gradients against their formulas, and what they refuse."""
 
 import math
+import sys
+from pathlib import Path
 
 import pytest
 import reference_contrastive as reference
@@ -9,6 +11,9 @@ from checks import EPS, assert_same_bits, compile_and_run, export_and_run, scrip
 from torch.autograd import gradcheck
 
 import tilewright
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+from harness import peak_memory
 
 FLOATS = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 LABELS = torch.tensor([0, 1, 0, 2, 1, 5, 0, 1, 1, 2, 7])
@@ -77,6 +82,20 @@ def test_a_thousand_views_train():
     assert loss.item() < math.log(999) - 1.5
     nearest = torch.cdist(*torch.nn.functional.normalize(rows.detach(), dim=2)).argmin(1)
     assert (nearest == torch.arange(500)).float().mean() > 0.95
+
+
+def test_memory_grows_with_the_views_alone():
+    """Forward and backward of 8,192 views, whose scores would be 256 MB: a few times their 4 MB."""
+    first, second = torch.randn(2, 4096, 128, requires_grad=True)
+
+    def step():
+        torch.autograd.grad(tilewright.nt_xent(first, second), (first, second))
+
+    step()
+    peak = peak_memory(step)
+    if peak is None:
+        pytest.skip("the system does not tell how much memory a process took")
+    assert peak < 80
 
 
 def nt_xent_of(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

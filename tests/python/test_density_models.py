@@ -268,3 +268,55 @@ def test_arguments():
     ):
         with pytest.raises(ValueError, match="must be positive, got"):
             make()
+
+
+def test_rare_pixels_of_16_bits():
+    """Numbers that decide are of more digits than the model's: a pixel of 1 in a thousand."""
+    chance, rows = 0.001, 40_000
+    for model in (FVSBN(2), MADE(2, (3,)), FactorisedBernoulli(2)):
+        with torch.no_grad():
+            for tensor in [*model.parameters(), getattr(model, "logits", torch.zeros(1))]:
+                tensor.zero_()
+            rare = model.linear if isinstance(model, FVSBN) else getattr(model, "output", None)
+            place = model.logits if rare is None else rare.bias
+            place.fill_(math.log(chance / (1 - chance)))
+        drawn = model.bfloat16().requires_grad_(False).sample(rows)
+        share = drawn.float().mean().item()
+        assert abs(share - chance) < 5 * math.sqrt(chance / (2 * rows)), type(model)
+
+
+@ALL
+def test_sampling_under_autocast(name):
+    model = model_of(name, 6).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        rows = model.sample(5, torch.ones(5, 2))
+    assert ((rows == 0) | (rows == 1)).all() and (rows[:, :2] == 1).all()
+
+
+def test_seeds_of_made():
+    for seed in (0, 2**63 - 1):
+        assert torch.equal(
+            MADE(4, num_masks=2, seed=seed).degrees, MADE(4, num_masks=2, seed=seed).degrees
+        )
+    assert not torch.equal(MADE(4, seed=1).degrees, MADE(4, seed=2).degrees)
+
+
+def test_certain_pixels():
+    logits = torch.tensor([math.inf, -math.inf, 0.0], requires_grad=True)
+    x = torch.tensor([1.0, 0.0, 1.0])
+    found = tilewright.binary_log_prob(logits, x)
+    assert found.item() == pytest.approx(math.log(0.5))
+    assert tilewright.binary_log_prob(-logits, x).item() == -math.inf
+
+
+@pytest.mark.parametrize(
+    "y,message",
+    [
+        (torch.tensor([0.9, 1.0]), r"y must be \(N,\) int64, got torch.float32"),
+        (torch.tensor([0, 2]), r"y must lie in \[0, 2\), got 0 to 2"),
+    ],
+)
+def test_labels_that_are_none(y, message):
+    model = LabelledDensity(FVSBN(5), 2)
+    with pytest.raises(RuntimeError, match=message):
+        model.log_prob_of(torch.ones(2, 3), y)

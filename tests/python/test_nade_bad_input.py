@@ -77,3 +77,12 @@ def test_pixels_that_are_not_binary(device, data_raises):
             tilewright.nade(x, *w)
         with pytest.raises(RuntimeError, match=r"nade_sample: pixels must be 0 or 1, got .*given"):
             tilewright.nade_sample(2, *w, given=x)
+
+
+def test_data_that_others_differentiate():
+    """Where no gradient is asked for, x may be a leaf of another graph."""
+    x = torch.ones(2, 3, requires_grad=True)
+    weights = torch.randn(4, 3), torch.randn(4), torch.randn(3, 4), torch.randn(3)
+    with torch.no_grad():
+        found = tilewright.nade(x, *weights)
+    assert torch.equal(found, tilewright.nade(x.detach(), *weights))

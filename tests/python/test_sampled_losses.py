@@ -249,3 +249,35 @@ def test_bad_input(name, wrong, message):
 def test_bad_weights(weights, message):
     with pytest.raises(RuntimeError, match=f"tilewright::alias_table: {message}"):
         tilewright.NoiseDistribution(weights)
+
+
+def test_autocast():
+    """Hidden units of 16 bits beside parameters of 32, as layers under autocast leave them; the
+    digits of log_noise stay."""
+    tensors, target, noise, log_noise = problem(torch.float32)
+    for name, exact in both(tensors, target, noise, log_noise).items():
+        for hidden in (tensors[0], tensors[0].bfloat16()):
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = both([hidden, *tensors[1:]], target, noise, log_noise)[name]
+            assert loss.dtype == torch.float32
+            torch.testing.assert_close(loss, exact, rtol=0.01, atol=0.01)
+            grads = torch.autograd.grad(loss, tensors[1:])
+            assert all(g.dtype == torch.float32 for g in grads)
+    hidden, weight = torch.zeros(4, 8), torch.zeros(9, 8)
+    log_noise = torch.linspace(-12.0, -11.0, 9)
+    words, target = torch.arange(1, 9), torch.zeros(4, dtype=torch.int64)
+    exact = tilewright.sampled_softmax_loss(hidden, weight, target, words, log_noise)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = tilewright.sampled_softmax_loss(hidden, weight, target, words, log_noise)
+    assert loss.item() == pytest.approx(exact.item(), rel=1e-6)
+
+
+def test_tables_are_not_cast():
+    noise = tilewright.NoiseDistribution(torch.tensor([1.0, 2.0]))
+    before = noise.threshold.clone()
+    noise.half()
+    assert torch.equal(noise.threshold, before) and noise.log_prob.dtype == torch.float32
+    assert set(noise.sample(60).tolist()) == {0, 1}
+    assert noise.to("meta").threshold.is_meta
+    with pytest.raises(RuntimeError, match="threshold must be float64, as alias_table makes it"):
+        ops.alias_sample(before.half(), noise.alias.new_zeros(2, device="cpu"), 3)

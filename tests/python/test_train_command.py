@@ -274,3 +274,28 @@ def test_a_missing_package_is_told_before_the_training(tmp_path, monkeypatch, ca
 def test_unknown_methods_have_no_recipe():
     with pytest.raises(ValueError, match=r"method must be one of simclr, .*, got 'magic'"):
         recipe_of("magic")
+
+
+def test_images_of_one_class_are_learnt_from(tmp_path, monkeypatch, capsys):
+    folder(tmp_path / "data", {"all": 30})
+    arguments = ["dim", "--data", "folder", "--path", tmp_path / "data", "--size", 8]
+    arguments += ["--batch", 6, "--steps", 3, "--output", tmp_path / "out"]
+    assert command(monkeypatch, *arguments) == 0
+    assert "not judged: the training images are of one class" in capsys.readouterr().out
+    assert (tmp_path / "out" / "model.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["simclr", "--batch", 1], "nt_xent: first must have at least two rows"),
+        (["dim", "--batch", 1], "local_global_infomax: whole must have at least two rows"),
+    ],
+)
+def test_what_a_method_cannot_learn_from_is_told_before(
+    arguments, message, tmp_path, monkeypatch, capsys
+):
+    assert command(monkeypatch, *arguments, "--output", tmp_path / "out") == 1
+    told = capsys.readouterr().err
+    assert told.startswith("tilewright train: ") and message in told
+    assert not (tmp_path / "out" / "checkpoint.pt").exists()
