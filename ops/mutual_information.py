@@ -90,7 +90,7 @@ def ksg_mutual_information(x: Tensor, y: Tensor, k: int = 3) -> Tensor:
 
     Args:
         x, y: (N, D) and (N, E), or (N,): row i of both was drawn together; float64 or float32.
-            Rows that come twice are no continuous variable: add noise to them.
+            Discrete variables, whose rows come again and again, want a little noise.
         k: neighbours, 1 <= k < N. More of them vary less, and are more biased.
 
     Returns:
@@ -117,6 +117,11 @@ def ksg_mutual_information(x: Tensor, y: Tensor, k: int = 3) -> Tensor:
             distances[rows, rows + first] = float("inf")  # none is its own neighbour
         both = torch.maximum(of_x, of_y)
         radius = torch.kthvalue(both, k, dim=1).values[:, None]
+        if not bool((radius > 0).all()):
+            raise ValueError(
+                "tilewright::ksg_mutual_information: rows must not come more than k times: add a "
+                "little noise to discrete or repeated ones"
+            )
         for distances in [of_x, of_y]:
             within = (distances < radius).sum(1)
             total = total - torch.digamma(within.to(torch.float64) + 1).sum()

@@ -13,7 +13,8 @@ namespace tilewright {
 // Larochelle and Murray 2011. Pixel d of a row depends on those before it:
 //
 //   h_d = sigmoid(bias_in + sum over i < d of x_i weight_in[:, i])
-//   log p(x) = sum over d of log p(x_d | x_<d),  p(x_d = 1 | x_<d) = sigmoid(bias_out_d + V_d . h_d)
+//   log p(x) = sum over d of log p(x_d | x_<d)
+//   p(x_d = 1 | x_<d) = sigmoid(bias_out_d + V_d . h_d)
 //
 // with V = weight_out. O(D H) for each row, forward and backward.
 //

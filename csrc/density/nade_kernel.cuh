@@ -1,7 +1,7 @@
 // nade's device code. Forward: a block for each sample, whose threads share the hidden units; some
-// pixels at a time, so that a barrier serves several sums. Backward: hidden units have nothing to do
-// with each other once the logits are known, so a thread walks one unit over all pixels for a few
-// samples at a time, without barriers, and owns what it adds to.
+// pixels at a time, so that a barrier serves several sums. Backward: hidden units have nothing to
+// do with each other once the logits are known, so a thread walks one unit over all pixels for a
+// few samples at a time, without barriers, and owns what it adds to.
 #pragma once
 #include "tilewright/core/cuda/device.h"
 #include "tilewright/core/cuda/reduce.h"

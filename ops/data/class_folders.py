@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ SUFFIXES = frozenset(
 )
 """Files with another suffix are no images to `load_image_folder`."""
 
+_TRAIN = ("train", "training")
+_TEST = ("test", "testing", "val", "valid", "validation")
+
 
 def load_image_folder(
     path: str | Path,
@@ -33,8 +37,10 @@ def load_image_folder(
 ) -> LabelledImages:
     """The images of a folder with one sub-folder for each class, resized to one size.
 
-    Where `path` holds the folders `train` and `test` (or `val`, `valid`), these are the splits and
-    hold the classes. Else a share of every class is held out, by the seed.
+    Where `path` holds the folders `train` (or `training`) and `test` (`testing`, `val`, `valid`,
+    `validation`), in whatever case, these are the splits and hold the classes. Else a share of
+    every class is held out, by the seed. A warning tells of files with other suffixes, which are
+    left out.
 
     Args:
         path: the folder. Images may lie deeper in a class's folder; names that begin with a dot
@@ -73,9 +79,14 @@ def _files(
         raise ValueError(f"tilewright.data: split must be one of ('train', 'test'), got {split!r}")
     if not path.is_dir():
         raise DataError(f"{path}: there is no such folder")
-    others = [path / name for name in ("test", "val", "valid") if (path / name).is_dir()]
-    divided = (path / "train").is_dir() and bool(others)
-    classes = _folders(path / "train" if divided else path)
+    train, others = (_named(path, names) for names in (_TRAIN, _TEST))
+    if bool(train) != bool(others):
+        raise DataError(
+            f"{path}: expected folders of both splits, one of {', '.join(_TRAIN)} and one of "
+            f"{', '.join(_TEST)}, or of neither, got {(train + others)[0].name} alone"
+        )
+    divided = bool(train)
+    classes = _folders(train[0] if divided else path)
     if not classes:
         raise DataError(
             f"{path}: expected a sub-folder of images for each class (or train and test with those)"
@@ -87,17 +98,15 @@ def _files(
         strange = [folder.name for folder in classes if folder.name not in names]
         if strange or not classes:
             raise DataError(
-                f"{others[0]}: expected classes of {path / 'train'}, got "
+                f"{others[0]}: expected classes of {train[0]}, got "
                 f"{', '.join(strange) or 'no sub-folder'}"
             )
-    rows = []
+    rows, others = [], []
     for folder in classes:
         label = names.index(folder.name)
-        found = sorted(
-            file
-            for file in folder.rglob("*")
-            if file.suffix.lower() in SUFFIXES and file.is_file() and not file.name.startswith(".")
-        )
+        files = [f for f in folder.rglob("*") if f.is_file() and not f.name.startswith(".")]
+        found = sorted(file for file in files if file.suffix.lower() in SUFFIXES)
+        others += [file.suffix.lower() for file in files if file.suffix.lower() not in SUFFIXES]
         if not divided:
             found = _part_of_class(folder, found, split, held_out, seed)
         if not found:
@@ -105,7 +114,19 @@ def _files(
                 f"{folder}: expected images ({', '.join(sorted(SUFFIXES))}), found none"
             )
         rows += [(file, label) for file in found]
+    if others:
+        kinds = ", ".join(sorted({suffix or "none" for suffix in others}))
+        warnings.warn(
+            f"{path}: {len(others)} files are no images by their suffix ({kinds}) and left out",
+            stacklevel=3,
+        )
     return names, rows
+
+
+def _named(path: Path, names: tuple[str, ...]) -> list[Path]:
+    """The sub-folders with these names, in whatever case, in the names' order."""
+    found = {folder.name.lower(): folder for folder in _folders(path)}
+    return [found[name] for name in names if name in found]
 
 
 def _folders(path: Path) -> list[Path]:

@@ -50,7 +50,7 @@ class BernoulliMixture(nn.Module):
         """
         check_rows("BernoulliMixture", x, self.pixels)
         x = checked_binary_rows("BernoulliMixture", "x", x)
-        if len(x) == 0 or smoothing <= 0:
+        if len(x) == 0 or not 0 < smoothing < float("inf"):
             raise ValueError(
                 "tilewright::BernoulliMixture: fit needs rows and a positive smoothing, got "
                 f"{len(x)} rows and {smoothing}"

@@ -25,7 +25,11 @@ class GenerativeClassifier(nn.Module):
         super().__init__()
         if prior is None:
             prior = torch.ones(len(models))
-        if len(models) < 1 or prior.shape != (len(models),) or not bool((prior > 0).all()):
+        if (
+            len(models) < 1
+            or prior.shape != (len(models),)
+            or not bool(((prior > 0) & prior.isfinite()).all())
+        ):
             raise ValueError(
                 "tilewright::GenerativeClassifier: prior must hold a positive number for each of "
                 f"{len(models)} models, got {prior}"
@@ -59,7 +63,8 @@ class LabelledDensity(nn.Module):
         model: a density of ``num_classes + pixels`` variables, such as ``NADE(10 + 64)``.
         num_classes: C.
 
-    Learn by ``-model.log_prob_of(x, y).mean()``.
+    Learn by ``-model.log_prob_of(x, y).mean()``. Samples are draws from the model's conditional
+    where its variables come in their own order: see :meth:`MADE.sample` for other orders.
     """
 
     def __init__(self, model: nn.Module, num_classes: int):

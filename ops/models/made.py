@@ -57,7 +57,7 @@ class MADE(nn.Module):
     def __init__(
         self,
         pixels: int,
-        hidden: Sequence[int] = (500,),
+        hidden: int | Sequence[int] = (500,),
         *,
         num_masks: int = 1,
         random_order: bool = False,
@@ -65,6 +65,10 @@ class MADE(nn.Module):
         seed: int = 0,
     ):
         super().__init__()
+        if isinstance(hidden, int):
+            hidden = (hidden,)
+        if any(not isinstance(units, int) for units in hidden):
+            raise ValueError(f"tilewright::MADE: hidden must be whole numbers, got {hidden}")
         if pixels < 1 or num_masks < 1 or not hidden or min(hidden) < 1:
             raise ValueError(
                 "tilewright::MADE: pixels, num_masks and each of hidden must be positive, got "
@@ -133,8 +137,10 @@ class MADE(nn.Module):
     def sample(self, n: int, given: Optional[Tensor] = None) -> Tensor:  # noqa: UP045
         """Rows (n, D) drawn from the ensemble; ``given`` (n, d): their first d pixels.
 
-        With pixels given each member's order is changed so that they come first (and are ordered
-        among themselves as before); where pixels come in their own order that changes nothing.
+        Where pixels come in their own order these are draws from the model's conditional. Members
+        of other orders cannot condition on first pixels: their orders are changed so that these
+        come first, which uses weights together that were not trained so, and is near the
+        conditional only after training with many orders.
         A row's member is drawn by how well the members explain what is given of it.
         """
         with torch.no_grad():

@@ -11,6 +11,10 @@ def check_channels(model: str, name: str, x: Tensor, shape: str, dim: int, chann
         raise RuntimeError(
             f"tilewright::{model}: {name} must have shape {shape}, got {tuple_of(x.shape)}"
         )
+    if not x.is_floating_point():
+        raise RuntimeError(
+            f"tilewright::{model}: {name} must be of a floating dtype; bytes are divided by 255"
+        )
     if x.shape[1] != channels:
         raise RuntimeError(
             f"tilewright::{model}: {name} must have {channels} channels, got {tuple_of(x.shape)}"

@@ -124,13 +124,25 @@ def train_and_judge(
         recipe: what to do, its `batch` not above the number of training images.
         method: its name, for the report.
         train, test: images of one size.
-        output: an existing folder.
+        output: a folder, made where there is none.
         resume: whether to go on from the checkpoint there.
 
     Raises:
         CheckpointError, Interrupted, FloatingPointError: as `Trainer` does.
         DataError: where the method cannot learn from images or batches like these.
     """
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    if not (0 < recipe.batch <= len(train) and len(test) > 0):
+        raise DataError(
+            f"batches of {recipe.batch} need as many training images, and judging needs some test "
+            f"images, got {len(train)} and {len(test)}"
+        )
+    if train.images.shape[1:] != test.images.shape[1:]:
+        raise DataError(
+            "training and test images must be of one size, got "
+            f"{tuple(train.images.shape[1:])} and {tuple(test.images.shape[1:])}"
+        )
     few = recipe.prepare(train.floats(torch.arange(min(_LOOKED_AT, len(train)))))
     _rehearse(recipe, few, train)
     trainer = ImageTrainer(recipe.initial(few), recipe, output / "checkpoint.pt", train)
@@ -150,9 +162,6 @@ def train_and_judge(
     with _stage("evaluate", seconds):
         result = recipe.evaluate(model, untrained, train, test)
     print(result.table())
-    with _stage("draw", seconds):
-        recipe.draw(output, model, untrained, test)
-        draw_losses(output / "losses.png", trainer.losses)
     report = {
         "method": method,
         "recipe": recipe.as_dict(),
@@ -163,9 +172,17 @@ def train_and_judge(
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
     }
+    _write_report(output, report)  # before pictures: whatever becomes of them
+    with _stage("draw", seconds):
+        recipe.draw(output, model, untrained, test)
+        draw_losses(output / "losses.png", trainer.losses)
+    _write_report(output, report)
+    return report
+
+
+def _write_report(output: Path, report: dict) -> None:
     text = json.dumps(report, indent=2) + "\n"
     write_whole(output / "report.json", lambda path: path.write_text(text))
-    return report
 
 
 def _rehearse(recipe: Recipe, few: Tensor, train: LabelledImages) -> None:
@@ -174,7 +191,8 @@ def _rehearse(recipe: Recipe, few: Tensor, train: LabelledImages) -> None:
         batch = recipe.prepare(train.floats(torch.arange(recipe.batch)))
         recipe.losses(recipe.initial(few), batch)
     except (RuntimeError, ValueError) as error:
-        raise DataError(str(error).splitlines()[0]) from error
+        reason = str(error).splitlines()[0]
+        raise DataError(f"cannot train on batches of {recipe.batch}: {reason}") from error
 
 
 def _chosen(recipe: Recipe, arguments: argparse.Namespace, images: int, told: str) -> Recipe:

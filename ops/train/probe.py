@@ -85,7 +85,12 @@ def knn_accuracy(
         raise ValueError(
             f"tilewright::knn_accuracy: k must be in [1, {len(train_labels)}], got {k}"
         )
-    classes = int(torch.cat([train_labels, test_labels]).max()) + 1
+    together = torch.cat([train_labels, test_labels])
+    if int(together.min()) < 0:
+        raise ValueError(
+            f"tilewright::knn_accuracy: labels must not be negative, got {int(together.min())}"
+        )
+    classes = int(together.max()) + 1
     keys = F.normalize(train_features.float(), dim=1)
     right = 0
     for some, labels in zip(test_features.split(_ROWS), test_labels.split(_ROWS), strict=True):

@@ -143,4 +143,7 @@ class Recipe(ABC):
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for checkpoints and reports."""
-        return dataclasses.asdict(self)
+        return {
+            "method": type(self).__name__.removesuffix("Recipe").lower(),
+            **dataclasses.asdict(self),
+        }

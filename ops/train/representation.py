@@ -96,6 +96,8 @@ class RepresentationRecipe(Recipe):
         self, folder: Path, model: nn.Module, untrained: nn.Module, test: LabelledImages
     ) -> None:
         rows = some_rows(len(test), self.mapped)
+        if len(rows) < 3:
+            return  # too few for a map
         maps = {
             name: embedding_map(self.represented(one, test, rows), self.map_method)
             for name, one in (("untrained", untrained), ("trained", model))

@@ -160,6 +160,11 @@ class Trainer:
         state = load_checkpoint(self.checkpoint, _FORMAT)
         wanted = self.recipe.as_dict()
         try:
+            before = state["recipe"].get("method")
+            if before != wanted.get("method"):
+                raise CheckpointError(
+                    f"{self.checkpoint} was trained by {before}: choose another folder"
+                )
             differ = differences(state["recipe"], wanted)
             if differ:
                 raise CheckpointError(

@@ -86,7 +86,7 @@ TEST(Contrastive, ErrorsSayWhatWasExpected) {
   EXPECT_MESSAGE(contrastive_lse(two, torch::ones({4, 2})),
                  "key must have shape (M, 3), got (4, 2)");
   EXPECT_MESSAGE(tilewright::alias_table(torch::zeros({3})), "a finite sum above 0, got 0");
-  EXPECT_MESSAGE(tilewright::alias_sample(torch::ones({3}), torch::arange(2), 5),
+  EXPECT_MESSAGE(tilewright::alias_sample(torch::ones({3}, torch::kDouble), torch::arange(2), 5),
                  "alias must have shape (3,), got (2,)");
 }
 

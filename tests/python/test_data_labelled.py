@@ -70,7 +70,6 @@ def folder(path, counts, size=(6, 9)):
 
 def test_a_folder_is_divided_by_class(tmp_path):
     folder(tmp_path, {"cat": 8, "ant": 4})
-    (tmp_path / "cat" / "notes.txt").write_text("no image")
     (tmp_path / ".cache").mkdir()
     train, test = (load_image_folder(tmp_path, 5, split) for split in ("train", "test"))
     assert train.class_names == test.class_names == ("ant", "cat")
@@ -93,6 +92,30 @@ def test_a_folder_that_is_divided_already(tmp_path):
     folder(tmp_path / "val", {"c": 1})
     with pytest.raises(DataError, match=r"val: expected classes of .*train, got c"):
         load_image_folder(tmp_path, 4, "test")
+
+
+@pytest.mark.parametrize("names", [("Train", "Test"), ("training", "validation")])
+def test_other_names_of_splits(names, tmp_path):
+    for name, count in zip(names, (3, 2), strict=True):
+        folder(tmp_path / name, {"a": count, "b": count})
+    train, test = (load_image_folder(tmp_path, 4, split) for split in ("train", "test"))
+    assert train.class_names == ("a", "b") and len(train) == 6 and len(test) == 4
+
+
+@pytest.mark.parametrize("name", ["train", "Validation"])
+def test_half_a_division_is_refused(name, tmp_path):
+    folder(tmp_path / name, {"a": 2, "b": 2})
+    with pytest.raises(DataError, match=f"expected folders of both splits, .* got {name} alone"):
+        load_image_folder(tmp_path, 4, "train")
+
+
+def test_files_that_are_no_images_are_told(tmp_path):
+    folder(tmp_path, {"a": 2})
+    for name in ("notes.txt", "photo.HEIC", "readme"):
+        (tmp_path / "a" / name).write_text("no image")
+    told = r"3 files are no images by their suffix \(\.heic, \.txt, none\) and left out"
+    with pytest.warns(UserWarning, match=told):
+        assert len(load_image_folder(tmp_path, 4, "train")) == 1
 
 
 def test_images_are_scaled_and_cut_from_the_middle(tmp_path):

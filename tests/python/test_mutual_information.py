@@ -155,6 +155,11 @@ BAD = [
     ("split_scores", (torch.ones(2, 3),), r"scores must have shape \(N, N\), N > 1, got"),
     ("info_nce_bound", (torch.ones(3, 2),), r"scores must have shape \(N, K\), K >= N and K > 1"),
     ("donsker_varadhan_bound", (torch.ones(0), torch.ones(2)), "must have scores, got"),
+    (
+        "ksg_mutual_information",
+        (torch.ones(9), torch.ones(9)),
+        "rows must not come more than k times",
+    ),
     ("ksg_mutual_information", (torch.ones(4), torch.full((4,), math.nan)), "y must be finite"),
     ("ksg_mutual_information", (torch.ones(4), torch.ones(3)), "y must have x's 4 rows, got"),
     (

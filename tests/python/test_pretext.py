@@ -91,6 +91,8 @@ def test_what_the_encoder_refuses():
         ConvEncoder(1, [])
     with pytest.raises(RuntimeError, match=r"images must have 1 channels, got \(2, 3, 8, 8\)"):
         ConvEncoder()(images(2, 3, 8))
+    with pytest.raises(RuntimeError, match="must be of a floating dtype; bytes are divided by 255"):
+        ConvEncoder()(images(2, 1, 8).to(torch.uint8))
     with pytest.raises(RuntimeError, match=r"must have shape \(N, C, H, W\), got \(2, 8, 8\)"):
         ConvEncoder()(images(2, 1, 8)[:, 0])
 

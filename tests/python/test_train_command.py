@@ -18,7 +18,7 @@ from test_data_mnist import cifar, mnist
 
 import tilewright
 from tilewright.__main__ import main
-from tilewright.data import LabelledImages, load_digits_images
+from tilewright.data import DataError, LabelledImages, load_digits_images
 from tilewright.train import METHODS, CheckpointError, recipe_of
 from tilewright.train.command import ImageTrainer, train_and_judge
 from tilewright.train.interruption import CtrlC
@@ -299,3 +299,29 @@ def test_what_a_method_cannot_learn_from_is_told_before(
     told = capsys.readouterr().err
     assert told.startswith("tilewright train: ") and message in told
     assert not (tmp_path / "out" / "checkpoint.pt").exists()
+
+
+def test_few_images_are_judged_without_a_map(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        folder(tmp_path / "data", {name: 2})
+    arguments = ["dim", "--data", "folder", "--path", tmp_path / "data", "--size", 8]
+    arguments += ["--batch", 2, "--steps", 2, "--output", tmp_path / "out"]
+    assert command(monkeypatch, *arguments) == 0
+    assert (tmp_path / "out" / "report.json").exists()
+    assert not (tmp_path / "out" / "representations.png").exists()
+
+
+def test_another_methods_checkpoint_is_named(tmp_path, monkeypatch, capsys):
+    arguments = ["--steps", 2, "--batch", 8, "--output", tmp_path / "out"]
+    assert command(monkeypatch, "dim", *arguments) == 0
+    assert command(monkeypatch, "rotation", *arguments, "--resume") == 1
+    assert "was trained by dim: choose another folder" in capsys.readouterr().err
+
+
+def test_what_a_program_gives_wrongly(tmp_path):
+    train, test = some_digits("train", 20), some_digits("test", 10)
+    with pytest.raises(DataError, match="batches of 64 need as many training images"):
+        train_and_judge(recipe_of("dim"), "dim", train, test, tmp_path)
+    other = LabelledImages(torch.rand(5, 1, 9, 9), torch.zeros(5).long(), ("0",))
+    with pytest.raises(DataError, match=r"must be of one size, got \(1, 8, 8\) and \(1, 9, 9\)"):
+        train_and_judge(short("dim"), "dim", train, other, tmp_path)
