@@ -326,14 +326,20 @@ def test_gradients_of_any_size(device):
 @pytest.mark.skipif(MACHINE == "cpu", reason="TF32 is a GPU's")
 def test_tf32_where_it_is_allowed():
     query, key = leaves(70, 130, 100, torch.float32)
-    exact = scores(query.double(), key.double()).logsumexp(1)
+    given = [t.detach().double().requires_grad_() for t in (query, key)]
+    exact = scores(*given).logsumexp(1)
+    right = torch.autograd.grad(exact.sum(), given)
     before = torch.backends.cuda.matmul.allow_tf32
+    errors, grad_errors = [], []
     try:
-        errors = []
         for allowed in (False, True):
             torch.backends.cuda.matmul.allow_tf32 = allowed
             sums = tilewright.contrastive_lse(query, key)
+            grads = torch.autograd.grad(sums.sum(), (query, key))
             errors.append((sums.double() - exact).abs().max().item())
+            pairs = zip(grads, right, strict=True)
+            grad_errors.append(max((g.double() - r).abs().max().item() for g, r in pairs))
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before
+    assert grad_errors[0] < 1e-4 < grad_errors[1] < 0.1
     assert errors[0] < 1e-4 < errors[1] < 0.1
