@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from tilewright import _C
 from tilewright.models.causal_context import CausalContext
-from tilewright.models.self_supervised import WeightsModule, check_channels, tuple_of
+from tilewright.models.self_supervised import check_channels, tuple_of
+from tilewright.models.weights_module import WeightsModule
 
 
 def _encoder(options: dict) -> nn.Sequential:

@@ -5,7 +5,8 @@ from torch import Tensor, nn
 
 from tilewright import _C
 from tilewright.models.image_encoder import ConvEncoder, ResNetEncoder
-from tilewright.models.self_supervised import WeightsModule, check_channels, tuple_of
+from tilewright.models.self_supervised import check_channels, tuple_of
+from tilewright.models.weights_module import WeightsModule
 
 
 class SimCLR(WeightsModule):

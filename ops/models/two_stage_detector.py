@@ -4,9 +4,8 @@
 import torch
 from torch import Tensor, nn
 
-from tilewright import _C
-from tilewright.models.checkpoint import read_checkpoint
 from tilewright.models.rpn import RegionProposalNetwork
+from tilewright.models.weights_module import WeightsModule
 
 
 def resnet_options(options: dict) -> dict:
@@ -31,7 +30,7 @@ def check_own_backbone(model: str, options: dict) -> None:
         )
 
 
-class TwoStageDetector(nn.Module):
+class TwoStageDetector(WeightsModule):
     """A backbone and a region proposal network; a model adds its second stage, ``roi_heads``.
 
     ``forward(images, targets)`` always returns ``(losses, detections)``. In training mode these are
@@ -144,18 +143,3 @@ class TwoStageDetector(nn.Module):
                 "model cannot train any more"
             )
         return super().train(mode)
-
-    def load_state_dict(self, state_dict, strict: bool = True, assign: bool = False):
-        """As torch.nn.Module's, but checked as a whole before anything is written."""
-        return self._load(state_dict, "state dict", strict, assign)
-
-    def load(self, path) -> "TwoStageDetector":
-        """Loads a file of weights: see read_checkpoint. Every key and shape must fit."""
-        self._load(read_checkpoint(path, "load_module"), str(path))
-        return self
-
-    def _load(self, state, source: str, strict: bool = True, assign: bool = False):
-        own = {name: value.detach() for name, value in self.state_dict().items()}
-        _C.check_state_dict(own, dict(state), source, strict)
-        # What the check lets pass beyond torch's: counters of batches that frozen batch norm lacks.
-        return super().load_state_dict(state, strict=False, assign=assign)

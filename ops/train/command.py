@@ -74,7 +74,6 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         )
         recipe = _chosen(recipe, arguments, len(train), told)
         print(told)
-        output.mkdir(parents=True, exist_ok=True)
         report = train_and_judge(recipe, arguments.method, train, test, output, arguments.resume)
         print(f"{sum(report['seconds'].values()):.0f} s in all; everything is in {output}/")
     except Interrupted as stop:

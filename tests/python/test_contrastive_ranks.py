@@ -3,12 +3,10 @@ does."""
 
 import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from processes import run_ranks
 
 import tilewright
 from tilewright import distributed
@@ -129,23 +127,7 @@ def alone(name, first, second):
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_equal_one_process(world, tmp_path):
-    environment = os.environ | {
-        "WORLD_SIZE": str(world),
-        "STORE": str(tmp_path / "store"),
-        "OMP_NUM_THREADS": "1",
-    }
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, __file__],
-            env=environment | {"RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=Path(__file__).parent,
-        )
-        for rank in range(world)
-    ]
-    found = [json.loads(rank.communicate(timeout=120)[0].splitlines()[-1]) for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0] * world
+    found = run_ranks(__file__, world, tmp_path)
     cases = set(found[0]) - {"refusals", "twice", "group", "autocast"}
     assert len(cases) == 3 * 2 * (len(CASES) + 1)
     for case in cases:

@@ -2,16 +2,13 @@
 the same scores in Python."""
 
 import importlib.util
-import os
 import re
-import subprocess
-from pathlib import Path
 
 import pytest
 import torch
+from processes import ROOT, example_program, run_program
 
-ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = ROOT / "build" / "cmake" / "tests" / "cpp" / "tilewright_cpp_transformer"
+PROGRAM = example_program("cpp_transformer")
 EXAMPLE = ROOT / "examples" / "cpp_transformer"
 pytestmark = pytest.mark.skipif(
     not PROGRAM.exists() or not EXAMPLE.is_dir(), reason="the C++ tests are not built"
@@ -19,14 +16,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def run(*arguments):
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    return subprocess.run(
-        [PROGRAM, *map(str, arguments)],
-        env={**environment, "OMP_NUM_THREADS": "1"},  # tests share the cores with others
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_program(PROGRAM, *arguments)
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,10 @@ import copy
 import json
 import math
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from processes import run_ranks
 from torch.distributed.fsdp import fully_shard
 
 from tilewright.amp import LossScaler
@@ -68,24 +66,7 @@ def train_sharded(rank, fused):
 
 
 def test_two_ranks(tmp_path):
-    environment = os.environ | {
-        "MASTER_ADDR": "127.0.0.1",
-        "WORLD_SIZE": "2",
-        "STORE": str(tmp_path / "store"),
-        "OMP_NUM_THREADS": "1",
-    }
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, __file__],
-            env=environment | {"RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=Path(__file__).parent,
-        )
-        for rank in range(2)
-    ]
-    found = [json.loads(rank.communicate(timeout=120)[0].splitlines()[-1]) for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0]
+    found = run_ranks(__file__, 2, tmp_path)
     steps = [[True, 8.0], [False, 4.0], [True, 4.0]]
     assert found[0]["shared"] == found[1]["shared"] == steps * 2
     assert found[1]["alone"] == steps * 2

@@ -2,19 +2,16 @@
 
 import gzip
 import importlib.util
-import os
 import re
-import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from processes import ROOT, example_program, run_program
 
 from tilewright.models import SimCLR
 
-ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = ROOT / "build" / "cmake" / "tests" / "cpp" / "tilewright_simclr_cpp"
+PROGRAM = example_program("simclr_cpp")
 EXAMPLE = ROOT / "examples" / "simclr_cpp"
 pytestmark = pytest.mark.skipif(
     not PROGRAM.exists() or not EXAMPLE.is_dir(), reason="the C++ tests are not built"
@@ -22,14 +19,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def run(*arguments):
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    return subprocess.run(
-        [PROGRAM, *map(str, arguments)],
-        env={**environment, "OMP_NUM_THREADS": "1"},  # tests share the cores with others
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_program(PROGRAM, *arguments)
 
 
 def writer():
