@@ -165,7 +165,7 @@ def contrastive(generator):
             exclude = torch.arange(150)
             for sums in (
                 tilewright.contrastive_lse(query, key, exclude, scale=0.1),
-                torch.ops.tilewright._contrastive_lse(query, None, None, 0.1, False)[0],
+                torch.ops.tilewright._contrastive_lse(query, None, None, 0.1, False, 2)[0],
             ):
                 sums.sum().backward()
 

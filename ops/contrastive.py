@@ -2,13 +2,16 @@
 
 None of them stores the matrix of scores, forward or backward: memory beyond the features grows with
 their number alone. docs/contrastive.md has the formulas. All can be used inside
-``torch.jit.script``, ``torch.compile`` and ``torch.export``.
+``torch.jit.script``, ``torch.compile`` and ``torch.export``. A temperature or scale that is a
+tensor which requires a gradient is a ValueError, for it would get none.
 """
 
 from typing import Optional
 
 import torch
 from torch import Tensor
+
+from tilewright._arguments import check_fixed
 
 __all__ = [
     "clip_loss",
@@ -47,6 +50,7 @@ def contrastive_lse(
         RuntimeError: on shapes, dtypes or devices that do not fit; on the CPU on an index that
             excludes no key.
     """
+    check_fixed("tilewright::contrastive_lse: scale", scale)
     return torch.ops.tilewright.contrastive_lse(
         query, key, exclude, scale=scale, exclude_count=exclude_count
     )
@@ -67,6 +71,7 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float = 0.1) -> Tensor:
         RuntimeError: on one example, on shapes, dtypes or devices that do not fit, and on a
             temperature that is not positive.
     """
+    check_fixed("tilewright::nt_xent: temperature", temperature)
     return torch.ops.tilewright.nt_xent(first, second, temperature)
 
 
@@ -95,6 +100,7 @@ def info_nce(
         RuntimeError: on shapes, dtypes or devices that do not fit, on a single key, on a
             temperature that is not positive, and on the CPU on a positive that is no row of key.
     """
+    check_fixed("tilewright::info_nce: temperature", temperature)
     return torch.ops.tilewright.info_nce(query, key, positive, temperature, normalize)
 
 
@@ -114,6 +120,7 @@ def clip_loss(
     Raises:
         RuntimeError: as :func:`nt_xent`.
     """
+    check_fixed("tilewright::clip_loss: temperature", temperature)
     return torch.ops.tilewright.clip_loss(first, second, temperature, normalize)
 
 
@@ -133,6 +140,7 @@ def supervised_contrastive(features: Tensor, labels: Tensor, temperature: float 
         RuntimeError: on shapes, dtypes or devices that do not fit, on a temperature that is not
             positive, and on the CPU where no example has a positive (elsewhere the loss is NaN).
     """
+    check_fixed("tilewright::supervised_contrastive: temperature", temperature)
     return torch.ops.tilewright.supervised_contrastive(features, labels, temperature)
 
 
@@ -152,4 +160,5 @@ def local_global_infomax(whole: Tensor, local: Tensor, temperature: float = 1.0)
         RuntimeError: on one example, on shapes, dtypes or devices that do not fit, and on a
             temperature that is not positive.
     """
+    check_fixed("tilewright::local_global_infomax: temperature", temperature)
     return torch.ops.tilewright.local_global_infomax(whole, local, temperature)

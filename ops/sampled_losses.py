@@ -11,6 +11,8 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
+from tilewright._arguments import check_fixed, check_tensor
+
 __all__ = ["NoiseDistribution", "nce_loss", "sampled_softmax_loss"]
 
 
@@ -25,6 +27,7 @@ class NoiseDistribution(nn.Module):
         log_prob: (V,) float32, the logarithm of each word's probability; -inf where it is 0.
 
     Raises:
+        ValueError: where weights are no tensor.
         RuntimeError: where weights are negative, not finite, or all 0.
     """
 
@@ -34,6 +37,7 @@ class NoiseDistribution(nn.Module):
 
     def __init__(self, weights: Tensor):
         super().__init__()
+        check_tensor("tilewright::NoiseDistribution: weights", weights, "(V,)")
         weights = weights.detach()
         threshold, alias = torch.ops.tilewright.alias_table(weights)
         self.register_buffer("threshold", threshold)
@@ -80,20 +84,21 @@ def nce_loss(
         weight: (V, D), of input's dtype, a row for each word.
         target: (N,) int64, each row's word.
         noise: (K,) int64, words drawn from q with replacement, the same for all rows.
-        log_noise: (V,) float32 or float64, log q of every word.
+        log_noise: (V,) float32 or float64, log q of every word, at most 0.
         bias: (V,), of input's dtype.
         log_partition: the logarithm of the normaliser that unnormalised probabilities are taken to
             have: the model learns to have it. 0 unless given.
         sparse: weight's gradient is a sparse tensor, of the words that were looked at alone (for
-            ``torch.optim.SparseAdam``, SGD).
+            ``torch.optim.SparseAdam``, SGD); weight must be float64 or float32.
 
     Returns:
         One number, float64 of float64 and else float32. It holds (N, K) scores.
 
     Raises:
         RuntimeError: on shapes, dtypes or devices that do not fit; on the CPU on words that are no
-            row of weight, and on noise of probability 0.
+            row of weight, and on noise whose log q is not finite or above 0.
     """
+    check_fixed("tilewright::nce_loss: log_partition", log_partition, "take it off the bias")
     return torch.ops.tilewright.nce_loss(
         input, weight, target, noise, log_noise, bias, log_partition, sparse
     )

@@ -10,12 +10,7 @@ namespace tilewright::inline TILEWRIGHT_MACHINE {
 
 template <class Parts>
 LaunchConfig attention_config(int64_t blocks) {
-  LaunchConfig config;
-  config.grid = dim3(unsigned(blocks));
-  config.block = kAttentionThreads;
-  config.shared_bytes = shared_bytes<Parts>();
-  config.large_shared = true;
-  return config;
+  return parts_config<Parts>(blocks, kAttentionThreads, /*large_shared=*/true);
 }
 
 inline LaunchConfig warp_per_row(int64_t rows) { return linear_config(rows * 32, 128); }

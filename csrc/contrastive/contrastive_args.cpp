@@ -1,11 +1,13 @@
 // Checks and allocations of contrastive_lse: what does not depend on the device.
 #include "tilewright/contrastive/contrastive_args.h"
 
+#include <ATen/autocast_mode.h>
 #include <ATen/ops/empty.h>
 
 #include <cmath>
 
 #include "tilewright/core/check.h"
+#include "tilewright/core/data_at_hand.h"
 #include "tilewright/core/log2.h"
 
 namespace tilewright {
@@ -43,6 +45,16 @@ void check_index(const char* op, const char* name, const at::Tensor& index, cons
   check_same_device(op, rows_name, rows, name, index);
 }
 
+void check_rows_of(const char* op, const char* name, const at::Tensor& index, const char* rows_name,
+                   const at::Tensor& rows) {
+  const auto range = range_at_hand(index);
+  if (!range) return;
+  const auto [least, most] = *range;
+  TILEWRIGHT_CHECK(op, least >= 0 && most < double(rows.size(0)), name, " must lie in [0, ",
+                   rows.size(0), "), the rows of ", rows_name, ", got ", int64_t(least), " to ",
+                   int64_t(most));
+}
+
 void check_contrastive(const ContrastiveArgs& args, const at::Tensor& query,
                        const OptionalTensor& key, const OptionalTensor& exclude) {
   const char* op = args.op;
@@ -59,7 +71,8 @@ void check_contrastive(const ContrastiveArgs& args, const at::Tensor& query,
   if (key) check_key(op, query, *key);
   if (!exclude) return;
   TILEWRIGHT_CHECK(op, key, "exclude needs keys that are not the queries");
-  TILEWRIGHT_CHECK(op, !args.columns, "columns are sums over all queries: exclude must be None");
+  TILEWRIGHT_CHECK(op, !args.columns && !args.diagonal,
+                   "exclude must be None where there are columns or a diagonal");
   check_index(op, "exclude", *exclude, "query", query);
 }
 
@@ -79,6 +92,15 @@ at::ScalarType contrastive_sums_type(at::ScalarType dtype) {
   return dtype == at::kDouble ? at::kDouble : at::kFloat;
 }
 
+at::ScalarType contrastive_products_type(const at::Tensor& tensor) {
+  const auto device = tensor.device().type();
+  const auto type = tensor.scalar_type();
+  const bool casts = at::autocast::is_autocast_available(device) &&
+                     at::autocast::is_autocast_enabled(device) && tensor.is_floating_point() &&
+                     type != at::kDouble;
+  return casts ? at::autocast::get_autocast_dtype(device) : type;
+}
+
 ContrastiveSums contrastive_output(const ContrastiveArgs& args, const at::Tensor& query,
                                    const OptionalTensor& key) {
   const auto options = query.options().dtype(contrastive_sums_type(query.scalar_type()));
@@ -96,6 +118,9 @@ ContrastiveGrads contrastive_grads(const at::Tensor& query, const OptionalTensor
 }
 
 void check_exclude(const ContrastiveArgs& args, const at::Tensor& given, int64_t keys) {
+  TILEWRIGHT_CHECK(args.op, keys == 0 || args.exclude_count <= keys,
+                   "exclude_count must be at most the number of keys (", keys, "), got ",
+                   args.exclude_count);
   const at::Tensor exclude = given.contiguous();
   const int64_t* first = exclude.const_data_ptr<int64_t>();
   for (int64_t i = 0; i < exclude.size(0); ++i) {

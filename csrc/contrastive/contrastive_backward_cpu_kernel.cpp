@@ -151,6 +151,11 @@ class ContrastiveBackward {
     }
   }
 
+  // 2^(score - lse), at most 1: there are scores beyond the digits of A.
+  static V share_of(const V& score, const V& factor, const V& lse) {
+    return exp2_lanes<5>(min_of(at::vec::fmsub(score, factor, lse), V(A(0))));
+  }
+
   // Scores become weights.
   void weigh(A* row, A lse, A grad, int64_t keys) const {
     const V row_lse(lse), row_grad(grad), shift(shift_), factor(tiles_.factor());
@@ -161,9 +166,9 @@ class ContrastiveBackward {
         weight = exp2_lanes<5>(at::vec::fmsub(score, factor, shift)) *
                  (row_grad + V::loadu(key_grad_ + i));
       } else {
-        weight = exp2_lanes<5>(at::vec::fmsub(score, factor, row_lse)) * row_grad;
+        weight = share_of(score, factor, row_lse) * row_grad;
         if (columns_) {
-          const V share = exp2_lanes<5>(at::vec::fmsub(score, factor, V::loadu(key_lse_ + i)));
+          const V share = share_of(score, factor, V::loadu(key_lse_ + i));
           weight = at::vec::fmadd(share, V::loadu(key_grad_ + i), weight);
         }
       }

@@ -13,11 +13,15 @@ namespace {
 using at::Tensor;
 
 // (N, M): whether a query and a key are no pair; undefined where all are.
-Tensor no_pairs(const ContrastiveArgs& args, const Tensor& query, const Tensor& key, bool self,
+Tensor no_pairs(const ContrastiveArgs& args, const Tensor& query, const Tensor& key,
                 const OptionalTensor& exclude) {
   const auto options = query.options().dtype(at::kLong);
   const Tensor index = at::arange(key.size(0), options).unsqueeze(0);
-  if (self) return index == index.t();
+  if (args.diagonal) {
+    const Tensor query_index = at::arange(query.size(0), options).unsqueeze(1);
+    const auto group = [&](const Tensor& rows) { return rows.div(args.exclude_count, "floor"); };
+    return group(query_index) == group(index);
+  }
   if (!exclude) return {};
   const Tensor first = exclude->unsqueeze(1);
   return first.ge(0).logical_and(index.ge(first)).logical_and(index < first + args.exclude_count);
@@ -45,7 +49,7 @@ ContrastiveGrads contrastive_composite_backward(const ContrastiveArgs& args,
   const auto type = contrastive_sums_type(query.scalar_type());
   const Tensor keys = key ? k.to(type) : q.to(type);
   Tensor scores = at::matmul(q.to(type), keys.t()) * args.scale;
-  const Tensor none = no_pairs(args, q, keys, !key.has_value(), exclude);
+  const Tensor none = no_pairs(args, q, keys, exclude);
   if (none.defined()) {
     scores = scores.masked_fill(none, -std::numeric_limits<double>::infinity());
   }

@@ -61,6 +61,7 @@ struct ContrastiveInputs {
       params.exclude = exclude.const_data_ptr<int64_t>();
     }
     params.exclude_count = args.exclude_count;
+    params.diagonal = args.diagonal;
     params.scale = args.scale;
     params.shift = shared_shift(query, key, args.scale);
   }
@@ -70,8 +71,8 @@ struct ContrastiveInputs {
 
 ContrastiveSums contrastive_lse_cpu(const Tensor& query, const OptionalTensor& key,
                                     const OptionalTensor& exclude, double scale, bool columns,
-                                    int64_t exclude_count) {
-  const ContrastiveArgs args{"contrastive_lse", scale, columns, exclude_count};
+                                    int64_t exclude_count, bool diagonal) {
+  const ContrastiveArgs args("contrastive_lse", key, scale, columns, exclude_count, diagonal);
   check_contrastive(args, query, key, exclude);
   if (exclude) check_exclude(args, *exclude, key->size(0));
   auto [rows, sums] = contrastive_output(args, query, key);
@@ -181,8 +182,9 @@ ContrastiveGrads contrastive_lse_backward_cpu(const Tensor& grad_rows, const Ten
                                               const OptionalTensor& exclude, const Tensor& rows,
                                               const Tensor& columns, double scale,
                                               bool with_columns, int64_t exclude_count,
-                                              ContrastiveNeeds needs) {
-  const ContrastiveArgs args{"_contrastive_lse_backward", scale, with_columns, exclude_count};
+                                              bool diagonal, ContrastiveNeeds needs) {
+  const ContrastiveArgs args("_contrastive_lse_backward", key, scale, with_columns, exclude_count,
+                             diagonal);
   check_contrastive_backward(args, {grad_rows, grad_columns}, query, key, exclude, {rows, columns});
   if (exclude) check_exclude(args, *exclude, key->size(0));
   auto [grad_query, grad_key] = contrastive_grads(query, key, needs);

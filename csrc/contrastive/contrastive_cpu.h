@@ -33,10 +33,11 @@ struct ContrastiveCpuParams {
   c10::ScalarType dtype;
   const void *query, *key;  // (N, D), (M, D) of T; the same where self
   int64_t queries, keys, depth;
-  bool self;               // keys are the queries, and none is its own key
+  bool self;               // keys are the queries
   bool columns;            // sums over queries, for each key, too
   const int64_t* exclude;  // (N,): keys [exclude, exclude + exclude_count) are none of the query's
   int64_t exclude_count;
+  bool diagonal;  // nor are those of its own group of exclude_count rows; always with self
   double scale;
   double shift;  // the bound where it serves as the shift of all scores, else infinity
   ContrastiveBlocks blocks;

@@ -62,7 +62,7 @@ class ContrastiveForward {
         most[chunk + r] = rows_.most[r];
         A sum = 0;
         for (int64_t i = 0; i < V::size(); ++i) sum += rows_.sums[r * V::size() + i];
-        sums[chunk + r] = sum;
+        sums[chunk + r] = shared_ ? sum : sum_below_maximum(rows_.most[r], sum);
       }
     }
     if (!columns) return;
@@ -71,7 +71,8 @@ class ContrastiveForward {
     auto* to_sums = static_cast<A*>(p_.self ? p_.row_sums : p_.column_sums);
     for (int64_t i = 0; i < key_end - key_first; ++i) {
       to_most[pair.queries * p_.keys + key_first + i] = columns_.most[i];
-      to_sums[pair.queries * p_.keys + key_first + i] = columns_.sums[i];
+      to_sums[pair.queries * p_.keys + key_first + i] =
+          shared_ ? columns_.sums[i] : sum_below_maximum(columns_.most[i], columns_.sums[i]);
     }
   }
 
@@ -116,7 +117,7 @@ class ContrastiveForward {
           sum = sum + exp2_lanes<5>(at::vec::fmadd(V::loadu(row + i), factor, offset));
         }
       }
-      sum.store(sums);
+      min_of(sum, V(kMostSum<A>)).store(sums);
     }
   }
 
@@ -134,7 +135,7 @@ class ContrastiveForward {
         sum = sum + exp2_lanes<5>(at::vec::fmsub(V::loadu(tiles_.row(r) + i), factor, shift));
       }
       most.store(columns_.most + column + i);
-      sum.store(columns_.sums + column + i);
+      min_of(sum, V(kMostSum<A>)).store(columns_.sums + column + i);
     }
   }
 

@@ -14,6 +14,16 @@ namespace tilewright::inline TILEWRIGHT_MACHINE {
 template <class A>
 inline constexpr A kNoScore = -std::numeric_limits<A>::infinity();
 
+// Scores beyond the digits of A leave a rounding of whole powers of 2 between a maximum and its own
+// score. So sums of powers below a maximum are kept finite, and end at 1 at least, which the
+// maximum itself adds. NaN stays what it is.
+template <class A>
+inline constexpr A kMostSum = A(int64_t(1) << 62);
+template <class A>
+inline A sum_below_maximum(A most, A sum) {
+  return most != kNoScore<A> && sum < A(1) ? A(1) : sum;
+}
+
 // Rows [first, first + count) of a tensor (rows, depth) as products take them: where they lie, or
 // widened in `copy`.
 template <class T, class G>
@@ -95,14 +105,11 @@ class ScoreTiles {
 
  private:
   void leave_out(int64_t query, A* row) const {
-    int64_t begin = query, end = query + 1;
-    if (!p_.self) {
-      if (p_.exclude == nullptr || p_.exclude[query] < 0) return;
-      begin = p_.exclude[query];
-      end = begin + p_.exclude_count;
-    }
-    begin = max_of(begin - first_key_, int64_t(0));
-    end = min_of(end - first_key_, keys_);
+    if (!p_.diagonal && (p_.exclude == nullptr || p_.exclude[query] < 0)) return;
+    const int64_t count = p_.exclude_count;
+    const int64_t from = p_.diagonal ? query / count * count : p_.exclude[query];
+    const int64_t begin = max_of(from - first_key_, int64_t(0));
+    const int64_t end = min_of(from + count - first_key_, keys_);
     for (int64_t i = begin; i < end; ++i) row[i] = kNoScore<A>;
   }
 

@@ -44,7 +44,6 @@ void check_row_count(const char* op, const char* name, const at::Tensor& rows) {
 // Lines and the others that they meet.
 struct ContrastivePass {
   at::Tensor lines, others;
-  bool self;
   at::Tensor line_exclude, other_exclude;  // undefined where nothing is excluded
 };
 
@@ -55,7 +54,7 @@ ContrastiveParams<device_t<T>> pass_params(const ContrastiveArgs& args,
   p.lines = const_data<T>(pass.lines), p.others = const_data<T>(pass.others);
   p.line_count = int(pass.lines.size(0)), p.other_count = int(pass.others.size(0));
   p.depth = int(pass.lines.size(1));
-  p.self = pass.self;
+  p.diagonal = args.diagonal;
   if (pass.line_exclude.defined()) p.line_exclude = const_data<int64_t>(pass.line_exclude);
   if (pass.other_exclude.defined()) p.other_exclude = const_data<int64_t>(pass.other_exclude);
   p.exclude_count = args.exclude_count;
@@ -88,8 +87,8 @@ at::Tensor pass_sums(const ContrastiveArgs& args, const ContrastivePass& pass) {
 
 ContrastiveSums contrastive_lse_cuda(const at::Tensor& query, const OptionalTensor& key,
                                      const OptionalTensor& exclude, double scale, bool columns,
-                                     int64_t exclude_count) {
-  const ContrastiveArgs args{"contrastive_lse", scale, columns, exclude_count};
+                                     int64_t exclude_count, bool diagonal) {
+  const ContrastiveArgs args("contrastive_lse", key, scale, columns, exclude_count, diagonal);
   check_contrastive(args, query, key, exclude);
   check_row_count(args.op, "query", query);
   if (key) check_row_count(args.op, "key", *key);
@@ -102,8 +101,8 @@ ContrastiveSums contrastive_lse_cuda(const at::Tensor& query, const OptionalTens
   }
   const at::Tensor rows = readable_rows(query), others = key ? readable_rows(*key) : rows;
   const at::Tensor excluded = exclude ? exclude->contiguous() : at::Tensor();
-  row_sums = pass_sums(args, {rows, others, !key, excluded, {}});
-  if (columns) column_sums = pass_sums(args, {others, rows, false, {}, {}});
+  row_sums = pass_sums(args, {rows, others, excluded, {}});
+  if (columns) column_sums = pass_sums(args, {others, rows, {}, {}});
   return {row_sums, column_sums};
 }
 
@@ -176,14 +175,13 @@ PassGrads pass_grads(const ContrastiveSums& grads, const at::Tensor& rows, bool 
   return found;
 }
 
-ContrastiveGrads contrastive_lse_backward_cuda(const at::Tensor& grad_rows,
-                                               const at::Tensor& grad_columns,
-                                               const at::Tensor& query, const OptionalTensor& key,
-                                               const OptionalTensor& exclude,
-                                               const at::Tensor& rows, const at::Tensor& columns,
-                                               double scale, bool with_columns,
-                                               int64_t exclude_count, ContrastiveNeeds needs) {
-  const ContrastiveArgs args{"_contrastive_lse_backward", scale, with_columns, exclude_count};
+ContrastiveGrads contrastive_lse_backward_cuda(
+    const at::Tensor& grad_rows, const at::Tensor& grad_columns, const at::Tensor& query,
+    const OptionalTensor& key, const OptionalTensor& exclude, const at::Tensor& rows,
+    const at::Tensor& columns, double scale, bool with_columns, int64_t exclude_count,
+    bool diagonal, ContrastiveNeeds needs) {
+  const ContrastiveArgs args("_contrastive_lse_backward", key, scale, with_columns, exclude_count,
+                             diagonal);
   check_contrastive_backward(args, {grad_rows, grad_columns}, query, key, exclude, {rows, columns});
   check_row_count(args.op, "query", query);
   if (key) check_row_count(args.op, "key", *key);
@@ -199,10 +197,10 @@ ContrastiveGrads contrastive_lse_backward_cuda(const at::Tensor& grad_rows,
   if (with_columns) grads.others = SideGrads(columns, grad_columns, grads.unit, grads.missing);
   if (!key) grads.others = grads.lines;
   const int64_t depth = query.size(1);
-  if (needs[0]) grad_query = pass_grad(args, {lines, others, !key, excluded, {}}, grads, depth);
+  if (needs[0]) grad_query = pass_grad(args, {lines, others, excluded, {}}, grads, depth);
   if (needs[1] && key) {
     std::swap(grads.lines, grads.others);
-    grad_key = pass_grad(args, {others, lines, false, {}, excluded}, grads, depth);
+    grad_key = pass_grad(args, {others, lines, {}, excluded}, grads, depth);
   }
   return {grad_query, grad_key};
 }

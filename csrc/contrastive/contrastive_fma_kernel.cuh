@@ -36,6 +36,7 @@ __global__ void contrastive_forward_fma_kernel(ContrastiveParams<T> p, int tiles
     const Acc unit = contrastive_scores(p, lines, {first, first + kContrastiveFmaRows}, nullptr, s);
     Acc rescale[2];
     softmax.update(s, unit, rescale);
+    bound_sums(softmax);
   }
   store_sums(p, split, lines, softmax);
 }
@@ -82,7 +83,7 @@ __global__ void contrastive_grad_fma_kernel(ContrastiveParams<T> p, int tiles) {
   ContrastiveLines<Acc> lines;
   lines.find(p, line0 + int(threadIdx.x / 32) * 16 + int(threadIdx.x % 32) / 4, true);
   const int from = int(threadIdx.x % 4) * 2;
-  const ContrastiveOthers<Acc> sums{p.other_exclude ? parts.hidden + from : nullptr,
+  const ContrastiveOthers<Acc> sums{p.other_exclude ? parts.hidden : nullptr,
                                     p.other_lse ? parts.lse + from : nullptr, parts.grad + from};
   Acc grads[kFmaColumns<Acc> / 8][4] = {};
   for (int first = walk.begin; first < walk.end; first += kContrastiveFmaRows) {

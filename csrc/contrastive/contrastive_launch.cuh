@@ -55,28 +55,12 @@ ContrastiveGrid contrastive_grad_grid(const ContrastiveParams<T>& p) {
   });
 }
 
-template <class Parts>
-LaunchConfig contrastive_config(int64_t blocks) {
-  LaunchConfig config;
-  config.grid = dim3(unsigned(blocks));
-  config.block = kAttentionThreads;
-  config.shared_bytes = shared_bytes<Parts>();
-  config.large_shared = true;
-  return config;
-}
-
-template <class T, bool kTf32>
-void launch_forward_fma(const ContrastiveParams<T>& p) {
-  launch<contrastive_forward_fma_kernel<T, kTf32>>(
-      contrastive_config<FmaParts<T, kTf32>>(contrastive_forward_grid(p).blocks * p.splits), p,
-      int(contrastive_forward_grid(p).blocks));
-}
-template <class T, bool kTf32>
-void launch_grad_fma(const ContrastiveParams<T>& p) {
-  launch<contrastive_grad_fma_kernel<T, kTf32>>(
-      contrastive_config<ContrastiveFmaGradParts<T, kTf32>>(contrastive_grad_grid(p).blocks *
-                                                            p.splits),
-      p, int(ceil_div(p.line_count, kContrastiveFmaRows)));
+// `tiles`: of lines; a block for each of the grid's and each split.
+template <auto Kernel, class Parts, class T>
+void launch_tiles(const ContrastiveParams<T>& p, const ContrastiveGrid& grid, int64_t tiles) {
+  launch<Kernel>(
+      parts_config<Parts>(grid.blocks * p.splits, kAttentionThreads, /*large_shared=*/true), p,
+      int(tiles));
 }
 
 // With TF32 on tensor cores: the 16-bit types always, float32 where it is allowed.
@@ -93,40 +77,44 @@ void with_products_of(const ContrastiveParams<T>& p, const Go& go) {
 
 template <class T>
 void launch_contrastive_forward(const ContrastiveParams<T>& p) {
+  const ContrastiveGrid grid = contrastive_forward_grid(p);
   if constexpr (sizeof(T) == 2) {
     if (contrastive_takes_mma<T>(p.depth)) {
       return with_contrastive_shape(p.depth, [&](auto shape) {
         constexpr ContrastiveShape kShape = shape();
         constexpr int kColumns = kShape.columns, kGroups = kShape.forward_groups;
         constexpr int kStep = kShape.forward_step;
-        const int tiles = int(contrastive_forward_grid(p).blocks);
-        launch<contrastive_forward_kernel<T, kColumns, kGroups, kStep>>(
-            contrastive_config<ContrastiveTile<T, kColumns, kGroups, kStep>>(int64_t(tiles) *
-                                                                             p.splits),
-            p, tiles);
+        launch_tiles<contrastive_forward_kernel<T, kColumns, kGroups, kStep>,
+                     ContrastiveTile<T, kColumns, kGroups, kStep>>(p, grid, grid.blocks);
       });
     }
   }
-  with_products_of(p, [&](auto tf32) { launch_forward_fma<T, decltype(tf32)::value>(p); });
+  with_products_of(p, [&](auto tf32) {
+    constexpr bool kTf32 = decltype(tf32)::value;
+    launch_tiles<contrastive_forward_fma_kernel<T, kTf32>, FmaParts<T, kTf32>>(p, grid,
+                                                                               grid.blocks);
+  });
 }
 
 template <class T>
 void launch_contrastive_grad(const ContrastiveParams<T>& p) {
+  const ContrastiveGrid grid = contrastive_grad_grid(p);
   if constexpr (sizeof(T) == 2) {
     if (contrastive_takes_mma<T>(p.depth)) {
       return with_contrastive_shape(p.depth, [&](auto shape) {
         constexpr ContrastiveShape kShape = shape();
         constexpr int kColumns = kShape.columns, kGroups = kShape.grad_groups;
         constexpr int kStep = kShape.grad_step;
-        const int tiles = int(contrastive_grad_grid(p).blocks);
-        launch<contrastive_grad_kernel<T, kColumns, kGroups, kStep>>(
-            contrastive_config<ContrastiveGradParts<T, kColumns, kGroups, kStep>>(int64_t(tiles) *
-                                                                                  p.splits),
-            p, tiles);
+        launch_tiles<contrastive_grad_kernel<T, kColumns, kGroups, kStep>,
+                     ContrastiveGradParts<T, kColumns, kGroups, kStep>>(p, grid, grid.blocks);
       });
     }
   }
-  with_products_of(p, [&](auto tf32) { launch_grad_fma<T, decltype(tf32)::value>(p); });
+  with_products_of(p, [&](auto tf32) {
+    constexpr bool kTf32 = decltype(tf32)::value;
+    launch_tiles<contrastive_grad_fma_kernel<T, kTf32>, ContrastiveFmaGradParts<T, kTf32>>(
+        p, grid, ceil_div(p.line_count, kContrastiveFmaRows));
+  });
 }
 
 }  // namespace tilewright::inline TILEWRIGHT_MACHINE

@@ -2,13 +2,13 @@
 #include "tilewright/contrastive/contrastive_losses.h"
 
 #include <ATen/ATen.h>
-#include <ATen/autocast_mode.h>
 #include <torch/library.h>
 
 #include <cmath>
 
 #include "tilewright/contrastive/contrastive_args.h"
 #include "tilewright/contrastive/contrastive_lse.h"
+#include "tilewright/contrastive/positive_loss.h"
 #include "tilewright/core/check.h"
 #include "tilewright/core/data_at_hand.h"
 #include "tilewright/core/operator_handle.h"
@@ -52,9 +52,7 @@ void check_two_of_a_kind(const char* op, const Tensor& first, const Tensor& seco
 // in all places; of length 1 where `normalize`, the lengths being sums of float32 at least. A row
 // of zeros stays what it is.
 Tensor rows_of_scores(const Tensor& rows, bool normalize) {
-  const auto device = rows.device().type();
-  const bool casts = at::autocast::is_autocast_enabled(device) && rows.scalar_type() != at::kDouble;
-  const auto dtype = casts ? at::autocast::get_autocast_dtype(device) : rows.scalar_type();
+  const auto dtype = contrastive_products_type(rows);
   if (!normalize) return rows.to(dtype);
   const Tensor wide = rows.to(contrastive_sums_type(rows.scalar_type()));
   const Tensor length = at::linalg_vector_norm(wide, 2, -1, /*keepdim=*/true).clamp_min(1e-12);
@@ -88,10 +86,12 @@ Tensor nt_xent_composed(const Tensor& first, const Tensor& second, double temper
   check_two_of_a_kind(op, first, second);
   check_several(op, "first", first, "for the others' views are the negatives");
   check_temperature(op, temperature);
-  const Tensor views = rows_of_scores(at::cat({first, second}), true);
-  const auto size = first.sym_size(0);
-  const Tensor own = dot_rows(views.narrow_symint(0, 0, size), views.narrow_symint(0, size, size));
-  return mean_of(contrastive_lse_self(views, 1 / temperature)) - mean_of(own) / temperature;
+  // Views of an example stand side by side, so that two consecutive ones are no negatives.
+  const Tensor views = rows_of_scores(at::stack({first, second}, 1), true);  // (N, 2, D)
+  const Tensor own = dot_rows(views.select(1, 0), views.select(1, 1)) / temperature;
+  const Tensor others =
+      contrastive_lse_self(views.flatten(0, 1), 1 / temperature, /*exclude_count=*/2);
+  return mean_of(loss_of_positive(own.unsqueeze(1), others.view_symint({-1, 2})));
 }
 
 Tensor info_nce_composed(const Tensor& query, const Tensor& key, const OptionalTensor& positive,
@@ -104,12 +104,7 @@ Tensor info_nce_composed(const Tensor& query, const Tensor& key, const OptionalT
   check_temperature(op, temperature);
   if (positive) {
     check_index(op, "positive", *positive, "query", query);
-    if (has_data_at_hand(*positive)) {
-      const auto [least, most] = positive->aminmax();
-      TILEWRIGHT_CHECK(op, least.item<int64_t>() >= 0 && most.item<int64_t>() < key.size(0),
-                       "positive must lie in [0, ", key.size(0), "), the rows of key, got ",
-                       least.item<int64_t>(), " to ", most.item<int64_t>());
-    }
+    check_rows_of(op, "positive", *positive, "key", key);
   } else {
     TILEWRIGHT_CHECK(op, key.sym_size(0) >= query.sym_size(0),
                      "key must have a row for each query (", query.sym_size(0),
@@ -118,8 +113,9 @@ Tensor info_nce_composed(const Tensor& query, const Tensor& key, const OptionalT
   const Tensor q = rows_of_scores(query, normalize), k = rows_of_scores(key, normalize);
   const Tensor own =
       positive ? k.index_select(0, *positive) : k.narrow_symint(0, 0, query.sym_size(0));
-  return mean_of(contrastive_lse(q, k, {}, 1 / temperature)) -
-         mean_of(dot_rows(q, own)) / temperature;
+  const Tensor others = positive ? contrastive_lse(q, k, positive, 1 / temperature)
+                                 : contrastive_lse_off_diagonal(q, k, 1 / temperature);
+  return mean_of(loss_of_positive(dot_rows(q, own) / temperature, others));
 }
 
 Tensor clip_loss_composed(const Tensor& first, const Tensor& second, double temperature,
@@ -129,8 +125,9 @@ Tensor clip_loss_composed(const Tensor& first, const Tensor& second, double temp
   check_several(op, "first", first, "for the other rows are the negatives");
   check_temperature(op, temperature);
   const Tensor a = rows_of_scores(first, normalize), b = rows_of_scores(second, normalize);
-  const auto [rows, columns] = contrastive_lse_both(a, b, 1 / temperature);
-  return (mean_of(rows) + mean_of(columns)) / 2 - mean_of(dot_rows(a, b)) / temperature;
+  const Tensor own = dot_rows(a, b) / temperature;
+  const auto [rows, columns] = contrastive_lse_both(a, b, 1 / temperature, true);
+  return (mean_of(loss_of_positive(own, rows)) + mean_of(loss_of_positive(own, columns))) / 2;
 }
 
 Tensor supervised_contrastive_composed(const Tensor& features, const Tensor& labels,
@@ -178,13 +175,14 @@ Tensor local_global_infomax_composed(const Tensor& whole, const Tensor& local, d
                    local.scalar_type());
   check_same_device(op, "whole", whole, "local", local);
   check_temperature(op, temperature);
-  const int64_t places = local.size(1);
+  // size(1) would ask for all sizes, and make a dynamic number of examples a constant.
+  const int64_t places = local.sym_size(1).guard_int(__FILE__, __LINE__);
   const Tensor q = rows_of_scores(whole, false), k = rows_of_scores(local, false);
   const Tensor first =
       at::arange(c10::Scalar(whole.sym_size(0)), whole.options().dtype(at::kLong)) * places;
   const Tensor others = contrastive_lse(q, k.flatten(0, 1), first, 1 / temperature, places);
   const Tensor own = dot_rows(q.unsqueeze(1), k) / temperature;  // (N, L)
-  return mean_of(at::logaddexp(own, others.unsqueeze(1)) - own);
+  return mean_of(loss_of_positive(own, others.unsqueeze(1)));
 }
 
 }  // namespace
@@ -231,12 +229,14 @@ TORCH_LIBRARY_FRAGMENT(tilewright, m) {
   m.def("supervised_contrastive(Tensor features, Tensor labels, float temperature=0.1) -> Tensor",
         tags);
   m.def("_score_rows(Tensor rows, bool normalize) -> Tensor", tags);
+  m.def("_loss_of_positive(Tensor score, Tensor others) -> Tensor", tags);
   m.def("local_global_infomax(Tensor whole, Tensor local, float temperature=1.0) -> Tensor", tags);
 }
 
 TORCH_LIBRARY_IMPL(tilewright, CompositeImplicitAutograd, m) {
   m.impl("nt_xent", &nt_xent_composed);
   m.impl("_score_rows", &score_rows_composed);
+  m.impl("_loss_of_positive", &loss_of_positive);
   m.impl("info_nce", &info_nce_composed);
   m.impl("clip_loss", &clip_loss_composed);
   m.impl("supervised_contrastive", &supervised_contrastive_composed);

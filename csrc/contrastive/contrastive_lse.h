@@ -26,11 +26,18 @@ TILEWRIGHT_API at::Tensor contrastive_lse(const at::Tensor& query, const at::Ten
                                           double scale = 1, int64_t exclude_count = 1);
 
 // The same in both directions at once, for losses such as CLIP's: (N,), and (M,) of sums over i.
-TILEWRIGHT_API std::tuple<at::Tensor, at::Tensor> contrastive_lse_both(const at::Tensor& query,
-                                                                       const at::Tensor& key,
-                                                                       double scale = 1);
+// without_diagonal: query i and key i are no pair.
+TILEWRIGHT_API std::tuple<at::Tensor, at::Tensor> contrastive_lse_both(
+    const at::Tensor& query, const at::Tensor& key, double scale = 1,
+    bool without_diagonal = false);
 
-// Of views (N, D) among themselves, none with itself: (N,). Half the work of contrastive_lse.
-TILEWRIGHT_API at::Tensor contrastive_lse_self(const at::Tensor& views, double scale = 1);
+// contrastive_lse without key i for query i.
+TILEWRIGHT_API at::Tensor contrastive_lse_off_diagonal(const at::Tensor& query,
+                                                       const at::Tensor& key, double scale = 1);
+
+// Of views (N, D) among themselves, none with the exclude_count consecutive ones of its own group
+// (itself, where that is 1): (N,). Half the work of contrastive_lse.
+TILEWRIGHT_API at::Tensor contrastive_lse_self(const at::Tensor& views, double scale = 1,
+                                               int64_t exclude_count = 1);
 
 }  // namespace tilewright

@@ -63,6 +63,7 @@ __global__ void contrastive_forward_kernel(ContrastiveParams<T> p, int tiles) {
       const float unit = contrastive_scores(p, lines[m], {first, first + kStep}, nullptr, s[m]);
       float rescale[2];
       softmax[m].update(s[m], unit, rescale);
+      bound_sums(softmax[m]);
     }
   }
   wait_copies<0>();
@@ -97,7 +98,7 @@ struct ContrastiveOtherSums {
   template <class T>
   TILEWRIGHT_DEVICE ContrastiveOthers<float> of(const ContrastiveParams<T>& p, int half) const {
     const int from = half * kStep + int(threadIdx.x % 4) * 2;
-    return {p.other_exclude ? hidden + from : nullptr, p.other_lse ? lse + from : nullptr,
+    return {p.other_exclude ? hidden + half * kStep : nullptr, p.other_lse ? lse + from : nullptr,
             grad + from};
   }
 };

@@ -11,7 +11,7 @@ struct ContrastiveParams {
 
   const T *lines, *others;  // (line_count, depth), (other_count, depth)
   int line_count, other_count, depth;
-  bool self;  // the others are the lines, and none meets itself
+  bool diagonal;  // no line meets the others of its own group of exclude_count rows
   // Of queries, the first of the keys that each has no part in, or -1: of the lines or of the
   // others.
   const int64_t *line_exclude, *other_exclude;
@@ -47,7 +47,10 @@ TILEWRIGHT_DEVICE RowRange excluded_keys(int64_t first, int64_t count, int keys)
 // The others that line i does not meet.
 template <class T>
 TILEWRIGHT_DEVICE RowRange hidden_from(const ContrastiveParams<T>& p, int i) {
-  if (p.self) return {i, i + 1};
+  if (p.diagonal) {
+    const int size = int(min_of(p.exclude_count, int64_t(1) << 30));  // there are fewer lines
+    return excluded_keys(i / size * size, size, p.other_count);
+  }
   if (!p.line_exclude || i >= p.line_count) return {0, 0};
   return excluded_keys(ldg(p.line_exclude + i), p.exclude_count, p.other_count);
 }

@@ -27,7 +27,8 @@ struct ContrastiveLines {
   }
 };
 
-// What a step's others bring along, from the lane's first column on; null where they do not.
+// What a step's others bring along, `lse` and `grad` from the lane's first column on; null where
+// they do not.
 template <class Acc>
 struct ContrastiveOthers {
   const RowRange* hidden;  // the lines that they do not meet
@@ -35,7 +36,7 @@ struct ContrastiveOthers {
 };
 
 // Products become scores in units of what is returned, -inf where a line does not meet the other.
-// `first`: the other of the lane's first column; `begin` and `end`: the step's. All lanes together.
+// `other_hidden`: of each of the step's others, or null. All lanes together.
 template <class T, int N>
 TILEWRIGHT_DEVICE accumulate_t<T> contrastive_scores(const ContrastiveParams<T>& p,
                                                      const ContrastiveLines<accumulate_t<T>>& lines,
@@ -44,19 +45,26 @@ TILEWRIGHT_DEVICE accumulate_t<T> contrastive_scores(const ContrastiveParams<T>&
   using Acc = accumulate_t<T>;
   const bool scaled = !(p.factor > 0);  // the largest product is not the largest score
   if (scaled) each_score<N>([&](int n, int e, int, int) { s[n][e] *= p.factor; });
-  bool hides = step.end > p.other_count || other_hidden != nullptr;
+  bool hides = step.end > p.other_count;
 #pragma unroll
   for (int line = 0; line < 2; ++line) {
     hides = hides || (lines.hidden[line].begin < step.end && lines.hidden[line].end > step.begin);
   }
+  if (other_hidden) {  // each lane looks at some of the others, for the lines of all lanes
+    const int lane = int(threadIdx.x % 32), line0 = lines.index[0] - lane / 4;
+    for (int j = lane; j < step.end - step.begin; j += 32) {
+      const RowRange range = other_hidden[j];
+      hides = hides || (range.begin < line0 + 16 && range.end > line0);
+    }
+  }
   if (__any_sync(0xffffffff, hides)) {
-    const int first = step.begin + int(threadIdx.x % 4) * 2;
+    const int from = int(threadIdx.x % 4) * 2, first = step.begin + from;
     each_score<N>([&](int n, int e, int line, int column) {
       const int at = first + column, i = lines.index[line];
       bool hidden =
           at >= p.other_count || (at >= lines.hidden[line].begin && at < lines.hidden[line].end);
       if (other_hidden) {
-        const RowRange range = other_hidden[column];
+        const RowRange range = other_hidden[from + column];
         hidden = hidden || (i >= range.begin && i < range.end);
       }
       if (hidden) s[n][e] = minus_infinity<Acc>();
@@ -95,6 +103,17 @@ TILEWRIGHT_DEVICE void contrastive_weights(const ContrastiveParams<T>& p,
   });
 }
 
+// Scores beyond the digits of Acc leave a rounding of whole powers of 2 between a maximum and its
+// own score: sums of powers below it are kept finite. NaN stays NaN.
+template <class Acc>
+TILEWRIGHT_DEVICE void bound_sums(RunningSoftmax<Acc>& softmax) {
+  const Acc most = Acc(int64_t(1) << 62);
+#pragma unroll
+  for (int line = 0; line < 2; ++line) {
+    if (softmax.sum[line] > most) softmax.sum[line] = most;
+  }
+}
+
 // Log-sum-exps of the lane's lines over the others that the block has met.
 template <class T>
 TILEWRIGHT_DEVICE void store_sums(const ContrastiveParams<T>& p, int split,
@@ -106,7 +125,8 @@ TILEWRIGHT_DEVICE void store_sums(const ContrastiveParams<T>& p, int split,
     const LineEnd<Acc> end =
         finish_line(softmax.largest[line], softmax.sum[line], minus_infinity<Acc>());
     if (threadIdx.x % 4 != 0 || lines.index[line] >= p.line_count) continue;
-    p.lse[int64_t(split) * p.line_count + lines.index[line]] = end.lse;
+    const Acc least = softmax.largest[line] * Acc(kLn2);  // what the largest score alone adds up to
+    p.lse[int64_t(split) * p.line_count + lines.index[line]] = end.lse < least ? least : end.lse;
   }
 }
 

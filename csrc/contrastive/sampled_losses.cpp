@@ -2,13 +2,13 @@
 #include "tilewright/contrastive/sampled_losses.h"
 
 #include <ATen/ATen.h>
-#include <ATen/autocast_mode.h>
 #include <torch/library.h>
 
 #include <cmath>
 
 #include "tilewright/contrastive/contrastive_args.h"
 #include "tilewright/contrastive/contrastive_lse.h"
+#include "tilewright/contrastive/positive_loss.h"
 #include "tilewright/core/check.h"
 #include "tilewright/core/data_at_hand.h"
 #include "tilewright/core/operator_handle.h"
@@ -18,29 +18,17 @@ namespace {
 
 using at::Tensor;
 
-// Whether products of a tensor are autocast's; added columns are made for its dtype then.
-bool casts(const Tensor& tensor) {
-  return at::autocast::is_autocast_enabled(tensor.device().type()) && tensor.is_floating_point() &&
-         tensor.scalar_type() != at::kDouble;
-}
+// Of autocast's dtype, so that added columns are made for it.
 Tensor cast_for_products(const Tensor& tensor) {
-  return casts(tensor) ? tensor.to(at::autocast::get_autocast_dtype(tensor.device().type()))
-                       : tensor;
+  return tensor.to(contrastive_products_type(tensor));
 }
 bool fits(const Tensor& tensor, const Tensor& input) {
-  return tensor.scalar_type() == input.scalar_type() || (casts(tensor) && casts(input));
-}
-
-void check_words(const char* op, const char* name, const Tensor& words, int64_t vocabulary) {
-  if (!has_data_at_hand(words) || words.numel() == 0) return;
-  const auto [least, most] = words.aminmax();
-  TILEWRIGHT_CHECK(op, least.item<int64_t>() >= 0 && most.item<int64_t>() < vocabulary, name,
-                   " must lie in [0, ", vocabulary, "), the rows of weight, got ",
-                   least.item<int64_t>(), " to ", most.item<int64_t>());
+  return contrastive_products_type(tensor) == contrastive_products_type(input);
 }
 
 void check_sampled(const char* op, const Tensor& input, const Tensor& weight, const Tensor& target,
-                   const Tensor& noise, const Tensor& log_noise, const OptionalTensor& bias) {
+                   const Tensor& noise, const Tensor& log_noise, const OptionalTensor& bias,
+                   bool sparse) {
   check_floating(op, "input", input);
   check_shape(op, "input", input, "(N, D)", 2);
   TILEWRIGHT_CHECK(op, input.sym_size(0) > 0 && input.sym_size(1) > 0,
@@ -51,6 +39,11 @@ void check_sampled(const char* op, const Tensor& input, const Tensor& weight, co
   TILEWRIGHT_CHECK(op, fits(weight, input), "weight must have input's dtype (", input.scalar_type(),
                    "), got ", weight.scalar_type());
   check_same_device(op, "input", input, "weight", weight);
+  TILEWRIGHT_CHECK(
+      op, !sparse || weight.element_size() > 2,
+      "sparse needs a weight of float64 or float32, whose sparse gradients PyTorch adds "
+      "up, got ",
+      weight.scalar_type());
   check_index(op, "target", target, "input", input);
   check_given(op, "noise", noise);
   TILEWRIGHT_CHECK(op, noise.dim() == 1 && noise.sym_size(0) > 0,
@@ -74,11 +67,17 @@ void check_sampled(const char* op, const Tensor& input, const Tensor& weight, co
                      "), got ", bias->scalar_type());
     check_same_device(op, "input", input, "bias", *bias);
   }
-  check_words(op, "target", target, weight.size(0));
-  check_words(op, "noise", noise, weight.size(0));
+  check_rows_of(op, "target", target, "weight", weight);
+  check_rows_of(op, "noise", noise, "weight", weight);
   if (has_data_at_hand(log_noise) && has_data_at_hand(noise)) {
-    TILEWRIGHT_CHECK(op, log_noise.index_select(0, noise).isfinite().all().item<bool>(),
+    const Tensor drawn = log_noise.index_select(0, noise);
+    TILEWRIGHT_CHECK(op, drawn.isfinite().all().item<bool>(),
                      "log_noise must be finite for every word that was drawn");
+    constexpr double kRounding = 1e-5;  // of the logarithm of a word that is almost certain
+    const auto most = drawn.max().item<double>();
+    TILEWRIGHT_CHECK(op, most <= kRounding,
+                     "log_noise must hold logarithms of probabilities, which are at most 0, got ",
+                     most);
   }
 }
 
@@ -103,7 +102,7 @@ Tensor nce_loss_composed(const Tensor& given_input, const Tensor& weight, const 
                          const Tensor& noise, const Tensor& log_noise, const OptionalTensor& bias,
                          double log_partition, bool sparse) {
   const char* op = "nce_loss";
-  check_sampled(op, given_input, weight, target, noise, log_noise, bias);
+  check_sampled(op, given_input, weight, target, noise, log_noise, bias, sparse);
   const Tensor input = cast_for_products(given_input);
   TILEWRIGHT_CHECK(op, std::isfinite(log_partition), "log_partition must be finite, got ",
                    log_partition);
@@ -116,7 +115,7 @@ Tensor nce_loss_composed(const Tensor& given_input, const Tensor& weight, const 
   const Tensor own_logits = against_noise(own_scores(input, own), own);
   const Tensor products = at::matmul(input, other.rows.t()).to(own.bias) + other.bias;
   const Tensor noise_logits = against_noise(products, other);
-  return (at::softplus(-own_logits) + at::softplus(noise_logits).sum(1)).mean();
+  return (softplus_of(-own_logits) + softplus_of(noise_logits).sum(1)).mean();
 }
 
 // Columns whose products with ones add up to `added`, to the digits of its own type: in 16 bits it
@@ -134,7 +133,7 @@ Tensor sampled_softmax_loss_composed(const Tensor& given_input, const Tensor& we
                                      const Tensor& log_noise, const OptionalTensor& bias,
                                      bool sparse) {
   const char* op = "sampled_softmax_loss";
-  check_sampled(op, given_input, weight, target, noise, log_noise, bias);
+  check_sampled(op, given_input, weight, target, noise, log_noise, bias, sparse);
   const Tensor input = cast_for_products(given_input);
   // Words that were drawn several times stand once among the keys, with their number: so a target
   // is left out by one index. Their other places are so far below all others that they vanish.
@@ -156,7 +155,7 @@ Tensor sampled_softmax_loss_composed(const Tensor& given_input, const Tensor& we
   const Tensor others = contrastive_lse(at::cat({input, ones}, 1), keys,
                                         at::where(hit, place, at::full({}, -1, place.options())));
   const Tensor score = own_scores(input, own);
-  return (at::logaddexp(score, others) - score).mean();
+  return loss_of_positive(score, others).mean();
 }
 
 }  // namespace

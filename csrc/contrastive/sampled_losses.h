@@ -26,7 +26,7 @@ TILEWRIGHT_API at::Tensor alias_sample(const at::Tensor& threshold, const at::Te
 //
 // input: (N, D), float64, float32, float16 or bfloat16. weight: (V, D), bias: (V,), of input's
 // dtype. target: (N,) int64. noise: (K,) int64, drawn from q, the same for all rows. log_noise:
-// (V,) log q, float32 or float64. sparse: weight's gradient is a sparse tensor.
+// (V,) log q, at most 0, float32 or float64. sparse: weight's gradient is a sparse tensor.
 TILEWRIGHT_API at::Tensor nce_loss(const at::Tensor& input, const at::Tensor& weight,
                                    const at::Tensor& target, const at::Tensor& noise,
                                    const at::Tensor& log_noise,

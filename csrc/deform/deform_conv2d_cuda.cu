@@ -42,9 +42,7 @@ DeformParams<device_t<T>> deform_params(const DeformConvShape& shape, const Tens
 
 template <class Parts>
 LaunchConfig deform_config(int64_t blocks) {
-  LaunchConfig config = linear_config(blocks * kDeformThreads, kDeformThreads);
-  config.shared_bytes = shared_bytes<Parts>();
-  return config;
+  return parts_config<Parts>(blocks, kDeformThreads);
 }
 
 Tensor deform_conv2d_cuda(const Tensor& input, const Tensor& weight, const Tensor& offset,

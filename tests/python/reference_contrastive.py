@@ -6,23 +6,30 @@ import torch.nn.functional as F
 NONE = -float("inf")
 
 
-def scores(query, key, scale=1.0, exclude=None, count=1, itself=False):
+def scores(query, key, scale=1.0, exclude=None, count=1, diagonal=False):
     """(N, M); -inf where a query and a key are no pair."""
     found = query @ key.t() * scale
     index = torch.arange(key.shape[0], device=key.device)[None]
-    if itself:
-        found = found.masked_fill(index == index.t(), NONE)
+    if diagonal:
+        group = torch.arange(query.shape[0], device=key.device)[:, None] // count
+        found = found.masked_fill(group == index // count, NONE)
     if exclude is not None:
         first = exclude[:, None]
         found = found.masked_fill((first >= 0) & (index >= first) & (index < first + count), NONE)
     return found
 
 
+def log_sums(found, dim):
+    """-inf, without a gradient, where no pair is left."""
+    none = (found == NONE).all(dim, keepdim=True)
+    return found.masked_fill(none, 0).logsumexp(dim).masked_fill(none.squeeze(dim), NONE)
+
+
 def nt_xent(first, second, temperature):
     z = F.normalize(torch.cat([first, second]), dim=1)
     n = len(first)
     partner = torch.arange(2 * n, device=z.device).roll(n)
-    return F.cross_entropy(scores(z, z, 1 / temperature, itself=True), partner)
+    return F.cross_entropy(scores(z, z, 1 / temperature, diagonal=True), partner)
 
 
 def info_nce(query, key, positive, temperature, normalize):
@@ -42,7 +49,7 @@ def clip_loss(first, second, temperature, normalize):
 def supervised_contrastive(features, labels, temperature):
     """One example at a time."""
     z = F.normalize(features, dim=1)
-    found = scores(z, z, 1 / temperature, itself=True)
+    found = scores(z, z, 1 / temperature, diagonal=True)
     losses = []
     for i in range(len(z)):
         own = [j for j in range(len(z)) if j != i and labels[j] == labels[i]]

@@ -56,6 +56,34 @@ def test_values_and_gradients(name, dtype, device):
 
 
 @pytest.mark.kernels
+@pytest.mark.parametrize("count,temperature", [(500, 0.07), (64, 0.06), (8, 0.05)])
+@pytest.mark.parametrize("name", [name for name in LOSSES if not name.startswith("supervised")])
+def test_digits_of_losses_next_to_zero(name, count, temperature, device):
+    """Pairs that are close and far from all others, as training ends: a difference of sums would
+    leave few digits of the loss, and of its gradients' weights."""
+    _, rest, loss, dense = problem(name, torch.float32, device)
+    if name == "local_global_infomax":  # with one place, where its reference is slow
+
+        def dense(whole, local, temperature):
+            return reference.info_nce(whole, local[:, 0], None, temperature, False)
+
+    first = torch.nn.functional.normalize(torch.randn(count, 256), dim=1)
+    second = first + 0.02 * torch.randn(count, 256)
+    given = [first, second[:, None] if name == "local_global_infomax" else second]
+    rest = [None if isinstance(x, torch.Tensor) else x for x in rest]
+    rest = [temperature if isinstance(x, float) else x for x in rest]
+    given = [t.to(device).requires_grad_() for t in given]
+    exact = [t.detach().double().requires_grad_() for t in given]
+    ours, wanted = loss(*given, *rest), dense(*exact, *rest)
+    assert 1e-10 < wanted < 1e-2
+    torch.testing.assert_close(ours.double(), wanted, rtol=1e-5, atol=0)
+    grads = zip(torch.autograd.grad(ours, given), torch.autograd.grad(wanted, exact), strict=True)
+    for found, right in grads:
+        largest = right.abs().max().item()
+        torch.testing.assert_close(found.double(), right, rtol=0, atol=1e-5 * largest)
+
+
+@pytest.mark.kernels
 @pytest.mark.parametrize("name", LOSSES)
 def test_gradients_by_differences(name, device):
     tensors, rest, loss, _ = problem(name, torch.float64, device)
@@ -179,3 +207,46 @@ BAD = [
 def test_bad_input(name, given, message):
     with pytest.raises(RuntimeError, match=f"tilewright::{name}: .*{message}"):
         getattr(tilewright, name)(*given)
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "info_nce_plain"])
+def test_a_learnt_temperature_is_told_where_it_belongs(name):
+    """PyTorch makes a number of it, which gets no gradient."""
+    tensors, (*rest, _), loss, _ = problem(name, torch.float32)
+    rest = rest[:1] if name in ("info_nce", "supervised_contrastive") else []
+    learnt = torch.tensor(0.3, requires_grad=True)
+    message = f"tilewright::{name}: temperature must be a number, got a tensor that requires"
+    with pytest.raises(ValueError, match=message):
+        loss(*tensors, *rest, learnt)
+    with torch.no_grad():
+        assert loss(*tensors, *rest, learnt) == loss(*tensors, *rest, learnt.item())
+    assert loss(*tensors, *rest, learnt.detach()).requires_grad
+
+
+def test_a_learnt_scale_is_told_where_it_belongs():
+    with pytest.raises(ValueError, match="tilewright::contrastive_lse: scale must be a number"):
+        tilewright.contrastive_lse(TWO, TWO, scale=torch.tensor(0.3, requires_grad=True))
+
+
+@pytest.mark.parametrize("name", ["nt_xent", "info_nce_plain", "clip_loss", "local_global_infomax"])
+def test_any_number_of_examples_is_exported(name):
+    tensors, rest, loss, _ = problem(name, torch.float32)
+
+    class Loss(torch.nn.Module):
+        def forward(self, first, second):
+            return loss(first, second, *rest)
+
+    count = torch.export.Dim("count", min=2, max=64)
+    shapes = ({0: count}, {0: count})
+    given = [t.detach()[:4] for t in tensors]
+    program = torch.export.export(Loss(), tuple(given), dynamic_shapes=shapes).module()
+    more = [torch.cat([t, t.flip(0), 2 * t]) for t in given]
+    torch.testing.assert_close(program(*more), Loss()(*more))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_shapes_alone(name):
+    """On the meta device, for which autocast is not."""
+    tensors, rest, loss, _ = problem(name, torch.float32, "meta")
+    found = loss(*tensors, *rest)
+    assert found.is_meta and found.shape == () and found.dtype == torch.float32

@@ -2,12 +2,13 @@
 
 import itertools
 import math
+import re
 
 import pytest
 import torch
 from checks import EPS, assert_close_to_fp64, assert_same_bits, opcheck, script_round_trip
 from conftest import DTYPES, MACHINE
-from reference_contrastive import scores
+from reference_contrastive import log_sums, scores
 from torch.autograd import gradcheck, gradgradcheck
 
 import tilewright
@@ -30,6 +31,13 @@ def on_device(device):
         yield
 
 
+# Of views among themselves, how many stand side by side; of sums in both directions, what is left
+# out: the diagonal, or blocks of two of it.
+VIEWS = {"self": 1, "groups": 3}
+BOTH = {"both": (1, False), "off": (1, True), "off by two": (2, True)}
+KINDS = ["excluded", *VIEWS, *BOTH]
+
+
 def longest(rows):
     return rows.double().norm(dim=1).max().item()
 
@@ -40,24 +48,26 @@ def leaves(n, m, d, dtype, factor=1.0):
 
 def sums_of(kind, query, key, scale, exclude):
     """Log-sum-exps of a kind, and the inputs that they depend on."""
-    if kind == "self":
-        return list(ops._contrastive_lse(query, None, None, scale, False))[:1], [query]
-    if kind == "both":
-        return list(ops._contrastive_lse(query, key, None, scale, True)), [query, key]
+    if kind in VIEWS:
+        sums = ops._contrastive_lse(query, None, None, scale, False, VIEWS[kind])
+        return list(sums)[:1], [query]
+    if kind in BOTH:
+        return list(ops._contrastive_lse(query, key, None, scale, True, *BOTH[kind])), [query, key]
     return [tilewright.contrastive_lse(query, key, exclude, scale, 2)], [query, key]
 
 
 def reference(kind, query, key, scale, exclude):
-    if kind == "self":
-        return [scores(query, query, scale, itself=True).logsumexp(1)], [query]
-    if kind == "both":
-        found = scores(query, key, scale)
-        return [found.logsumexp(1), found.logsumexp(0)], [query, key]
-    return [scores(query, key, scale, exclude, 2).logsumexp(1)], [query, key]
+    if kind in VIEWS:
+        found = scores(query, query, scale, None, VIEWS[kind], diagonal=True)
+        return [log_sums(found, 1)], [query]
+    if kind in BOTH:
+        found = scores(query, key, scale, None, *BOTH[kind])
+        return [log_sums(found, 1), log_sums(found, 0)], [query, key]
+    return [log_sums(scores(query, key, scale, exclude, 2), 1)], [query, key]
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize("kind", ["excluded", "both", "self"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", SIZES)
 # Of small scores one shift serves all; others have maxima of their own.
@@ -66,8 +76,8 @@ def test_sums_and_gradients(size, dtype, kind, scale):
     query, key = leaves(*size, dtype)
     exclude = torch.randint(-1, size[1] - 1, size[:1])
     exclude[0] = -1
-    if kind == "self" and size[0] == 1:
-        query = leaves(2, 1, size[2], dtype)[0]
+    if kind in VIEWS and size[0] == 1:
+        query = leaves(4, 1, size[2], dtype)[0]
     results = []
     for to in (dtype, torch.promote_types(dtype, torch.float32), torch.float64):
         of = reference if results else sums_of
@@ -81,7 +91,7 @@ def test_sums_and_gradients(size, dtype, kind, scale):
         results.append((sums, torch.autograd.grad(total, inputs)))
     # Scores are shifted by a bound of all of them, whose last place counts, and raised with a
     # relative error of a place.
-    lengths = [longest(query), longest(query if kind == "self" else key)]
+    lengths = [longest(query), longest(query if kind in VIEWS else key)]
     most, part = abs(scale) * lengths[0] * lengths[1], 2 * EPS[torch.float32]
     for ours, plain, exact in zip(*(r[0] for r in results), strict=True):
         fine = exact.isfinite()
@@ -117,6 +127,25 @@ def test_nothing(n, m):
     assert not query.grad.any() and not key.grad.any()
 
 
+@pytest.mark.parametrize("size", [3e3, 6e4, 1e8, 1e14])
+@pytest.mark.parametrize("kind", KINDS)
+def test_scores_beyond_the_digits_of_float32(kind, size):
+    """Their sums are as large as they are, to these digits, and gradients are shares of 1."""
+    query, key = leaves(6, 300, 8, torch.float32, size)
+    exclude = torch.full((6,), -1)
+    ours, inputs = sums_of(kind, query, key, 1.0, exclude)
+    given = [t.detach().double() for t in (query, key)]
+    longest_row = max(longest(query), longest(key))
+    for found, exact in zip(ours, reference(kind, *given, 1.0, exclude)[0], strict=True):
+        fine = exact.isfinite()
+        limit = 1e-6 * longest_row**2  # of products whose terms may cancel
+        torch.testing.assert_close(found[fine].double(), exact[fine], rtol=0, atol=limit)
+        assert torch.equal(found[~fine].double(), exact[~fine])
+    total = sum(s[s.isfinite()].sum() for s in ours)
+    for grad in torch.autograd.grad(total, inputs):
+        assert grad.isfinite().all() and grad.abs().max() <= 2 * 300 * longest_row
+
+
 def test_large_scores_neither_overflow_nor_vanish():
     query, key = leaves(6, 300, 8, torch.float32)
     for scale in (1e4, 1e-30, 0.0):
@@ -127,11 +156,11 @@ def test_large_scores_neither_overflow_nor_vanish():
     rows = torch.tensor([[1.0, 0], [-1, 0]]).repeat(64, 1)
     for scale in (16.0, 16.7, 20.0, 90.0):
         sums = ops._contrastive_lse(rows, None, None, scale, False)[0]
-        exact = scores(rows.double(), rows.double(), scale, itself=True).logsumexp(1)
+        exact = scores(rows.double(), rows.double(), scale, diagonal=True).logsumexp(1)
         torch.testing.assert_close(sums.double(), exact, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["excluded", "both", "self"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_derivatives(kind):
     query, key = leaves(5, 4, 3, torch.float64)
     exclude = torch.tensor([0, -1, 2, 1, 0])
@@ -144,7 +173,7 @@ def test_derivatives(kind):
 
 
 @pytest.mark.skipif(MACHINE != "cpu", reason="CUDA kernels have no threads of the CPU")
-@pytest.mark.parametrize("kind", ["excluded", "both", "self"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [(700, 900, 24), (60, 3000, 8), (3000, 60, 8)])
 @pytest.mark.parametrize("scale", [0.05, 4.0])  # one shift for all, and maxima
 def test_same_bits_for_any_number_of_threads(kind, size, scale):
@@ -191,16 +220,17 @@ def test_script_export_compile_and_opcheck():
     for a, b in zip(*grads, strict=True):
         assert torch.equal(a, b)
     for arguments in (
-        (query, key, exclude, 0.5, False),
-        (query, key, None, 0.5, True),
-        (query, None, None, 0.5, False),
+        (query, key, exclude, 0.5, False, 1, False),
+        (query, key, None, 0.5, True, 1, False),
+        (query, None, None, 0.5, False, 2, False),
+        (query, key, None, 0.5, True, 1, True),
     ):
         opcheck(ops._contrastive_lse.default, arguments)
         sums = [s.detach() for s in ops._contrastive_lse(*arguments)]
         q, k, e, *numbers = (a.detach() if isinstance(a, torch.Tensor) else a for a in arguments)
         opcheck(
             ops._contrastive_lse_backward.default,
-            (*map(torch.ones_like, sums), q, k, e, *sums, *numbers, 1, [True, k is not None]),
+            (*map(torch.ones_like, sums), q, k, e, *sums, *numbers, [True, k is not None]),
         )
 
 
@@ -239,8 +269,9 @@ def test_columns_of_views():
     rows, exclude = torch.ones(3, 2), torch.zeros(3, dtype=torch.int64)
     with pytest.raises(RuntimeError, match="columns need keys that are not the queries"):
         ops._contrastive_lse(rows, None, None, 1.0, True)
-    with pytest.raises(RuntimeError, match="columns are sums over all queries: exclude must be"):
-        ops._contrastive_lse(rows, rows, exclude, 1.0, True)
+    for more in ((True,), (False, 1, True)):
+        with pytest.raises(RuntimeError, match="exclude must be None where there are columns or"):
+            ops._contrastive_lse(rows, rows, exclude, 1.0, *more)
 
 
 @pytest.mark.no_launch
@@ -298,7 +329,9 @@ def test_ranges_that_are_longer_than_the_keys(first, count, left, data_raises):
         return tilewright.contrastive_lse(query, key, exclude, exclude_count=count)
 
     if data_raises:
-        with pytest.raises(RuntimeError, match=r"exclude\[0\] must be -1 or lie in"):
+        wrong = "exclude_count must be at most the number of keys (4), got"
+        wrong = wrong if count > 4 else "exclude[0] must be -1 or lie in"
+        with pytest.raises(RuntimeError, match=re.escape(wrong)):
             call()
         return
     sums = call()

@@ -3,6 +3,7 @@ word, and against the whole softmax."""
 
 import math
 
+import numpy
 import pytest
 import torch
 import torch.nn.functional as F
@@ -224,6 +225,7 @@ BAD = [
     ({"log_noise": torch.zeros(3)}, r"log_noise must have shape \(V,\) = \(4,\), got \(3,\)"),
     ({"log_noise": Q.half()}, "log_noise must be float32 or float64, got Half"),
     ({"log_noise": Q.log()}, "log_noise must be finite for every word that was drawn"),
+    ({"log_noise": Q + 0.25}, "log_noise must hold logarithms of .* at most 0, got 0.25"),
     ({"bias": torch.ones(3)}, r"bias must have shape \(V,\) = \(4,\), got \(3,\)"),
 ]
 
@@ -234,6 +236,21 @@ def test_bad_input(name, wrong, message):
     given = {"input": X, "weight": W, "target": WORDS, "noise": WORDS, "log_noise": Q} | wrong
     with pytest.raises(RuntimeError, match=f"tilewright::{name}: {message}"):
         getattr(tilewright, name)(**given)
+
+
+@pytest.mark.parametrize("function", [tilewright.nce_loss, tilewright.sampled_softmax_loss])
+def test_log_probabilities_that_rounding_left_above_zero(function):
+    """Of a word that is almost certain; and words that were not drawn are not looked at."""
+    log_noise = torch.tensor([1e-6, 3.0, -14.0, 1e-6])
+    assert function(X, W, WORDS, WORDS, log_noise).isfinite()
+
+
+@pytest.mark.parametrize("weights", [[1.0, 2.0], numpy.ones(2), None])
+def test_weights_that_are_no_tensor(weights):
+    kind = type(weights).__name__
+    message = rf"NoiseDistribution: weights must be a tensor of shape \(V,\), got {kind}"
+    with pytest.raises(ValueError, match=message):
+        tilewright.NoiseDistribution(weights)
 
 
 @pytest.mark.parametrize(
@@ -281,3 +298,21 @@ def test_tables_are_not_cast():
     assert noise.to("meta").threshold.is_meta
     with pytest.raises(RuntimeError, match="threshold must be float64, as alias_table makes it"):
         ops.alias_sample(before.half(), noise.alias.new_zeros(2, device="cpu"), 3)
+
+
+@pytest.mark.parametrize("name", ["nce_loss", "sampled_softmax_loss"])
+def test_sparse_gradients_of_16_bits_are_refused(name):
+    words, log_noise = torch.tensor([1, 2]), torch.full((5,), 0.2).log()
+    for dtype in (torch.bfloat16, torch.float16):
+        given = torch.ones(2, 3, dtype=dtype), torch.ones(5, 3, dtype=dtype)
+        with pytest.raises(RuntimeError, match=f"{name}: sparse needs a weight of float64 or flo"):
+            getattr(tilewright, name)(*given, words, words, log_noise, sparse=True)
+
+
+def test_a_learnt_partition_is_told_where_it_belongs():
+    words, log_noise = torch.tensor([1, 2]), torch.full((5,), 0.2).log()
+    learnt = torch.zeros((), requires_grad=True)
+    with pytest.raises(ValueError, match="nce_loss: log_partition must be a number, got a tensor"):
+        tilewright.nce_loss(
+            torch.ones(2, 3), torch.ones(5, 3), words, words, log_noise, log_partition=learnt
+        )

@@ -5,9 +5,7 @@
 //   ScaleParams<T> params{...};
 //   launch<scale_kernel<T>>(linear_config(params.numel), params);
 //
-//   LaunchConfig config{.grid = dim3(tiles, batch), .block = 128};
-//   config.shared_bytes = shared_bytes<TileParts<T>>(rows);            // shared.h
-//   launch<tile_kernel<T>>(config, params);
+//   launch<tile_kernel<T>>(parts_config<TileParts<T>>(tiles, 128), params);
 //
 // A grid without blocks launches nothing.
 #pragma once
@@ -19,6 +17,7 @@
 #include <typeinfo>
 
 #include "tilewright/core/cuda/device.h"
+#include "tilewright/core/cuda/shared.h"
 
 namespace tilewright {
 
@@ -45,6 +44,18 @@ inline LaunchConfig linear_config(int64_t n, int threads = 256) {
   LaunchConfig config;
   config.grid = dim3(unsigned(std::min(ceil_div(n, threads), kMaxGridX)));
   config.block = dim3(unsigned(threads));
+  return config;
+}
+
+// Blocks that hold `Parts` in shared memory; more than there can be are an error of launch().
+template <class Parts>
+LaunchConfig parts_config(int64_t blocks, int threads, bool large_shared = false) {
+  constexpr int64_t kMostUnsigned = 0xffffffff;
+  LaunchConfig config;
+  config.grid = dim3(unsigned(std::min(blocks, kMostUnsigned)));
+  config.block = dim3(unsigned(threads));
+  config.shared_bytes = shared_bytes<Parts>();
+  config.large_shared = large_shared;
   return config;
 }
 
