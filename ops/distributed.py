@@ -17,12 +17,13 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from tilewright._arguments import check_temperature
 from tilewright._rank_checks import (
     agree,
     check_index,
     check_pair,
     check_range,
-    check_temperature,
+    check_scale,
     check_two,
 )
 
@@ -73,12 +74,13 @@ def contrastive_lse(
 
     def check():
         check_pair("query", query, "key", key)
+        check_scale(scale)
         if exclude is not None:
             check_index("exclude", exclude, "query", query)
             check_range("exclude", exclude, -1, dist.get_world_size(group) * key.shape[0])
 
-    agree("contrastive_lse", "key", key, group, check)
-    return _sums(query, key, exclude, scale, group, ring)
+    agree("contrastive_lse", "key", key, group, check, scale=scale, ring=ring)
+    return _sums(query, key, exclude, 1, scale, group, ring)
 
 
 def nt_xent(
@@ -91,13 +93,21 @@ def nt_xent(
 ) -> Tensor:
     """``tilewright.nt_xent`` of this rank's views (N, D) among the views of all ranks: the mean
     over this rank's. N is the same on all ranks."""
-    agree("nt_xent", "first", first, group, lambda: check_two(first, second, temperature, group))
-    views = _ops._score_rows(torch.cat([first, second]), True)
-    count = views.shape[0]
-    itself = torch.arange(count, device=views.device) + dist.get_rank(group) * count
-    sums = _sums(views, views, itself, 1 / temperature, group, ring)
-    own = _dot(views[: count // 2], views[count // 2 :])
-    return sums.mean() - own.mean() / temperature
+    settings = {"temperature": temperature, "ring": ring}
+    agree(
+        "nt_xent",
+        "first",
+        first,
+        group,
+        lambda: check_two(first, second, temperature, group),
+        **settings,
+    )
+    # Views of an example stand side by side, so that two consecutive ones are no negatives.
+    rows = _ops._score_rows(torch.stack([first, second], 1).flatten(0, 1), True)
+    own = _dot(rows[::2], rows[1::2]) / temperature
+    example = torch.arange(rows.shape[0], device=rows.device) // 2 * 2
+    others = _others(rows, rows, example, 2, temperature, group, ring)
+    return _ops._loss_of_positive(own[:, None], others.view(-1, 2)).mean()
 
 
 def info_nce(
@@ -116,7 +126,7 @@ def info_nce(
 
     def check():
         check_pair("query", query, "key", key)
-        check_temperature(temperature)
+        check_temperature("temperature", temperature)
         if query.shape[0] == 0 or key.shape[0] * dist.get_world_size(group) < 2:
             raise ValueError(
                 "needs a row of query on each rank and two of key on all, got "
@@ -131,7 +141,16 @@ def info_nce(
                 f"got {tuple(key.shape)}"
             )
 
-    agree("info_nce", "key", key, group, check)
+    agree(
+        "info_nce",
+        "key",
+        key,
+        group,
+        check,
+        temperature=temperature,
+        normalize=normalize,
+        ring=ring,
+    )
     return _info_nce(query, key, positive, temperature, normalize, group, ring)
 
 
@@ -146,23 +165,40 @@ def clip_loss(
 ) -> Tensor:
     """``tilewright.clip_loss`` of this rank's pairs (N, D) among those of all ranks: the mean of
     ``info_nce`` in both directions. N is the same on all ranks."""
-    agree("clip_loss", "first", first, group, lambda: check_two(first, second, temperature, group))
+    settings = {"temperature": temperature, "normalize": normalize, "ring": ring}
+    agree(
+        "clip_loss",
+        "first",
+        first,
+        group,
+        lambda: check_two(first, second, temperature, group),
+        **settings,
+    )
     options = (None, temperature, normalize, group, ring)
     return (_info_nce(first, second, *options) + _info_nce(second, first, *options)) / 2
 
 
 def _info_nce(query, key, positive, temperature, normalize, group, ring):
     q, k = (_ops._score_rows(rows, normalize) for rows in (query, key))
-    sums = _sums(q, k, None, 1 / temperature, group, ring)
-    own = k[: q.shape[0]] if positive is None else k.index_select(0, positive)
-    return sums.mean() - _dot(q, own).mean() / temperature
+    if positive is None:
+        positive = torch.arange(q.shape[0], device=q.device)
+    own = _dot(q, k.index_select(0, positive)) / temperature
+    return _ops._loss_of_positive(own, _others(q, k, positive, 1, temperature, group, ring)).mean()
 
 
-def _sums(query, key, exclude, scale, group, ring):
+def _others(query, key, own, count, temperature, group, ring):
+    """Log-sum-exps without the `count` keys of this rank from `own` on."""
+    exclude = own + dist.get_rank(group) * key.shape[0]
+    return _sums(query, key, exclude, count, 1 / temperature, group, ring)
+
+
+def _sums(query, key, exclude, count, scale, group, ring):
+    """None of the ranges [exclude, exclude + count) holds keys of two ranks."""
     if not ring:
-        return _ops.contrastive_lse(query, _Gather.apply(key, group), exclude, scale=scale)
+        keys = _Gather.apply(key, group)
+        return _ops.contrastive_lse(query, keys, exclude, scale=scale, exclude_count=count)
     query, key = (_ops._score_rows(rows, False) for rows in (query, key))  # in autocast's dtype
-    return _Ring.apply(query, key, exclude, scale, group)
+    return _Ring.apply(query, key, exclude, count, scale, group)
 
 
 class _Gather(torch.autograd.Function):
@@ -198,13 +234,14 @@ class _Ring(torch.autograd.Function):
     goes round with its keys, and comes home."""
 
     @staticmethod
-    def forward(ctx, query, key, exclude, scale, group):
-        ctx.scale, ctx.group = scale, group
+    def forward(ctx, query, key, exclude, count, scale, group):
+        # Of both operators: without columns, and without a diagonal that is left out.
+        ctx.options, ctx.group = (scale, False, count, False), group
         world = dist.get_world_size(group)
         block, total = key.contiguous(), None
         for step in range(world):
             own = _part_of(exclude, block.shape[0], step, group)
-            part = _ops._contrastive_lse(query, block, own, scale, False, 1)[0]
+            part = _ops._contrastive_lse(query, block, own, *ctx.options)[0]
             total = part if total is None else torch.logaddexp(total, part)
             if step + 1 < world:
                 (block,) = _pass_on([block], group)
@@ -223,7 +260,7 @@ class _Ring(torch.autograd.Function):
         for step in range(world):
             own = _part_of(exclude, block.shape[0], step, ctx.group)
             of_query, of_key = _ops._contrastive_lse_backward(
-                grad, none, query, block, own, total, none, ctx.scale, False, 1, [needs[0], True]
+                grad, none, query, block, own, total, none, *ctx.options, [needs[0], True]
             )
             if needs[0]:
                 grad_query += of_query
@@ -232,7 +269,7 @@ class _Ring(torch.autograd.Function):
             grad_block, *rest = _pass_on(moving, ctx.group)
             block = rest[0] if rest else block
         grads = [grad_query.to(query.dtype), grad_block.to(key.dtype)]
-        return *(g if n else None for g, n in zip(grads, needs, strict=False)), None, None, None
+        return *(g if n else None for g, n in zip(grads, needs, strict=False)), *[None] * 4
 
 
 def _part_of(exclude, count, step, group):

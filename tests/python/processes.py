@@ -43,6 +43,6 @@ def run_ranks(file, world, folder):
         )
         for rank in range(world)
     ]
-    found = [json.loads(rank.communicate(timeout=120)[0].splitlines()[-1]) for rank in ranks]
+    printed = [rank.communicate(timeout=120)[0] for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0] * world
-    return found
+    return [json.loads(text.splitlines()[-1]) for text in printed]
