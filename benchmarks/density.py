@@ -1,5 +1,5 @@
-"""nade against the loop over pixels that it is written as, and MADE's masked layer against its
-formula; on the same weights in turns.
+"""nade against the loop over pixels that it is written as, MADE's masked layer against its formula
+and its samples against a network's run for each pixel; on the same weights in turns.
 
     python benchmarks/density.py [--threads 2]
 """
@@ -123,12 +123,31 @@ def masked_work(threads):
     yield compare(title, *steps, seconds=6.0, most=1000)
 
 
+def made_work(threads):
+    """Samples: the usual way runs the network for each pixel and reads one output."""
+    model = tilewright.models.MADE(PIXELS, HIDDEN)
+    layer, output, direct = (
+        m.weight * m.mask[0] for m in (model.layers[0], model.output, model.direct)
+    )
+
+    def loop():
+        x = torch.zeros(BATCH, PIXELS)
+        for d in range(PIXELS):
+            hidden = F.relu(F.linear(x, layer, model.layers[0].bias))
+            logits = F.linear(hidden, output, model.output.bias) + F.linear(x, direct)
+            x[:, d] = torch.bernoulli(torch.sigmoid(logits[:, d]))
+        return x
+
+    title = f"MADE.sample, {PIXELS} pixels, {HIDDEN} units, batch {BATCH}, {threads}"
+    yield compare(title, without_grad(loop), without_grad(lambda: model.sample(BATCH)), 4.0)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     torch.set_num_threads(parser.parse_args().threads)
     threads = f"{torch.get_num_threads()} threads"
-    found = [*nade_work(threads), *masked_work(threads)]
+    found = [*nade_work(threads), *masked_work(threads), *made_work(threads)]
     tables = {
         "machine": machine(),
         "columns": COLUMNS,

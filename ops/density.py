@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tilewright._arguments import check_tensor
+
 __all__ = ["MaskedLinear", "binary_log_prob", "nade", "nade_sample"]
 
 
@@ -105,6 +107,7 @@ class MaskedLinear(nn.Module):
 
     def __init__(self, mask: Tensor, bias: bool = True):
         super().__init__()
+        check_tensor("tilewright::MaskedLinear: mask", mask, "(out, in) or (M, out, in)")
         if mask.dim() not in (2, 3) or mask.numel() == 0:
             raise ValueError(
                 "tilewright::MaskedLinear: mask must have shape (out, in) or (M, out, in), got "

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tilewright._arguments import check_integers
 from tilewright.models.binary_rows import begin_rows, check_rows, checked_binary_rows, draw
 
 
@@ -24,12 +25,13 @@ class BernoulliMixture(nn.Module):
 
     def __init__(self, pixels: int, components: int):
         super().__init__()
+        check_integers("BernoulliMixture", pixels=pixels, components=components)
         if pixels < 1 or components < 1:
             raise ValueError(
                 "tilewright::BernoulliMixture: pixels and components must be positive, got "
                 f"{pixels} and {components}"
             )
-        self.pixels = pixels
+        self.pixels = int(pixels)
         weight = torch.full((components,), 1 / components)
         self.register_buffer("log_weight", weight.log())
         self.register_buffer("logits", torch.zeros(components, pixels))
@@ -43,10 +45,11 @@ class BernoulliMixture(nn.Module):
 
         Args:
             x: zeros and ones of any dtype.
-            steps: at most so many; fewer where the likelihood gains less than 1e-6.
+            steps: at most so many, 1 or more; fewer where the likelihood gains less than 1e-6.
             smoothing: ones and zeros that each pixel of a component has seen before, as many of
                 both. They keep probabilities off 0 and 1.
-            seed: of the rows from which components begin.
+            seed: of the rows from which components begin, unlike each other while there are such,
+                and of the noise that tells apart those that begin alike.
         """
         check_rows("BernoulliMixture", x, self.pixels)
         x = checked_binary_rows("BernoulliMixture", "x", x)
@@ -55,14 +58,20 @@ class BernoulliMixture(nn.Module):
                 "tilewright::BernoulliMixture: fit needs rows and a positive smoothing, got "
                 f"{len(x)} rows and {smoothing}"
             )
+        check_integers("BernoulliMixture", steps=steps, seed=seed)
+        if steps < 1:
+            raise ValueError(f"tilewright::BernoulliMixture: steps must be positive, got {steps}")
         x = x.to(self.logits.device, torch.float64)
         components = len(self.log_weight)
         generator = torch.Generator().manual_seed(seed)
-        start = torch.randint(len(x), (components,), generator=generator).to(x.device)
-        p = 0.5 * x.mean(0) + 0.5 * (0.25 + 0.5 * x[start])  # between the mean and a row
+        rows = torch.unique(x, dim=0)  # components that begin alike stay alike
+        order = torch.randperm(max(len(rows), components), generator=generator)[:components]
+        noise = torch.rand(components, self.pixels, generator=generator, dtype=x.dtype)
+        start = 0.4 * rows[order.to(x.device) % len(rows)] + 0.1 * noise.to(x.device)
+        p = 0.5 * x.mean(0) + 0.5 * (0.25 + start)  # between the mean and a row
         weight = torch.full((components,), 1 / components, dtype=x.dtype, device=x.device)
         history: list[float] = []
-        for _ in range(max(1, steps) if components > 1 else 1):
+        for _ in range(steps if components > 1 else 1):
             found = x @ (p.log() - (1 - p).log()).t() + (1 - p).log().sum(1) + weight.log()
             history.append(float(found.logsumexp(1).mean()))
             share = found.softmax(1)

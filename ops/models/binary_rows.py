@@ -5,6 +5,8 @@ from typing import Optional
 import torch
 from torch import Tensor
 
+from tilewright._arguments import check_tensor
+
 
 def checked_binary_rows(model: str, name: str, rows: Tensor) -> Tensor:
     """The rows, which must be zeros and ones. That is looked at on the CPU only, where no program
@@ -14,6 +16,7 @@ def checked_binary_rows(model: str, name: str, rows: Tensor) -> Tensor:
 
 def check_rows(model: str, x: Tensor, pixels: int) -> None:
     """(N, pixels)."""
+    check_tensor(f"tilewright::{model}: x", x, f"(N, {pixels})")
     if x.dim() != 2 or x.size(1) != pixels:
         raise RuntimeError(f"tilewright::{model}: x must have shape (N, {pixels}), got {x.shape}")
 
@@ -24,6 +27,7 @@ def begin_rows(model: str, n: int, given: Optional[Tensor], like: Tensor, pixels
         raise RuntimeError(f"tilewright::{model}: n must not be negative, got {n}")
     rows = torch.zeros((n, pixels), dtype=like.dtype, device=like.device)
     if given is not None:
+        check_tensor(f"tilewright::{model}: given", given, "(n, d)")
         if given.dim() != 2 or given.size(0) != n or given.size(1) > pixels:
             raise RuntimeError(
                 f"tilewright::{model}: given must have shape (n, d) = ({n}, at most {pixels}), "

@@ -5,6 +5,7 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
+from tilewright._arguments import check_integers
 from tilewright.density import MaskedLinear
 from tilewright.models.binary_rows import begin_rows, check_rows, draw
 
@@ -22,9 +23,10 @@ class FVSBN(nn.Module):
 
     def __init__(self, pixels: int):
         super().__init__()
+        check_integers("FVSBN", pixels=pixels)
         if pixels < 1:
             raise ValueError(f"tilewright::FVSBN: pixels must be positive, got {pixels}")
-        self.pixels = pixels
+        self.pixels = int(pixels)
         self.linear = MaskedLinear(torch.ones(pixels, pixels).tril(-1))
         with torch.no_grad():  # a convex problem, from the least that can be said
             self.linear.weight.zero_()

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tilewright.models.binary_rows import check_rows
+from tilewright._arguments import check_integers, check_tensor
+from tilewright.models.binary_rows import check_rows, checked_binary_rows
 
 
 class GenerativeClassifier(nn.Module):
@@ -23,16 +24,20 @@ class GenerativeClassifier(nn.Module):
 
     def __init__(self, models: Sequence[nn.Module], prior: Optional[Tensor] = None):  # noqa: UP045
         super().__init__()
+        modules = isinstance(models, (Sequence, nn.ModuleList)) and len(models) > 0
+        if not modules or not all(isinstance(model, nn.Module) for model in models):
+            raise ValueError(
+                "tilewright::GenerativeClassifier: models must be a list of modules, one for each "
+                f"class, got {models!r}"
+            )
         if prior is None:
             prior = torch.ones(len(models))
-        if (
-            len(models) < 1
-            or prior.shape != (len(models),)
-            or not bool(((prior > 0) & prior.isfinite()).all())
-        ):
+        check_tensor("tilewright::GenerativeClassifier: prior", prior, f"({len(models)},)")
+        if prior.shape != (len(models),) or not bool(((prior > 0) & prior.isfinite()).all()):
             raise ValueError(
                 "tilewright::GenerativeClassifier: prior must hold a positive number for each of "
-                f"{len(models)} models, got {prior}"
+                f"{len(models)} models, as torch.bincount(labels, minlength={len(models)}) does "
+                f"where each class has rows, got {prior}"
             )
         self.models = nn.ModuleList(models)
         self.register_buffer("log_prior", torch.log(prior / prior.sum()))
@@ -69,14 +74,20 @@ class LabelledDensity(nn.Module):
 
     def __init__(self, model: nn.Module, num_classes: int):
         super().__init__()
+        if not isinstance(model, nn.Module) or not hasattr(model, "pixels"):
+            raise ValueError(
+                "tilewright::LabelledDensity: model must be a module with pixels, such as NADE, "
+                f"got {type(model).__name__}"
+            )
+        check_integers("LabelledDensity", num_classes=num_classes)
         if not 0 < num_classes < int(model.pixels):
             raise ValueError(
                 "tilewright::LabelledDensity: num_classes must be positive and less than the "
                 f"model's {model.pixels} variables, got {num_classes}"
             )
         self.model = model
-        self.num_classes = num_classes
-        self.pixels = int(model.pixels) - num_classes
+        self.num_classes = int(num_classes)
+        self.pixels = int(model.pixels) - self.num_classes
 
     def forward(self, x: Tensor) -> Tensor:
         """log p(y | x), (N, C), of rows (N, pixels)."""
@@ -86,11 +97,18 @@ class LabelledDensity(nn.Module):
     def log_prob_of(self, x: Tensor, y: Tensor) -> Tensor:
         """log p(x, y), (N,), of labels y (N,) int64."""
         check_rows("LabelledDensity", x, self.pixels)
-        return self.model.log_prob(torch.cat([self._label(y, x), x], 1))
+        x = checked_binary_rows("LabelledDensity", "x", x)
+        label = self._label(y, x.dtype)
+        if y.size(0) != x.size(0):
+            raise RuntimeError(
+                f"tilewright::LabelledDensity: y must have x's {x.size(0)} rows, got {y.size(0)}"
+            )
+        return self.model.log_prob(torch.cat([label, x], 1))
 
     @torch.jit.export
     def log_joint(self, x: Tensor) -> Tensor:
         """log p(x, y) of every y, (N, C)."""
+        check_rows("LabelledDensity", x, self.pixels)
         found: List[Tensor] = []  # noqa: UP006
         for c in range(self.num_classes):
             found.append(self.log_prob_of(x, torch.full([x.size(0)], c, device=x.device)))
@@ -99,10 +117,11 @@ class LabelledDensity(nn.Module):
     @torch.jit.export
     def sample(self, y: Tensor) -> Tensor:
         """A row (pixels,) for each label: (N, pixels)."""
-        given = self._label(y, torch.empty(0, device=y.device))
+        given = self._label(y, torch.float32)
         return self.model.sample(y.size(0), given)[:, self.num_classes :]
 
-    def _label(self, y: Tensor, like: Tensor) -> Tensor:
+    def _label(self, y: Tensor, dtype: torch.dtype) -> Tensor:
+        check_tensor("tilewright::LabelledDensity: y", y, "(N,)")
         if y.dim() != 1 or y.dtype != torch.int64:
             raise RuntimeError(
                 f"tilewright::LabelledDensity: y must be (N,) int64, got {y.dtype} of {y.shape}"
@@ -114,4 +133,4 @@ class LabelledDensity(nn.Module):
                     f"tilewright::LabelledDensity: y must lie in [0, {self.num_classes}), got "
                     f"{least} to {most}"
                 )
-        return F.one_hot(y, self.num_classes).to(like.dtype)
+        return F.one_hot(y, self.num_classes).to(dtype)

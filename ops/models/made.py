@@ -1,13 +1,14 @@
 """MADE: an autoencoder whose masks make it a density, and ensembles over masks and orders."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import List, Optional  # noqa: UP035
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tilewright._arguments import check_integer, check_integers
 from tilewright.density import MaskedLinear
 from tilewright.models.binary_rows import begin_rows, check_rows, draw
 
@@ -65,18 +66,18 @@ class MADE(nn.Module):
         seed: int = 0,
     ):
         super().__init__()
-        if isinstance(hidden, int):
-            hidden = (hidden,)
-        if any(not isinstance(units, int) for units in hidden):
-            raise ValueError(f"tilewright::MADE: hidden must be whole numbers, got {hidden}")
+        hidden = tuple(hidden) if isinstance(hidden, Iterable) else (hidden,)
+        check_integers("MADE", pixels=pixels, num_masks=num_masks, seed=seed)
+        for units in hidden:
+            check_integer("tilewright::MADE: each of hidden", units)
         if pixels < 1 or num_masks < 1 or not hidden or min(hidden) < 1:
             raise ValueError(
                 "tilewright::MADE: pixels, num_masks and each of hidden must be positive, got "
-                f"{pixels}, {num_masks} and {tuple(hidden)}"
+                f"{pixels}, {num_masks} and {hidden}"
             )
-        self.pixels, self.num_masks = pixels, num_masks
+        self.pixels, self.num_masks = int(pixels), int(num_masks)
         self.hidden = [int(h) for h in hidden]
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(int(seed))
         drawn = [self._draw_member(random_order, generator) for _ in range(num_masks)]
         self.register_buffer("rank", torch.stack([rank for rank, _ in drawn]))  # (M, D)
         self.register_buffer("degrees", torch.stack([units for _, units in drawn]))  # (M, all)
@@ -84,6 +85,7 @@ class MADE(nn.Module):
         self.layers = nn.ModuleList(MaskedLinear(mask) for mask in inner)
         self.output = MaskedLinear(output)
         self.direct = MaskedLinear(straight, bias=False) if direct else None
+        self.register_load_state_dict_pre_hook(_check_rank)
         self.register_load_state_dict_post_hook(_renew_masks)
 
     def _masks(self):
@@ -124,6 +126,10 @@ class MADE(nn.Module):
     def log_prob_of(self, x: Tensor, index: int) -> Tensor:
         """The same of one member, 0 <= index < num_masks."""
         check_rows("MADE", x, self.pixels)
+        if not 0 <= index < self.num_masks:
+            raise RuntimeError(
+                f"tilewright::MADE: a member must lie in [0, {self.num_masks}), got {index}"
+            )
         x = x.to(self.output.weight.dtype)
         below = x
         for layer in self.layers:
@@ -146,30 +152,19 @@ class MADE(nn.Module):
         with torch.no_grad():
             rows = begin_rows("MADE", n, given, self.output.weight, self.pixels)
             known = 0 if given is None else given.size(1)
-            ranks: List[Tensor] = []  # noqa: UP006
-            weights: List[List[Tensor]] = []  # noqa: UP006
-            evidence: List[Tensor] = []  # noqa: UP006
-            for index in range(self.num_masks):
-                ranks.append(self._rank_after(index, known))
-                weights.append(self._weights(index, ranks[index]))
-                if self.num_masks > 1:
-                    logits = self._logits(rows, weights[index])
-                    seen = rows[:, :known]
-                    if known > 0:
-                        seen = torch.ops.tilewright.binary_log_prob(logits[:, :known], seen)
-                        evidence.append(seen)
-                    else:
-                        evidence.append(torch.zeros_like(rows[:, 0]))
             if self.num_masks == 1:
-                return self._complete(rows, known, ranks[0], weights[0])
+                return self._complete(rows, known, 0)
             if n == 0:
                 return rows
+            evidence: List[Tensor] = []  # noqa: UP006
+            for index in range(self.num_masks):
+                evidence.append(self._evidence(rows, known, index))
             chances = torch.softmax(torch.stack(evidence, 1).float(), 1)
             member = torch.multinomial(chances, 1).squeeze(1)
             for index in range(self.num_masks):
                 mine = torch.nonzero(member == index).squeeze(1)
                 if mine.numel() > 0:
-                    rows[mine] = self._complete(rows[mine], known, ranks[index], weights[index])
+                    rows[mine] = self._complete(rows[mine], known, index)
             return rows
 
     def _rank_after(self, index: int, known: int) -> Tensor:
@@ -191,32 +186,83 @@ class MADE(nn.Module):
             masked.append(self.direct.weight * masks[-1])
         return masked
 
-    def _hidden(self, x: Tensor, weights: List[Tensor]) -> Tensor:  # noqa: UP006
-        below = x
+    def _evidence(self, rows: Tensor, known: int, index: int) -> Tensor:
+        """log p of the first ``known`` pixels, (N,), by a member whose order begins with them."""
+        if known == 0:
+            return torch.zeros_like(rows[:, 0])
+        weights = self._weights(index, self._rank_after(index, known))
+        below = rows
         for i, layer in enumerate(self.layers):
             below = F.relu(F.linear(below, weights[i], layer.bias))
-        return below
-
-    def _logits(self, x: Tensor, weights: List[Tensor]) -> Tensor:  # noqa: UP006
-        output = weights[len(self.hidden)]
-        logits = F.linear(self._hidden(x, weights), output, self.output.bias)
+        logits = F.linear(below, weights[len(self.hidden)], self.output.bias)
         if self.direct is not None:
-            logits = logits + F.linear(x, weights[-1])
-        return logits
+            logits = logits + F.linear(rows, weights[-1])
+        return torch.ops.tilewright.binary_log_prob(logits[:, :known], rows[:, :known])
 
-    def _complete(self, rows: Tensor, known: int, rank: Tensor, weights: List[Tensor]) -> Tensor:  # noqa: UP006
-        """Draws the pixels of rank above ``known``, one after the other."""
-        bias, output = self.output.bias, weights[len(self.hidden)]
-        assert bias is not None
+    def _complete(self, rows: Tensor, known: int, index: int) -> Tensor:
+        """Draws the pixels that come after the first ``known``, in a member's order.
+
+        Units are sorted by degree, and pixels by rank, so that what a unit sees are the first of
+        those below it: after each pixel come the units that wait for it alone, each once. Masks
+        count among units that all come at once, after the pixels that are known.
+        """
+        rank = self._rank_after(index, known)
+        weights = self._weights(index, rank)
         pixels = torch.argsort(rank)
-        for i in range(known, self.pixels):
-            pixel = int(pixels[i])
-            row = output[pixel : pixel + 1]
-            logit = F.linear(self._hidden(rows, weights), row, bias[pixel : pixel + 1])
+        steps = torch.arange(self.pixels, device=rank.device)
+        values = [rows.index_select(1, pixels).t().contiguous()]  # of each layer, (units, N)
+        biases: List[Tensor] = []  # noqa: UP006
+        ready: List[List[int]] = []  # noqa: UP006  # units of a layer that see d pixels or fewer
+        columns = pixels
+        degrees = torch.split(self.degrees[index], self.hidden)
+        for i, layer in enumerate(self.layers):
+            degree, units = torch.sort(degrees[i])
+            weights[i] = weights[i][units][:, columns]
+            biases.append(_column(layer.bias, units))
+            counts = torch.searchsorted(degree, steps, right=True).cpu()
+            after: List[int] = counts.tolist()  # noqa: UP006
+            ready.append(after)
+            values.append(rows.new_zeros(degree.size(0), rows.size(0)))
+            columns = units
+        output = weights[len(self.hidden)][pixels][:, columns]
+        if self.direct is not None:
+            straight = weights[-1][pixels][:, pixels]
+        output_bias = _column(self.output.bias, pixels)
+        for d in range(known, self.pixels):
+            seen = d
+            for i in range(len(self.hidden)):
+                first, last = ready[i][d - 1] if d > known else 0, ready[i][d]
+                if first < last:
+                    weight, bias = weights[i][first:last, :seen], biases[i][first:last]
+                    values[i + 1][first:last] = F.relu(torch.addmm(bias, weight, values[i][:seen]))
+                seen = last
+            weight, bias = output[d : d + 1, :seen], output_bias[d : d + 1]
+            logit = torch.addmm(bias, weight, values[-1][:seen])
             if self.direct is not None:
-                logit = logit + F.linear(rows, weights[-1][pixel : pixel + 1])
-            rows[:, pixel] = draw(logit.squeeze(1)).to(rows.dtype)
-        return rows
+                logit = torch.addmm(logit, straight[d : d + 1, :d], values[0][:d])
+            values[0][d] = draw(logit[0])
+        return values[0].index_select(0, rank - 1).t().contiguous()
+
+
+def _column(bias: Optional[Tensor], order: Tensor) -> Tensor:  # noqa: UP045
+    assert bias is not None  # MADE's layers have one
+    return bias[order][:, None]
+
+
+def _check_rank(model: MADE, state: dict, prefix: str, *_) -> None:
+    """Before a state dict is loaded: each member's order holds every pixel once. Of other orders
+    probabilities would not add up to 1."""
+    rank = state.get(prefix + "rank")
+    if not isinstance(rank, Tensor) or rank.shape != model.rank.shape:
+        return  # torch says so
+    every = torch.arange(1, model.pixels + 1, device=rank.device)
+    wrong = torch.nonzero((rank.sort(1).values != every).any(1)).flatten()
+    if wrong.numel() > 0:
+        member = int(wrong[0])
+        raise RuntimeError(
+            f"tilewright::MADE: {prefix}rank must be a permutation of 1 to {model.pixels} for each "
+            f"member, got {rank[member].tolist()} for member {member}"
+        )
 
 
 def _renew_masks(model: MADE, _) -> None:

@@ -5,6 +5,8 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
+from tilewright._arguments import check_integers, check_tensor
+
 
 class NADE(nn.Module):
     """The neural autoregressive distribution estimator (Larochelle and Murray, AISTATS 2011).
@@ -21,11 +23,12 @@ class NADE(nn.Module):
 
     def __init__(self, pixels: int, hidden: int = 500):
         super().__init__()
+        check_integers("NADE", pixels=pixels, hidden=hidden)
         if pixels < 1 or hidden < 1:
             raise ValueError(
                 f"tilewright::NADE: pixels and hidden must be positive, got {pixels} and {hidden}"
             )
-        self.pixels = pixels
+        self.pixels = int(pixels)
         self.weight_in = nn.Parameter(torch.empty(hidden, pixels))
         self.bias_in = nn.Parameter(torch.zeros(hidden))
         self.weight_out = nn.Parameter(torch.empty(pixels, hidden))
@@ -40,6 +43,7 @@ class NADE(nn.Module):
     @torch.jit.export
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x) in nats, (N,), of rows (N, D) of zeros and ones of any dtype."""
+        check_tensor("tilewright::NADE: x", x, f"(N, {self.pixels})")
         x = x.to(self.weight_in.dtype)
         return torch.ops.tilewright.nade(
             x, self.weight_in, self.bias_in, self.weight_out, self.bias_out
@@ -49,6 +53,7 @@ class NADE(nn.Module):
     def sample(self, n: int, given: Optional[Tensor] = None) -> Tensor:  # noqa: UP045
         """Rows (n, D) drawn from the model; ``given`` (n, d): their first d pixels."""
         if given is not None:
+            check_tensor("tilewright::NADE: given", given, "(n, d)")
             given = given.to(self.weight_in.dtype)
         return torch.ops.tilewright.nade_sample(
             n, self.weight_in, self.bias_in, self.weight_out, self.bias_out, given

@@ -13,15 +13,25 @@ from .density import DensityRecipe
 
 @dataclass(frozen=True)
 class FvsbnRecipe(DensityRecipe):
-    """Pixels in the order of reading."""
+    """Pixels in the order of reading.
+
+    Attributes:
+        precision: of the weights' Gaussian prior, what suits a fifth of the training digits best.
+            AdamW's decay, which follows the learning rate, does not find that optimum.
+    """
 
     steps: int = 6000
-    learning_rate: float = 1e-2
-    weight_decay: float = 0.1
+    learning_rate: float = 3e-2
+    weight_decay: float = 0.0
     checkpoint_every: int = 2000
+    precision: float = 1.6
 
     def build(self, images: Tensor) -> nn.Module:
         return FVSBN(images[0].numel())
+
+    def losses(self, model: nn.Module, images: Tensor) -> dict[str, Tensor]:
+        energy = self.precision / 2 * model.linear.weight.square().sum()
+        return super().losses(model, images) | {"prior": energy / self.images}
 
 
 RECIPE = FvsbnRecipe()

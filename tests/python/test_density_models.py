@@ -3,7 +3,6 @@ completion, training, Bayes' rule, files."""
 
 import io
 import math
-from itertools import pairwise
 
 import pytest
 import torch
@@ -123,6 +122,15 @@ def test_script_file_export_and_errors(name):
             each.sample(2, torch.full((2, 2), 0.5))
 
 
+@pytest.mark.parametrize("name", ["nade", "fvsbn"])
+def test_samples_of_any_number_compile(name):
+    model = MODELS[name](4)
+    compiled = torch.compile(model.sample, fullgraph=True, backend="aot_eager")
+    for n in (3, 4, 6):
+        rows = compiled(n, torch.ones(n, 2))
+        assert rows.shape == (n, 4) and (rows[:, :2] == 1).all()
+
+
 @pytest.mark.parametrize("name", ["nade", "fvsbn", "made", "orders"])
 def test_training_finds_dependencies(name):
     """Pixels in equal pairs: half of the entropy of independent ones."""
@@ -238,22 +246,6 @@ def test_a_classifier_learns():
         model.fit(x[y == c])
     found = GenerativeClassifier(models, torch.bincount(y))(x).argmax(1)
     assert (found == y).float().mean() > 0.9
-
-
-def test_expectation_maximisation():
-    component = torch.randint(0, 2, (500,))
-    p = torch.tensor([[0.9] * 3 + [0.1] * 5, [0.1] * 3 + [0.9] * 5])
-    x = (torch.rand(500, 8) < p[component]).to(torch.uint8)
-    mixture, factorised = BernoulliMixture(8, 2), FactorisedBernoulli(8)
-    history = mixture.fit(x, smoothing=1e-3)
-    assert all(b >= a - 1e-6 for a, b in pairwise(history))
-    factorised.fit(x, smoothing=1e-9)
-    torch.testing.assert_close(factorised.logits[0].sigmoid(), x.float().mean(0))
-    assert mixture.log_prob(x).mean() > factorised.log_prob(x).mean() + 0.5
-    learnt = mixture.logits.sigmoid().sort(0).values
-    torch.testing.assert_close(learnt, p.sort(0).values, rtol=0, atol=0.1)
-    with pytest.raises(ValueError, match="fit needs rows and a positive smoothing, got 0 rows"):
-        mixture.fit(x[:0])
 
 
 def test_arguments():
