@@ -3,7 +3,7 @@
 Images are (N, C, H, W), float64, float32, float16 or bfloat16 in [0, 1]; results have their shape
 and dtype and are computed in float32 at least. Numbers come from ``generator``, of the images'
 device, or from torch's: ``torch.manual_seed`` repeats them. ``p`` is the chance that an image is
-changed at all.
+changed at all. On the CPU images outside of [0, 1] are a RuntimeError.
 """
 
 # Optional is spelled out: TorchScript of some torch versions knows no `|` in functions.
@@ -44,7 +44,8 @@ def random_resized_crop(
             smaller.
 
     Raises:
-        RuntimeError: on images of another shape or dtype, and settings that cannot be.
+        RuntimeError: on images of another shape or dtype, on the CPU on images outside of [0, 1],
+            and on settings that cannot be.
     """
     return torch.ops.tilewright.random_resized_crop(images, scale, ratio, size, generator=generator)
 
@@ -126,8 +127,8 @@ def random_erasing(
     value: float = 0.0,
     generator: Generator = None,
 ) -> Tensor:
-    """A rectangle of whole pixels set to ``value`` (arXiv:1708.04896); its share of the area and
-    width over height are drawn as :func:`random_resized_crop` draws them."""
+    """A rectangle of whole pixels set to ``value``, in [0, 1] (arXiv:1708.04896); its share of the
+    area and width over height are drawn as :func:`random_resized_crop` draws them."""
     return torch.ops.tilewright.random_erasing(images, scale, ratio, p, value, generator=generator)
 
 

@@ -14,6 +14,8 @@ from typing import List  # noqa: UP035
 import torch
 from torch import Tensor
 
+from tilewright._arguments import check_tensor
+
 __all__ = [
     "donsker_varadhan_bound",
     "info_nce_bound",
@@ -27,6 +29,7 @@ __all__ = [
 def split_scores(scores: Tensor) -> List[Tensor]:  # noqa: UP006
     """Of all pairs' scores (N, N), N > 1: those on the diagonal (N,), drawn together, and all
     others (N * (N - 1),), of exchanged parts: what the bounds take."""
+    check_tensor("tilewright::split_scores: scores", scores, "(N, N)")
     if scores.dim() != 2 or scores.size(0) != scores.size(1) or scores.size(0) < 2:
         raise ValueError(
             f"tilewright::split_scores: scores must have shape (N, N), N > 1, got {scores.size()}"
@@ -45,6 +48,7 @@ def info_nce_bound(scores: Tensor) -> Tensor:
         scores: (N, K), K >= N: of query i with key i, drawn together, and with all keys. Of
             features, ``math.log(K) - tilewright.info_nce(...)`` is the same and stores no scores.
     """
+    check_tensor("tilewright::info_nce_bound: scores", scores, "(N, K)")
     if scores.dim() != 2 or scores.size(0) == 0 or scores.size(1) < max(scores.size(0), 2):
         raise ValueError(
             "tilewright::info_nce_bound: scores must have shape (N, K), K >= N and K > 1, got "
@@ -130,6 +134,8 @@ def ksg_mutual_information(x: Tensor, y: Tensor, k: int = 3) -> Tensor:
 
 
 def _check(op: str, joint: Tensor, product: Tensor) -> None:
+    check_tensor(f"tilewright::{op}: joint", joint)
+    check_tensor(f"tilewright::{op}: product", product)
     if joint.numel() == 0 or product.numel() == 0:
         raise ValueError(
             f"tilewright::{op}: joint and product must have scores, got {joint.size()} and "
@@ -142,6 +148,7 @@ def _log_mean_exp(scores: Tensor) -> Tensor:
 
 
 def _columns(name: str, rows: Tensor) -> Tensor:
+    check_tensor(f"tilewright::ksg_mutual_information: {name}", rows, "(N, D) or (N,)")
     if rows.dim() not in [1, 2] or rows.numel() == 0 or not rows.is_floating_point():
         raise ValueError(
             f"tilewright::ksg_mutual_information: {name} must have shape (N, D) or (N,), of "

@@ -10,17 +10,8 @@
 #include "tilewright/models/augmentations_internal.h"
 
 namespace tilewright {
+namespace augmentations_internal {
 namespace {
-
-using at::Tensor;
-using augmentations_internal::check_images;
-using augmentations_internal::check_number;
-using augmentations_internal::check_range;
-using augmentations_internal::Draws;
-using augmentations_internal::OptionalGenerator;
-using augmentations_internal::pixels;
-using augmentations_internal::random_rectangle;
-using boxes_internal::at_least_float;
 
 Tensor random_resized_crop_composed(const Tensor& images, at::ArrayRef<double> scale,
                                     at::ArrayRef<double> ratio, at::OptionalIntArrayRef size,
@@ -110,28 +101,39 @@ Tensor random_erasing_composed(const Tensor& images, at::ArrayRef<double> scale,
 
 }  // namespace
 
-Tensor random_resized_crop(const Tensor& images, at::ArrayRef<double> scale,
-                           at::ArrayRef<double> ratio, at::OptionalIntArrayRef size,
-                           const OptionalGenerator& generator) {
+TORCH_LIBRARY_IMPL(tilewright, CompositeImplicitAutograd, m) {
+  m.impl("random_resized_crop", &random_resized_crop_composed);
+  m.impl("random_affine", &random_affine_composed);
+  m.impl("random_horizontal_flip", &random_horizontal_flip_composed);
+  m.impl("random_erasing", &random_erasing_composed);
+}
+
+}  // namespace augmentations_internal
+
+at::Tensor random_resized_crop(const at::Tensor& images, at::ArrayRef<double> scale,
+                               at::ArrayRef<double> ratio, at::OptionalIntArrayRef size,
+                               const std::optional<at::Generator>& generator) {
   static const auto op =
       operator_handle<decltype(random_resized_crop)>("tilewright::random_resized_crop");
   return op.call(images, scale, ratio, size, generator);
 }
 
-Tensor random_affine(const Tensor& images, double degrees, double translate,
-                     at::ArrayRef<double> zoom, const OptionalGenerator& generator) {
+at::Tensor random_affine(const at::Tensor& images, double degrees, double translate,
+                         at::ArrayRef<double> zoom, const std::optional<at::Generator>& generator) {
   static const auto op = operator_handle<decltype(random_affine)>("tilewright::random_affine");
   return op.call(images, degrees, translate, zoom, generator);
 }
 
-Tensor random_horizontal_flip(const Tensor& images, double p, const OptionalGenerator& generator) {
+at::Tensor random_horizontal_flip(const at::Tensor& images, double p,
+                                  const std::optional<at::Generator>& generator) {
   static const auto op =
       operator_handle<decltype(random_horizontal_flip)>("tilewright::random_horizontal_flip");
   return op.call(images, p, generator);
 }
 
-Tensor random_erasing(const Tensor& images, at::ArrayRef<double> scale, at::ArrayRef<double> ratio,
-                      double p, double value, const OptionalGenerator& generator) {
+at::Tensor random_erasing(const at::Tensor& images, at::ArrayRef<double> scale,
+                          at::ArrayRef<double> ratio, double p, double value,
+                          const std::optional<at::Generator>& generator) {
   static const auto op = operator_handle<decltype(random_erasing)>("tilewright::random_erasing");
   return op.call(images, scale, ratio, p, value, generator);
 }
@@ -153,13 +155,6 @@ TORCH_LIBRARY_FRAGMENT(tilewright, m) {
       "random_erasing(Tensor images, float[2] scale, float[2] ratio, float p=0.5, float value=0.0, "
       "*, Generator? generator=None) -> Tensor",
       tags);
-}
-
-TORCH_LIBRARY_IMPL(tilewright, CompositeImplicitAutograd, m) {
-  m.impl("random_resized_crop", &random_resized_crop_composed);
-  m.impl("random_affine", &random_affine_composed);
-  m.impl("random_horizontal_flip", &random_horizontal_flip_composed);
-  m.impl("random_erasing", &random_erasing_composed);
 }
 
 }  // namespace tilewright

@@ -4,7 +4,8 @@
 // images: (N, C, H, W), float64, float32, float16 or bfloat16 in [0, 1]. The result has its shape
 // and dtype, and is computed in float32 at least. Random numbers come from `generator`, which must
 // be of the images' device, or from torch's: torch.manual_seed repeats them. Differentiable in
-// images. p is the chance that an image is changed at all. Errors are c10::Error.
+// images. p is the chance that an image is changed at all. Errors are c10::Error; for what cuts its
+// results to [0, 1], images outside of it are one on the CPU.
 #pragma once
 #include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>

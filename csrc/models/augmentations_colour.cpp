@@ -8,16 +8,8 @@
 #include "tilewright/models/augmentations_internal.h"
 
 namespace tilewright {
+namespace augmentations_internal {
 namespace {
-
-using at::Tensor;
-using augmentations_internal::check_images;
-using augmentations_internal::check_number;
-using augmentations_internal::check_range;
-using augmentations_internal::Draws;
-using augmentations_internal::OptionalGenerator;
-using augmentations_internal::pixels;
-using boxes_internal::at_least_float;
 
 void check_one_or_three_channels(const char* op, const Tensor& images) {
   TILEWRIGHT_CHECK(op, images.sym_size(1) == 1 || images.sym_size(1) == 3,
@@ -57,6 +49,7 @@ Tensor color_jitter_composed(const Tensor& images, double brightness, double con
                              const OptionalGenerator& generator) {
   const char* op = "color_jitter";
   check_images(op, images);
+  check_unit_range(op, images);
   check_one_or_three_channels(op, images);
   check_number(op, "brightness", brightness);
   check_number(op, "contrast", contrast);
@@ -118,6 +111,7 @@ Tensor random_noise_composed(const Tensor& images, double sigma,
                              const OptionalGenerator& generator) {
   const char* op = "random_noise";
   check_images(op, images);
+  check_unit_range(op, images);
   check_number(op, "sigma", sigma);
   const Tensor x = at_least_float(images);
   const Draws draws(x, generator, 4);
@@ -127,25 +121,37 @@ Tensor random_noise_composed(const Tensor& images, double sigma,
 
 }  // namespace
 
-Tensor color_jitter(const Tensor& images, double brightness, double contrast, double saturation,
-                    double hue, double p, const OptionalGenerator& generator) {
+TORCH_LIBRARY_IMPL(tilewright, CompositeImplicitAutograd, m) {
+  m.impl("color_jitter", &color_jitter_composed);
+  m.impl("random_grayscale", &random_grayscale_composed);
+  m.impl("random_blur", &random_blur_composed);
+  m.impl("random_noise", &random_noise_composed);
+}
+
+}  // namespace augmentations_internal
+
+at::Tensor color_jitter(const at::Tensor& images, double brightness, double contrast,
+                        double saturation, double hue, double p,
+                        const std::optional<at::Generator>& generator) {
   static const auto op = operator_handle<decltype(color_jitter)>("tilewright::color_jitter");
   return op.call(images, brightness, contrast, saturation, hue, p, generator);
 }
 
-Tensor random_grayscale(const Tensor& images, double p, const OptionalGenerator& generator) {
+at::Tensor random_grayscale(const at::Tensor& images, double p,
+                            const std::optional<at::Generator>& generator) {
   static const auto op =
       operator_handle<decltype(random_grayscale)>("tilewright::random_grayscale");
   return op.call(images, p, generator);
 }
 
-Tensor random_blur(const Tensor& images, int64_t kernel_size, at::ArrayRef<double> sigma, double p,
-                   const OptionalGenerator& generator) {
+at::Tensor random_blur(const at::Tensor& images, int64_t kernel_size, at::ArrayRef<double> sigma,
+                       double p, const std::optional<at::Generator>& generator) {
   static const auto op = operator_handle<decltype(random_blur)>("tilewright::random_blur");
   return op.call(images, kernel_size, sigma, p, generator);
 }
 
-Tensor random_noise(const Tensor& images, double sigma, const OptionalGenerator& generator) {
+at::Tensor random_noise(const at::Tensor& images, double sigma,
+                        const std::optional<at::Generator>& generator) {
   static const auto op = operator_handle<decltype(random_noise)>("tilewright::random_noise");
   return op.call(images, sigma, generator);
 }
@@ -163,13 +169,6 @@ TORCH_LIBRARY_FRAGMENT(tilewright, m) {
       "Generator? generator=None) -> Tensor",
       tags);
   m.def("random_noise(Tensor images, float sigma, *, Generator? generator=None) -> Tensor", tags);
-}
-
-TORCH_LIBRARY_IMPL(tilewright, CompositeImplicitAutograd, m) {
-  m.impl("color_jitter", &color_jitter_composed);
-  m.impl("random_grayscale", &random_grayscale_composed);
-  m.impl("random_blur", &random_blur_composed);
-  m.impl("random_noise", &random_noise_composed);
 }
 
 }  // namespace tilewright

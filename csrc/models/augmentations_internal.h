@@ -7,20 +7,36 @@
 #include <optional>
 
 #include "tilewright/core/check.h"
+#include "tilewright/core/data_at_hand.h"
 #include "tilewright/detection/boxes_internal.h"
 
 namespace tilewright::augmentations_internal {
+
+using at::Tensor;
+using boxes_internal::at_least_float;
 
 using OptionalGenerator = std::optional<at::Generator>;
 
 inline constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-inline void check_images(const char* op, const at::Tensor& images) {
+inline void check_images(const char* op, const Tensor& images) {
   check_floating(op, "images", images);
   check_shape(op, "images", images, "(N, C, H, W)", 4);
   for (const int64_t dim : {1, 2, 3}) {
     TILEWRIGHT_CHECK(op, images.sym_size(dim) > 0, "images must have channels and pixels, got ",
                      shape_of(images));
+  }
+}
+
+// Of what cuts its results to [0, 1].
+inline void check_unit_range(const char* op, const Tensor& images) {
+  // As far beyond as bfloat16 rounds numbers near 1, and results of augmentations stay nearer.
+  constexpr double kRounding = 0.01;
+  if (const auto range = range_at_hand(images)) {
+    const auto [least, most] = *range;
+    TILEWRIGHT_CHECK(op, least >= -kRounding && most <= 1 + kRounding,
+                     "images must lie in [0, 1], got ", least, " to ", most,
+                     " (divide images in 0..255 by 255, and normalise after augmenting)");
   }
 }
 
@@ -46,10 +62,10 @@ inline void check_range(const char* op, const char* name, at::ArrayRef<double> r
 class Draws {
  public:
   // images: as they are computed with.
-  Draws(const at::Tensor& images, const OptionalGenerator& generator, int64_t dim = 1)
+  Draws(const Tensor& images, const OptionalGenerator& generator, int64_t dim = 1)
       : images_(images), generator_(generator), dim_(dim) {}
 
-  at::Tensor uniform(double low, double high) const {
+  Tensor uniform(double low, double high) const {
     c10::SymDimVector shape(dim_, 1);
     shape[0] = images_.sym_size(0);
     // Compilers trace the call without a generator.
@@ -59,32 +75,31 @@ class Draws {
     return drawn * (high - low) + low;
   }
   // Evenly in the logarithm.
-  at::Tensor log_uniform(at::ArrayRef<double> range) const {
+  Tensor log_uniform(at::ArrayRef<double> range) const {
     return uniform(std::log(range[0]), std::log(range[1])).exp();
   }
-  at::Tensor normal() const {
+  Tensor normal() const {
     const auto shape = images_.sym_sizes();
     const auto options = images_.options();
     return generator_ ? at::randn_symint(shape, generator_, options)
                       : at::randn_symint(shape, options);
   }
-  at::Tensor chosen(double p) const { return uniform(0, 1) < p; }
+  Tensor chosen(double p) const { return uniform(0, 1) < p; }
 
  private:
-  const at::Tensor& images_;
+  const Tensor& images_;
   const OptionalGenerator& generator_;
   int64_t dim_;
 };
 
-inline double pixels(const at::Tensor& images, int64_t dim) {
+inline double pixels(const Tensor& images, int64_t dim) {
   return static_cast<double>(images.sym_size(dim).guard_int(__FILE__, __LINE__));
 }
 
 // Height and width (N, ...) of a rectangle whose share of the image's area lies in `scale`.
-inline std::pair<at::Tensor, at::Tensor> random_rectangle(const at::Tensor& images,
-                                                          const Draws& draws,
-                                                          at::ArrayRef<double> scale,
-                                                          at::ArrayRef<double> ratio) {
+inline std::pair<Tensor, Tensor> random_rectangle(const Tensor& images, const Draws& draws,
+                                                  at::ArrayRef<double> scale,
+                                                  at::ArrayRef<double> ratio) {
   const double height = pixels(images, 2), width = pixels(images, 3);
   const auto area = draws.uniform(scale[0], scale[1]) * (height * width);
   const auto shape = draws.log_uniform(ratio);  // width / height

@@ -36,6 +36,16 @@ torch::nn::Sequential step_encoder(const CPCOptions& options) {
   return layers;
 }
 
+// The least length of a sequence, or height of an image, that has so many steps.
+int64_t least_length(const CPCOptions& options, int64_t steps) {
+  if (of_images(options)) return (steps - 1) * options.patch_stride() + options.patch_size();
+  int64_t length = steps;
+  for (size_t i = options.widths().size(); i-- > 0;) {
+    length = (length - 1) * options.strides()[i] + options.kernel_sizes()[i];
+  }
+  return length;
+}
+
 // Sequences that an input becomes.
 int64_t columns_of(const torch::Tensor& x, const CPCOptions& options) {
   return of_images(options) ? (x.size(3) - options.patch_size()) / options.patch_stride() + 1 : 1;
@@ -104,6 +114,9 @@ torch::Tensor CPCImpl::encode(const torch::Tensor& x) {
   const char* model = options_.model();
   if (!of_images(options_)) {
     self_supervised_internal::check_channels(model, "x", x, "(N, C, T)", 3, options_.in_channels());
+    const int64_t least = least_length(options_, 1);
+    TILEWRIGHT_CHECK(model, x.size(2) >= least, "x must have a length of at least ", least,
+                     ", for its encoder sees so much at a step, got ", shape_of(x));
     return encoder_->forward(x).transpose(1, 2);
   }
   self_supervised_internal::check_channels(model, "x", x, "(N, C, H, W)", 4,
@@ -128,7 +141,9 @@ torch::Tensor CPCImpl::forward(const torch::Tensor& x) {
   const int64_t length = z.size(1), steps = options_.steps();
   TILEWRIGHT_CHECK(options_.model(), length > steps, "x must have more than ", steps,
                    of_images(options_) ? " rows of patches" : " steps",
-                   ", for so many are predicted, got ", length);
+                   ", for so many are predicted, got ", length, " (the least ",
+                   of_images(options_) ? "height" : "length", " is ",
+                   least_length(options_, steps + 1), ")");
   const auto predicted = prediction_->forward(contexts(z)).unflatten(-1, {steps, -1});
   const auto row = torch::arange(z.size(0) * length, z.options().dtype(torch::kLong))
                        .view({-1, length});  // of each step among all

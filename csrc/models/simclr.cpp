@@ -68,6 +68,9 @@ torch::Tensor SimCLRImpl::forward(const torch::Tensor& first, const torch::Tenso
                                            options_.in_channels());
   TILEWRIGHT_CHECK(options_.model(), second.defined() && second.sizes() == first.sizes(),
                    "second must have first's shape ", shape_of(first), ", got ", shape_of(second));
+  TILEWRIGHT_CHECK(options_.model(), second.scalar_type() == first.scalar_type(),
+                   "second must have first's dtype ", first.scalar_type(), ", got ",
+                   second.scalar_type());
   const auto views = project(torch::cat({first, second}));
   const int64_t size = first.size(0);
   return nt_xent(views.narrow(0, 0, size), views.narrow(0, size, size), options_.temperature());

@@ -3,30 +3,31 @@
 #include <torch/extension.h>
 
 #include <string>
-#include <type_traits>
+
+#include "tilewright/python/options.h"
 
 namespace tilewright {
 
-// What the keywords name among the options of for_each_option; raises for a keyword of another name
-// or type, with the name of the model.
+// What the keywords name among the options of for_each_option; raises TypeError for a keyword of
+// another name or type, with the name of the model and what there is.
 template <class Options>
 void set_options(Options& options, const py::kwargs& keywords) {
   const auto prefix = std::string("tilewright::") + options.model() + ": ";
   size_t used = 0;
   for_each_option(options, [&](const char* name, auto& value) {
     if (!keywords.contains(name)) return;
-    try {
-      value = keywords[name].template cast<std::decay_t<decltype(value)>>();
-    } catch (const py::cast_error&) {
-      throw py::type_error(prefix + name +
-                           " has the wrong type: " + py::repr(keywords[name]).cast<std::string>());
-    }
+    set_option<py::type_error>(value, keywords[name], prefix + name);
     ++used;
   });
   if (used == keywords.size()) return;
   py::set unknown(keywords);
-  for_each_option(options, [&](const char* name, auto&) { unknown.attr("discard")(name); });
-  throw py::type_error(prefix + "unknown options " + py::repr(unknown).cast<std::string>());
+  std::string known;
+  for_each_option(options, [&](const char* name, auto&) {
+    unknown.attr("discard")(name);
+    known += (known.empty() ? "" : ", ") + std::string(name);
+  });
+  throw py::type_error(prefix + "unknown options " + py::repr(unknown).cast<std::string>() +
+                       ", there are " + known);
 }
 
 template <class Options>

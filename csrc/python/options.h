@@ -1,4 +1,4 @@
-// Dicts of options to structs of them.
+// Python's values as options, and dicts of options to structs of them.
 #pragma once
 #include <torch/extension.h>
 
@@ -15,7 +15,36 @@ const char* kind_of_option() {
   if constexpr (std::is_same_v<Field, bool>) return "True or False";
   if constexpr (std::is_integral_v<Field>) return "an integer";
   if constexpr (std::is_floating_point_v<Field>) return "a number";
+  if constexpr (std::is_same_v<Field, std::vector<double>>) return "a list of numbers";
+  if constexpr (std::is_same_v<Field, std::vector<std::vector<double>>>) {
+    return "a list of lists of numbers";
+  }
   return "a list of integers";
+}
+
+// pybind would cut numpy's floats, take True for 1, and take tensors that should learn for numbers.
+template <class Field>
+void check_kind(const py::handle& value) {
+  if constexpr (std::is_same_v<Field, std::vector<int64_t>>) {
+    for (const py::handle item : value.cast<py::sequence>()) check_kind<int64_t>(item);
+  } else if constexpr (std::is_integral_v<Field> && !std::is_same_v<Field, bool>) {
+    if (!PyIndex_Check(value.ptr()) || PyBool_Check(value.ptr())) throw py::cast_error();
+  } else if constexpr (std::is_floating_point_v<Field>) {
+    if (THPVariable_Check(value.ptr())) throw py::cast_error();
+  }
+}
+
+// A value as the option's field; `Error` (py::type_error, py::value_error) where it is of another
+// kind. `option` is its name after that of the model.
+template <class Error, class Field>
+void set_option(Field& field, const py::handle& value, const std::string& option) {
+  try {
+    check_kind<Field>(value);
+    field = value.cast<Field>();
+  } catch (const py::cast_error&) {
+    throw Error(option + " must be " + kind_of_option<Field>() + ", got " +
+                py::repr(value).template cast<std::string>());
+  }
 }
 
 // What for_each_option names; a name that `of` does not have is an error, and a value of another
@@ -28,18 +57,7 @@ Options options_from(const py::dict& given, const char* of) {
     bool known = false;
     for_each_option(options, [&, &of_key = value](const char* option, auto& field) {
       if (name != option) return;
-      using Field = std::decay_t<decltype(field)>;
-      // pybind would cut numpy's floats.
-      const bool whole =
-          !std::is_integral_v<Field> || PyIndex_Check(of_key.ptr()) || std::is_same_v<Field, bool>;
-      try {
-        if (!whole) throw py::cast_error();
-        field = of_key.template cast<Field>();
-      } catch (const py::cast_error&) {
-        throw py::value_error("tilewright::" + std::string(of) + ": " + name + " must be " +
-                              kind_of_option<Field>() + ", got " +
-                              py::repr(of_key).template cast<std::string>());
-      }
+      set_option<py::value_error>(field, of_key, "tilewright::" + std::string(of) + ": " + name);
       known = true;
     });
     TORCH_CHECK(known, "tilewright::", of, ": there is no option ", name);

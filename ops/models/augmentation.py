@@ -30,6 +30,11 @@ class Augmentation(nn.Module):
 
     def __init__(self, recipe: str = "digits", **options):
         super().__init__()
+        if not isinstance(recipe, str):
+            raise TypeError(
+                "tilewright::Augmentation: recipe must be 'digits', 'photographs' or 'none', got "
+                f"{recipe!r}"
+            )
         o = _C.augmentation_options(recipe, **options)
         self.degrees, self.translate, self.zoom = o["degrees"], o["translate"], o["zoom"]
         self.crop_scale, self.crop_ratio = o["crop_scale"], o["crop_ratio"]

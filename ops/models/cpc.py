@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tilewright import _C
+from tilewright._arguments import check_tensor
 from tilewright.models.causal_context import CausalContext
 from tilewright.models.self_supervised import check_channels, tuple_of
 from tilewright.models.weights_module import WeightsModule
@@ -21,6 +22,16 @@ def _encoder(options: dict) -> nn.Sequential:
         layers.append(nn.ReLU())
         channels = width
     return nn.Sequential(*layers)
+
+
+def _least_length(options: dict, steps: int) -> int:
+    """The least length of a sequence, or height of an image, that has so many steps."""
+    if options["input"] == "images":
+        return (steps - 1) * options["patch_stride"] + options["patch_size"]
+    length = steps
+    for kernel, stride in zip(options["kernel_sizes"][::-1], options["strides"][::-1], strict=True):
+        length = (length - 1) * stride + kernel
+    return length
 
 
 def _patch_encoder(options: dict) -> nn.Sequential:
@@ -84,6 +95,9 @@ class CPC(WeightsModule):
         self.temperature: float = options["temperature"]
         self.normalize: bool = options["normalize"]
         self.mean: bool = options["summary"] == "mean"
+        # Lengths of sequences, heights of images: for one step, and for the loss.
+        self.least = _least_length(options, 1)
+        self.least_of_loss = _least_length(options, self.steps + 1)
         features, own = options["widths"][-1], options["context_features"]
         layers = options["context_layers"]
         self.encoder = _patch_encoder(options) if self.images else _encoder(options)
@@ -98,9 +112,10 @@ class CPC(WeightsModule):
         length = z.shape[1]
         if length <= self.steps:
             what = "rows of patches" if self.images else "steps"
+            side = "height" if self.images else "length"
             raise RuntimeError(
                 f"tilewright::CPC: x must have more than {self.steps} {what}, for so many are "
-                f"predicted, got {length}"
+                f"predicted, got {length} (the least {side} is {self.least_of_loss})"
             )
         predicted = self.prediction(self.contexts(z)).unflatten(-1, [self.steps, -1])
         row = torch.arange(z.shape[0] * length, device=z.device).view(-1, length)
@@ -128,6 +143,11 @@ class CPC(WeightsModule):
     def encode(self, x: Tensor) -> Tensor:
         if not self.images:
             check_channels("CPC", "x", x, "(N, C, T)", 3, self.in_channels)
+            if x.shape[2] < self.least:
+                raise RuntimeError(
+                    f"tilewright::CPC: x must have a length of at least {self.least}, for its "
+                    f"encoder sees so much at a step, got {tuple_of(x.shape)}"
+                )
             return self.encoder(x).transpose(1, 2)
         check_channels("CPC", "x", x, "(N, C, H, W)", 4, self.in_channels)
         size, stride = self.patch_size, self.patch_stride
@@ -143,6 +163,7 @@ class CPC(WeightsModule):
 
     @torch.jit.export
     def contexts(self, features: Tensor) -> Tensor:
+        check_tensor("tilewright::CPC: features", features, "(S, T, F)")
         if self.recurrent:
             return self.context(features)[0]
         return self.context(features)

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tilewright._arguments import check_integers, check_temperature, check_tensor
 from tilewright.models.image_encoder import doubling_encoder
 
 
@@ -39,19 +40,27 @@ class DeepInfoMax(nn.Module):
     ):
         super().__init__()
         self.encoder = doubling_encoder("DeepInfoMax", in_channels, width, depth)
+        check_integers("DeepInfoMax", local_block=local_block, projection=projection, hidden=hidden)
         if not -depth <= local_block < depth:
             raise ValueError(
                 f"tilewright::DeepInfoMax: local_block must be in [{-depth}, {depth}), got "
                 f"{local_block}"
             )
-        self.local_block = local_block % depth
-        self.temperature = temperature
+        check_temperature("tilewright::DeepInfoMax: temperature", temperature)
+        if projection < 1 or hidden < 1:
+            raise ValueError(
+                "tilewright::DeepInfoMax: projection and hidden must be positive, got "
+                f"{projection} and {hidden}"
+            )
+        self.local_block = int(local_block % depth)
+        projection, hidden = int(projection), int(hidden)
+        self.temperature = float(temperature)
         features = self.encoder.out_features
         self.whole = nn.Sequential(
             nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, projection)
         )
         self.local = nn.Sequential(
-            nn.Conv2d(width << self.local_block, hidden, 1),
+            nn.Conv2d(int(width) << self.local_block, hidden, 1),
             nn.ReLU(),
             nn.Conv2d(hidden, projection, 1),
         )
@@ -64,9 +73,11 @@ class DeepInfoMax(nn.Module):
     def forward(self, images: Tensor, views: Tensor | None = None) -> Tensor:
         """The local-global loss of images (N, C, H, W), N > 1; of a second view of each, of
         the same shape, where it is given. One number, in nats."""
+        check_tensor("tilewright::DeepInfoMax: images", images, "(N, C, H, W)")
         whole, local = self._projected(images)
         if views is None:
             return torch.ops.tilewright.local_global_infomax(whole, local, self.temperature)
+        check_tensor("tilewright::DeepInfoMax: views", views, "(N, C, H, W)")
         if views.shape != images.shape:
             raise ValueError(
                 f"tilewright::DeepInfoMax: views must have shape {list(images.shape)}, as images, "
@@ -88,6 +99,7 @@ class DeepInfoMax(nn.Module):
         """
         if len(self.discriminator) == 0:
             raise ValueError("tilewright::DeepInfoMax: prior_loss needs prior=True")
+        check_tensor("tilewright::DeepInfoMax: noise", noise, "(N, features)")
         squashed = torch.sigmoid(self.encoder(images))
         if noise.shape != squashed.shape:
             raise ValueError(

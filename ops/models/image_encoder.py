@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tilewright._arguments import check_integers, check_tensor
 from tilewright.models.batch_norm import BatchNorm
 from tilewright.models.resnet import ResNet
 from tilewright.models.self_supervised import check_channels
@@ -70,10 +71,11 @@ class ConvEncoder(nn.Module):
 def doubling_encoder(model: str, in_channels: int, width: int, depth: int) -> ConvEncoder:
     """A ConvEncoder of ``depth`` layers, the first of ``width`` channels, each further one of twice
     as many; 3 of them leave 2x2 places of an 8x8 image, 4 leave 4x4 of 32x32."""
+    check_integers(model, in_channels=in_channels, width=width, depth=depth)
     for name, value in (("in_channels", in_channels), ("width", width), ("depth", depth)):
         if value < 1:
             raise ValueError(f"tilewright::{model}: {name} must be positive, got {value}")
-    return ConvEncoder(in_channels, [width << i for i in range(depth)])
+    return ConvEncoder(int(in_channels), [int(width) << i for i in range(depth)])
 
 
 class ResNetEncoder(nn.Module):
@@ -87,6 +89,7 @@ class ResNetEncoder(nn.Module):
         self.out_features = self.body.stage_channels[-1]
 
     def forward(self, images: Tensor) -> Tensor:
+        check_tensor("tilewright::ResNetEncoder: images", images, "(N, C, H, W)")
         if images.shape[1] == 1:
             images = images.expand(-1, 3, -1, -1)
         return self.body(images)[-1].mean((2, 3))

@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tilewright._arguments import check_integers, check_tensor
 from tilewright.models.image_encoder import doubling_encoder
+from tilewright.models.self_supervised import check_some
 
 _MOST_PIECES = 9  # whose permutations are listed to choose from
 
@@ -37,16 +39,18 @@ class Jigsaw(nn.Module):
         hidden: int = 256,
     ):
         super().__init__()
+        check_integers("Jigsaw", grid=grid, patch=patch, permutations=permutations, hidden=hidden)
         if grid not in (2, 3):
             raise ValueError(f"tilewright::Jigsaw: grid must be 2 or 3, got {grid}")
-        if patch < 1:
-            raise ValueError(f"tilewright::Jigsaw: patch must be positive, got {patch}")
-        self.grid = grid
-        self.patch = patch
+        for name, value in (("patch", patch), ("hidden", hidden)):
+            if value < 1:
+                raise ValueError(f"tilewright::Jigsaw: {name} must be positive, got {value}")
+        self.grid, self.patch = int(grid), int(patch)
+        permutations, hidden, pieces = int(permutations), int(hidden), self.grid**2
         self.encoder = doubling_encoder("Jigsaw", in_channels, width, depth)
-        self.register_buffer("permutations", permutation_set(permutations, grid * grid))
+        self.register_buffer("permutations", permutation_set(permutations, pieces))
         self.classifier = nn.Sequential(
-            nn.Linear(grid * grid * self.encoder.out_features, hidden),
+            nn.Linear(pieces * self.encoder.out_features, hidden),
             nn.ReLU(),
             nn.Linear(hidden, permutations),
         )
@@ -55,17 +59,30 @@ class Jigsaw(nn.Module):
         """Mean cross entropy of the orders.
 
         Args:
-            images: (N, C, H, W), of ``grid * patch`` pixels a side at least.
+            images: (N, C, H, W), N > 0, of ``grid * patch`` pixels a side at least.
             places: (N, grid * grid, 2) in [0, 1): where in its cell each patch is cut, down and
                 across: 0 at its beginning.
             orders: (N,) int64 in [0, permutations).
+
+        Raises:
+            RuntimeError: on no images, and on the CPU on places and orders out of range.
+            ValueError: on shapes and dtypes that do not fit.
         """
+        check_some("Jigsaw", images)
         return F.cross_entropy(self.scores(self.shuffled(images, places, orders)), orders)
 
     @torch.jit.export
     def shuffled(self, images: Tensor, places: Tensor, orders: Tensor) -> Tensor:
         """Patches (N, grid * grid, C, patch, patch), laid in the given orders."""
         patches = cut_patches(images, self.grid, self.patch, places)
+        check_tensor("tilewright::Jigsaw: orders", orders, "(N,)")
+        if orders.shape != images.shape[:1] or orders.dtype != torch.int64:
+            raise ValueError(
+                f"tilewright::Jigsaw: orders must have shape ({images.size(0)},) and be int64, got "
+                f"{list(orders.shape)} {orders.dtype}"
+            )
+        count = float(self.permutations.size(0))
+        orders = torch.ops.tilewright._checked_range(orders, "Jigsaw", "orders", 0.0, count)
         rows = torch.arange(images.size(0), device=images.device).unsqueeze(1)
         return patches[rows, self.permutations[orders]]
 
@@ -94,17 +111,25 @@ def cut_patches(images: Tensor, grid: int, patch: int, places: Tensor) -> Tensor
     Returns:
         (N, grid * grid, C, patch, patch)
     """
+    check_tensor("tilewright::cut_patches: images", images, "(N, C, H, W)")
+    check_tensor("tilewright::cut_patches: places", places, "(N, grid * grid, 2)")
+    if images.dim() != 4:
+        raise ValueError(
+            "tilewright::cut_patches: images must have shape (N, C, H, W), got "
+            f"{list(images.shape)}"
+        )
     height, width = images.size(2) // grid, images.size(3) // grid
     if height < patch or width < patch:
         raise ValueError(
             f"tilewright::cut_patches: images must have {grid * patch} pixels a side, got "
             f"{list(images.shape)}"
         )
-    if places.dim() != 3 or places.size(1) != grid * grid or places.size(2) != 2:
+    if list(places.shape) != [images.size(0), grid * grid, 2] or not places.is_floating_point():
         raise ValueError(
-            f"tilewright::cut_patches: places must have shape (N, {grid * grid}, 2), got "
-            f"{list(places.shape)}"
+            f"tilewright::cut_patches: places must have shape ({images.size(0)}, {grid * grid}, 2) "
+            f"and be floating, got {list(places.shape)} {places.dtype}"
         )
+    places = torch.ops.tilewright._checked_range(places, "cut_patches", "places", 0.0, 1.0)
     cell = torch.arange(grid * grid, device=images.device)
     down = (places[:, :, 0] * (height - patch + 1)).long() + (cell // grid) * height  # (N, cells)
     across = (places[:, :, 1] * (width - patch + 1)).long() + (cell % grid) * width

@@ -4,7 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tilewright._arguments import check_tensor
 from tilewright.models.image_encoder import doubling_encoder
+from tilewright.models.self_supervised import check_some
 
 
 class RotationPrediction(nn.Module):
@@ -22,7 +24,8 @@ class RotationPrediction(nn.Module):
         self.classifier = nn.Linear(self.encoder.out_features, 4)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Mean cross entropy over four copies of each of the images (N, C, S, S)."""
+        """Mean cross entropy over four copies of each of the images (N, C, S, S), N > 0."""
+        check_some("RotationPrediction", images)
         turns = torch.arange(4, device=images.device).repeat_interleave(images.size(0))
         return F.cross_entropy(self.scores(turned(images)), turns)
 
@@ -40,6 +43,7 @@ class RotationPrediction(nn.Module):
 def turned(images: Tensor) -> Tensor:
     """(N, C, S, S) -> (4 N, C, S, S): all images, then all of them turned by 90 degrees against the
     clock, by 180, by 270."""
+    check_tensor("tilewright::turned: images", images, "(N, C, S, S)")
     if images.dim() != 4 or images.size(2) != images.size(3):
         raise ValueError(
             f"tilewright::turned: images must have shape (N, C, S, S), got {list(images.shape)}"

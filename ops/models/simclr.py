@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from tilewright import _C
+from tilewright._arguments import check_tensor
 from tilewright.models.image_encoder import ConvEncoder, ResNetEncoder
 from tilewright.models.self_supervised import check_channels, tuple_of
 from tilewright.models.weights_module import WeightsModule
@@ -37,6 +38,10 @@ class SimCLR(WeightsModule):
     def __init__(self, encoder: str | nn.Module = "conv", **options):
         super().__init__()
         own = isinstance(encoder, nn.Module)
+        if not own and not isinstance(encoder, str):
+            raise TypeError(
+                f"tilewright::SimCLR: encoder must be 'conv', 'resnet' or a module, got {encoder!r}"
+            )
         options = _C.simclr_options(**options, **({} if own else {"encoder": encoder}))
         if own:
             self.encoder = encoder
@@ -58,10 +63,16 @@ class SimCLR(WeightsModule):
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         check_channels("SimCLR", "first", first, "(N, C, H, W)", 4, self.in_channels)
+        check_tensor("tilewright::SimCLR: second", second, "(N, C, H, W)")
         if first.shape != second.shape:
             raise RuntimeError(
                 f"tilewright::SimCLR: second must have first's shape {tuple_of(first.shape)}, got "
                 f"{tuple_of(second.shape)}"
+            )
+        if first.dtype != second.dtype:
+            raise RuntimeError(
+                f"tilewright::SimCLR: second must have first's dtype {first.dtype}, got "
+                f"{second.dtype}"
             )
         views = self.project(torch.cat([first, second])).chunk(2)
         return torch.ops.tilewright.nt_xent(views[0], views[1], self.temperature)

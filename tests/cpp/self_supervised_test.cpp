@@ -140,6 +140,7 @@ TEST(SelfSupervised, ErrorsSayWhatWasExpected) {
   SimCLR simclr(SimCLROptions().widths({4}));
   const auto x = torch::rand({4, 1, 8, 8});
   EXPECT_MESSAGE(simclr(x, x.slice(0, 1)), "second must have first's shape (4, 1, 8, 8), got (3,");
+  EXPECT_MESSAGE(simclr(x, x.to(torch::kDouble)), "second must have first's dtype Float, got Dou");
   EXPECT_MESSAGE(simclr->represent(x[0]), "images must have shape (N, C, H, W), got (1, 8, 8)");
   EXPECT_MESSAGE(simclr->represent(x.to(torch::kLong)), "images must be float64, float32,");
   EXPECT_MESSAGE(CPC(CPCOptions().context("lstm")), "context must be gru or attention, got lstm");
@@ -147,6 +148,11 @@ TEST(SelfSupervised, ErrorsSayWhatWasExpected) {
   CPC cpc(CPCOptions().widths({4}));
   EXPECT_MESSAGE(cpc(torch::rand({4, 1, 6, 8})), "x must have more than 2 rows of patches");
   EXPECT_MESSAGE(cpc->represent(torch::rand({4, 1, 3, 8})), "x must not be smaller than a patch");
+  CPC of_waves(CPCOptions().input("sequences").widths({4, 4}));
+  EXPECT_MESSAGE(of_waves->represent(torch::rand({4, 1, 9})), "a length of at least 10, for its");
+  EXPECT_MESSAGE(of_waves(torch::rand({4, 1, 17})), "got 2 (the least length is 18)");
+  EXPECT_MESSAGE(tilewright::augment(255 * x, tilewright::AugmentationOptions("digits")),
+                 "(divide images in 0..255 by 255, and normalise after augmenting)");
   EXPECT_MESSAGE(tilewright::AugmentationOptions("faces"), "recipe must be digits, photographs");
   EXPECT_MESSAGE(tilewright::augment(x, tilewright::AugmentationOptions().zoom({2, 1})),
                  "Augmentation: zoom must be two positive numbers");

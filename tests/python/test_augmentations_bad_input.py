@@ -1,8 +1,11 @@
-"""Augmentations: settings and images that cannot be are named."""
+"""Augmentations: settings and images that cannot be are named, and their own views never are."""
 
 import pytest
 import torch
-from test_augmentations import CALLS, call, images
+from checks import EPS
+from test_augmentations import CALLS, FLOATS, call, every_augmentation, images
+
+import tilewright
 
 
 @pytest.mark.parametrize(
@@ -44,3 +47,34 @@ def test_bad_images_are_named(name):
     if name in ("color_jitter", "random_grayscale"):
         with pytest.raises(RuntimeError, match=r"images must have 1 or 3 channels, got \(2, 4"):
             call(name, images(2, 4), *CALLS[name])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", CALLS)
+def test_images_out_of_range_are_named(name, dtype):
+    x = images(dtype=dtype)
+    x[0, 0, 0, 0], x[1, 0, 0, 0] = 0, 1
+    nan = x.clone()
+    nan[2, 0, 0, 0] = float("nan")
+    for given, got in ((x * 255, "0 to 255"), (x - 1, "-1 to 0"), (nan, "nan to nan")):
+        if name not in ("color_jitter", "random_noise"):  # normalised images are theirs, too
+            assert call(name, given, *CALLS[name]).shape == x.shape
+            continue
+        message = rf"images must lie in \[0, 1\], got {got} \(divide images in 0..255 by 255, and"
+        with pytest.raises(RuntimeError, match=f"tilewright::{name}: {message}"):
+            call(name, given, *CALLS[name])
+    rounded = x * 1.004  # a bfloat16 next to 1, as other programs' resizing leaves
+    assert rounded.max() > 1
+    call(name, rounded, *CALLS[name])
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_views_of_views_stay_images(dtype):
+    """However often: what a chain rounds never counts as an image out of range."""
+    x = images(8, dtype=dtype).round()  # pixels at the ends of the range
+    x[0], x[1] = 0, 1
+    for _ in range(20):
+        x = every_augmentation(x)
+        assert x.min() >= 0 and x.max() <= 1
+        x = tilewright.random_resized_crop(tilewright.random_affine(x, 20.0), [0.3, 0.6], [0.8, 1])
+        assert x.min() >= -EPS[dtype] and x.max() <= 1 + EPS[dtype]

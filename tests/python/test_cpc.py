@@ -1,6 +1,7 @@
 """Contrastive predictive coding: the C++ module and its scriptable twin agree, see no step ahead,
 learn, are saved and name what is wrong."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -235,10 +236,20 @@ def test_options():
             "a head must have at most 256 of the context_features, got 257",
         ),
         ({"steps": 0}, "steps must be positive, got 0"),
-        ({"steps": 1.5}, "steps has the wrong type: 1.5"),
+        ({"steps": 1.5}, "steps must be an integer, got 1.5"),
+        ({"steps": np.float32(1.5)}, r"steps must be an integer, got np\.float32\(1\.5\)"),
+        ({"normalize": "yes"}, "normalize must be True or False, got 'yes'"),
+        ({"steps": True}, "steps must be an integer, got True"),
+        ({"strides": [2.5, 2]}, r"strides must be a list of integers, got \[2\.5, 2\]"),
+        ({"strides": np.array([2.5, 2])}, "strides must be a list of integers, got array"),
+        ({"strides": [np.float32(2.5), 2]}, r"strides must be a list of integers, got \[np\.float"),
+        (
+            {"temperature": torch.nn.Parameter(torch.ones(()))},
+            "temperature must be a number, got Par",
+        ),
         ({"temperature": -1.0}, "temperature must be positive and finite, got -1"),
         ({"summary": "max"}, "summary must be mean or last, got max"),
-        ({"hidden": 3}, "unknown options {'hidden'}"),
+        ({"hidden": 3}, "unknown options {'hidden'}, there are input, .*, steps, .*, summary"),
     ],
 )
 def test_bad_options_are_named(face, options, message):
@@ -253,13 +264,33 @@ def test_bad_inputs_are_named():
             (torch.rand(4, 8, 8), r"x must have shape \(N, C, H, W\), got \(4, 8, 8\)"),
             (torch.rand(4, 3, 8, 8), r"x must have 1 channels, got \(4, 3, 8, 8\)"),
             (torch.rand(4, 1, 8, 3), r"x must not be smaller than a patch, 4 x 4, got \(4, 1, 8"),
-            (torch.rand(4, 1, 6, 8), "x must have more than 2 rows of patches, .* got 2"),
+            (
+                torch.rand(4, 1, 7, 8),
+                r"x must have more than 2 rows of patches, .* got 2 \(the least height is 8\)",
+            ),
         ):
             with pytest.raises(Exception, match=f"tilewright::CPC: {message}"):
                 each(bad)
+        assert each(torch.rand(4, 1, 8, 8)).isfinite()
+    for wrong in (np.ones((4, 1, 8, 8)), [[1.0]], None):
+        kind = type(wrong).__name__
+        for call in (model, model.represent, model.encode):
+            with pytest.raises(ValueError, match=rf"CPC: x must be a .*C, H, W\), got {kind}"):
+                call(wrong)
+        with pytest.raises(ValueError, match=rf"CPC: features must be .*\(S, T, F\), got {kind}"):
+            model.contexts(wrong)
     model, twin = twins(CPC, CPCCpp, torch.float32, **SEQUENCES)
+    with pytest.raises(ValueError, match=r"CPC: x must be a tensor of shape \(N, C, T\), got list"):
+        model([[1.0]])
     for each in (model, twin, torch.jit.script(model)):
         with pytest.raises(Exception, match=r"CPC: x must have shape \(N, C, T\), got \(4, 30\)"):
             each(torch.rand(4, 30))
-        with pytest.raises(Exception, match=r"CPC: x must have more than 3 steps, .* got 3"):
-            each(torch.rand(4, 2, 13))
+        told = r"CPC: x must have more than 3 steps, .* got 3 \(the least length is 15\)"
+        with pytest.raises(Exception, match=told):
+            each(torch.rand(4, 2, 14))
+        assert each(torch.rand(4, 2, 15)).isfinite()
+        told = r"CPC: x must have a length of at least 9, .* got \(4, 2, 8\)"
+        for call in (each, each.represent):
+            with pytest.raises(Exception, match=told):
+                call(torch.rand(4, 2, 8))
+        assert each.represent(torch.rand(4, 2, 9)).shape == (4, 8)

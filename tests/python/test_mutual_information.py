@@ -2,6 +2,7 @@
 
 import math
 
+import numpy
 import pytest
 import torch
 from checks import script_round_trip
@@ -173,6 +174,29 @@ BAD = [
         "x must have shape .* of floating",
     ),
 ]
+
+
+SCORES = torch.ones(2)
+
+
+@pytest.mark.parametrize("wrong", [[1.0, 2.0], numpy.ones(2), None])
+@pytest.mark.parametrize(
+    "name,before,after,message",
+    [
+        ("split_scores", (), (), r"scores must be a tensor of shape \(N, N\)"),
+        ("info_nce_bound", (), (), r"scores must be a tensor of shape \(N, K\)"),
+        ("donsker_varadhan_bound", (), (SCORES,), "joint must be a tensor"),
+        ("nwj_bound", (SCORES,), (), "product must be a tensor"),
+        ("jensen_shannon_bound", (), (SCORES,), "joint must be a tensor"),
+        ("ksg_mutual_information", (), (SCORES,), r"x must be a tensor of shape \(N, D\) or"),
+        ("ksg_mutual_information", (SCORES,), (), r"y must be a tensor of shape \(N, D\) or"),
+    ],
+)
+def test_what_is_no_tensor(name, before, after, message, wrong):
+    with pytest.raises(
+        ValueError, match=f"tilewright::{name}: {message}.*, got {type(wrong).__name__}"
+    ):
+        getattr(mi, name)(*before, wrong, *after)
 
 
 @pytest.mark.parametrize("name,given,message", BAD)

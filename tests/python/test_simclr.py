@@ -1,5 +1,6 @@
 """SimCLR: the C++ module and its scriptable twin agree, learn, are saved and name what is wrong."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -165,6 +166,11 @@ def test_an_encoder_of_ones_own():
     assert model.project(torch.rand(3, 1, 8, 8)).shape == (3, 5)
 
 
+def test_an_encoder_that_is_none():
+    with pytest.raises(TypeError, match="encoder must be 'conv', 'resnet' or a module, got 18"):
+        SimCLR(18)
+
+
 def test_options():
     assert SimCLRCpp().options == _C.simclr_options()
     assert SimCLRCpp(widths=[4]).options == {**_C.simclr_options(), "widths": [4]}
@@ -178,13 +184,17 @@ def test_options():
         ("encoder", "vit", "SimCLR: encoder must be conv or resnet, got vit"),
         ("widths", [], r"SimCLR: widths must hold positive numbers, at least one, got \[\]"),
         ("widths", [8, -1], r"SimCLR: widths must hold positive numbers, .*got \[8, -1\]"),
-        ("widths", "wide", "SimCLR: widths has the wrong type: 'wide'"),
+        ("widths", "wide", "SimCLR: widths must be a list of integers, got 'wide'"),
         ("projection_layers", 0, "SimCLR: projection_layers must be positive, got 0"),
         ("projection_hidden", -3, "SimCLR: projection_hidden must be positive, got -3"),
         ("projection_features", 0, "SimCLR: projection_features must be positive, got 0"),
         ("temperature", 0.0, "SimCLR: temperature must be positive and finite, got 0"),
-        ("temperature", "warm", "SimCLR: temperature has the wrong type: 'warm'"),
-        ("depth", 18, "SimCLR: unknown options {'depth'}"),
+        ("temperature", "warm", "SimCLR: temperature must be a number, got 'warm'"),
+        (
+            "depth",
+            18,
+            "SimCLR: unknown options {'depth'}, there are in_channels, encoder, .*, temperature$",
+        ),
     ],
 )
 def test_bad_options_are_named(face, option, value, message):
@@ -206,8 +216,26 @@ def test_bad_images_are_named():
             each(good.expand(-1, 3, -1, -1), good)
         with pytest.raises(Exception, match=r"second must have first's shape \(4, 1, 8, 8\), got"):
             each(good, good[:3])
+        with pytest.raises(Exception, match="SimCLR: second must have first's dtype"):
+            each(good, good.double())
         with pytest.raises(Exception, match="nt_xent: first must have at least two rows"):
             each(good[:1], good[:1])
+
+
+@pytest.mark.parametrize("wrong", [np.ones((4, 1, 8, 8)), [[1.0]], None])
+def test_images_that_are_no_tensor(wrong):
+    model, good, kind = SimCLR(**SMALL), torch.rand(4, 1, 8, 8), type(wrong).__name__
+    for name, call in (
+        ("first", lambda: model(wrong, good)),
+        ("second", lambda: model(good, wrong)),
+        ("images", lambda: model.represent(wrong)),
+        ("images", lambda: model.project(wrong)),
+    ):
+        told = rf"SimCLR: {name} must be a tensor of shape \(N, C, H, W\), got {kind}"
+        with pytest.raises(ValueError, match=told):
+            call()
+    with pytest.raises(ValueError, match=f"ResNetEncoder: images must be .* got {kind}"):
+        SimCLR("resnet").encoder(wrong)
 
 
 @pytest.mark.parametrize("recipe", ["digits", "photographs", "none"])
@@ -237,8 +265,10 @@ def test_augmentation_has_one_order(recipe):
         ("none", {"blur_size": 2}, "blur_size must be a positive odd number, got 2"),
         ("none", {"erase": 1.5}, r"erase must lie in \[0, 1\], got 1.5"),
         ("none", {"noise": float("nan")}, "noise must not be negative, and finite, got nan"),
-        ("none", {"colour": 1.0}, "unknown options {'colour'}"),
-        ("none", {"flip": "often"}, "flip has the wrong type: 'often'"),
+        ("none", {"colour": 1.0}, "unknown options {'colour'}, there are degrees, .*, noise"),
+        ("none", {"zoom": 2.0}, "zoom must be a list of numbers, got 2.0"),
+        (3, {}, "recipe must be 'digits', 'photographs' or 'none', got 3"),
+        ("none", {"flip": "often"}, "flip must be a number, got 'often'"),
     ],
 )
 def test_bad_recipes_are_named(recipe, options, message):
