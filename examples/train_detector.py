@@ -17,5 +17,7 @@ if __name__ == "__main__":
     try:
         from detector_demo.job import main
     except ModuleNotFoundError as error:
-        sys.exit(f"train_detector: {error}; run `make build`, or `pip install 'tilewright[demo]'`")
+        sys.exit(
+            f"train_detector: {error}; run `make build`, or `pip install '.[demo]'` in a clone"
+        )
     sys.exit(main())

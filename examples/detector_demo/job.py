@@ -6,9 +6,6 @@ import argparse
 import dataclasses
 import json
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,10 @@ import tilewright
 from tilewright.data import DataError, ImageError
 from tilewright.models import FasterRCNNCpp
 from tilewright.train.arguments import positive, seed
+from tilewright.train.checkpoint import make_folder
+from tilewright.train.interruption import tell_stopped
 from tilewright.train.pictures import draw_losses
+from tilewright.train.stages import stage
 
 from . import evaluation, export, pictures
 from .own_data import own_data_recipe
@@ -37,7 +37,7 @@ def main() -> int:
     checkpoint = output / "checkpoint.pt"
     try:
         recipe = _recipe(arguments)
-        output.mkdir(parents=True, exist_ok=True)
+        make_folder(output, "checkpoint.pt", "detector.pt", "report.json", "losses.png")
         torch.manual_seed(recipe.seed)
         trainer = Trainer(FasterRCNNCpp(**recipe.model), recipe, checkpoint)
         if arguments.resume:
@@ -46,21 +46,12 @@ def main() -> int:
         elif checkpoint.exists():
             print(f"{checkpoint} of an earlier run will be overwritten (--resume goes on from it)")
         seconds: dict[str, float] = {}
-        with _stage("train", seconds):
+        with stage("train", seconds):
             trainer.run()
         seconds["train"] = trainer.seconds  # with the earlier runs of a resumed training
         report = _finish(trainer, recipe, output, seconds)
-    except Interrupted as stop:
-        print(
-            f"\nstopped after step {stop.step} of {recipe.steps}; {trainer.checkpoint} holds the "
-            "state: the same command with --resume goes on",
-            file=sys.stderr,
-        )
-        return 130
-    except KeyboardInterrupt:
-        left = f"; --resume goes on from {checkpoint}" if checkpoint.exists() else ""
-        print(f"\nstopped{left}", file=sys.stderr)
-        return 130
+    except (Interrupted, KeyboardInterrupt) as stop:
+        return tell_stopped(stop, checkpoint)
     except _TOLD as error:
         print(f"train_detector: {error}", file=sys.stderr)
         return 1
@@ -82,18 +73,18 @@ def _finish(
     # the same order, so that the two can be compared closely.
     model = FasterRCNNCpp(**recipe.model)
     model.load_state_dict(trainer.model.state_dict())
-    with _stage("evaluate", seconds):
+    with stage("evaluate", seconds):
         detections, targets = evaluation.detect(model, scenes)
         result = evaluation.evaluate(detections, targets, recipe.class_names)
     print(f"{result.images} held-out images:\n{result.table()}")
-    with _stage("draw", seconds):
+    with stage("draw", seconds):
         pictures.draw_detections(output / "detections.png", scenes, detections, recipe.class_names)
         draw_losses(output / "losses.png", trainer.losses)
-    with _stage("export", seconds):
+    with stage("export", seconds):
         export.export_torchscript(model, recipe, output / "detector.pt")
-    with _stage("build examples/cpp_detector", seconds):
+    with stage("build examples/cpp_detector", seconds):
         program = export.build_program(output / "cpp_detector")
-    with _stage("compare with the C++ program", seconds):
+    with stage("compare with the C++ program", seconds):
         same = _compare(model, program, recipe, output)
     print(f"the C++ program found the same {same} detections")
     report = {
@@ -127,15 +118,6 @@ def _compare(model: Any, program: Path, recipe: Recipe, output: Path) -> int:
         place = " ".join(f"{side:6.1f}" for side in box.tolist())
         print(f"  {files[0].name}: {recipe.class_names[int(label)]} {score:.3f} [{place}]")
     return same
-
-
-@contextmanager
-def _stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
-    """Says what is done, and notes how long it took."""
-    print(f"== {name}", flush=True)
-    began = time.perf_counter()
-    yield
-    seconds[name] = time.perf_counter() - began
 
 
 def _recipe(arguments: argparse.Namespace) -> Recipe:

@@ -149,7 +149,7 @@ def own_data_recipe(
             "aspect_ratios": [0.5, 1.0, 2.0],
             "box_detections_per_img": 100,
         },
-        data=f"{path}: {len(train)} and {len(split.held_out)} images; {names}",
+        data=f"{path.resolve().name}: {len(train)} and {len(split.held_out)} images; {names}",
         mirror=mirror,
         split=split,
     )

@@ -14,6 +14,8 @@
 #include <algorithm>
 #include <cmath>
 #include <exception>
+#include <filesystem>
+#include <fstream>
 #include <iomanip>
 #include <iostream>
 #include <limits>
@@ -88,9 +90,18 @@ void learn(tilewright::SimCLR& model, const torch::Tensor& images, int64_t epoch
   }
 }
 
+// Now, not when the training is done. Leaves what is there as it is.
+void check_can_be_written(const std::string& path) {
+  const bool is_new = !std::filesystem::exists(std::filesystem::symlink_status(path));
+  const bool opened = bool(std::ofstream(path, std::ios::app));
+  if (!opened) throw std::runtime_error(path + ": cannot be written");
+  if (is_new) std::filesystem::remove(path);
+}
+
 void train(const std::string& path, int64_t epochs, const LabelledImages& seen,
            const LabelledImages& unseen) {
   if (seen.images.size(0) < 2) throw std::runtime_error("there must be two images at least");
+  check_can_be_written(path);
   torch::manual_seed(0);
   tilewright::SimCLR model;
   settle(model, seen.images);

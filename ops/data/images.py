@@ -102,7 +102,7 @@ def _opened(path: str | Path) -> Image.Image:
     except ImportError as error:
         raise ImportError(
             "tilewright.data: images are read by Pillow, which is not installed; run "
-            "`pip install 'tilewright[data]'`"
+            "`pip install pillow`"
         ) from error
     try:
         return Image.open(path)

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tilewright._arguments import check_tensor
+
 from .digits import load_split
+
+_ROUNDING = 0.01  # by which images may leave [0, 1], as those of augmentations
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,9 @@ class LabelledImages:
         images: (N, C, H, W), uint8 in 0..255 or float32 in [0, 1].
         labels: (N,) int64 in [0, len(class_names)).
         class_names: name of every label.
+
+    Raises:
+        ValueError: for anything else.
     """
 
     images: Tensor
@@ -26,11 +33,24 @@ class LabelledImages:
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
+        for name, given in (("images", images), ("labels", labels)):
+            check_tensor(f"tilewright.data: {name}", given)
+        if not isinstance(self.class_names, (tuple, list)):
+            raise ValueError(
+                f"tilewright.data: class_names must be a tuple of names, got {self.class_names!r}"
+            )
         if images.ndim != 4 or images.dtype not in (torch.uint8, torch.float32):
             raise ValueError(
                 "tilewright.data: images must have shape (N, C, H, W) and be uint8 or float32, got "
                 f"{tuple(images.shape)} {images.dtype}"
             )
+        if images.is_floating_point() and images.numel() > 0:
+            least, most = (float(value) for value in images.aminmax())
+            if not (least >= -_ROUNDING and most <= 1 + _ROUNDING):
+                raise ValueError(
+                    f"tilewright.data: float32 images must lie in [0, 1], got {least:g} to "
+                    f"{most:g} (divide images in 0..255 by 255, or give them as uint8)"
+                )
         if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
             raise ValueError(
                 f"tilewright.data: labels must have shape ({len(images)},) and be int64, got "

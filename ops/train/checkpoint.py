@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,33 @@ import torch
 
 class CheckpointError(RuntimeError):
     """A checkpoint that is missing, unreadable or of another recipe."""
+
+
+def make_folder(path: Path, *files: str) -> None:
+    """Makes a folder for output where there is none, and sees that `files` can be written there.
+
+    Raises:
+        CheckpointError: where a folder has the name of one of them.
+        NotADirectoryError: where a file has its name, or that of a folder above it.
+        OSError: where nothing can be written there.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        above = (p for p in (path, *path.parents) if os.path.lexists(p) and not p.is_dir())
+        raise NotADirectoryError(
+            f"the output must be a folder, got {path}, and {next(above, path)} is a file"
+        ) from error
+    for name in files:
+        check_no_folder(path / name)
+    with tempfile.TemporaryFile(dir=path):
+        pass
+
+
+def check_no_folder(path: Path) -> None:
+    """Raises CheckpointError where a folder has the name of a file to be read or written."""
+    if path.is_dir():
+        raise CheckpointError(f"{path} must be a file, and is a folder")
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
@@ -29,6 +57,7 @@ def load_checkpoint(path: Path, version: int) -> dict[str, Any]:
     Raises:
         CheckpointError: where it is missing, cannot be read, or is something else.
     """
+    check_no_folder(path)
     if not path.exists():
         raise CheckpointError(f"there is no checkpoint {path}; start without --resume")
     try:

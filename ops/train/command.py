@@ -6,9 +6,6 @@ import argparse
 import dataclasses
 import json
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -18,13 +15,14 @@ import tilewright
 from tilewright.data import DataError, ImageError, LabelledImages
 
 from .arguments import positive, seed
-from .checkpoint import CheckpointError, write_whole
-from .interruption import Interrupted
+from .checkpoint import CheckpointError, make_folder, write_whole
+from .interruption import Interrupted, tell_stopped
 from .methods import METHODS, recipe_of
 from .optional import required
 from .pictures import draw_losses
 from .recipe import Recipe
 from .sources import KINDS, open_images
+from .stages import stage
 from .trainer import Trainer, round_generator
 
 _TOLD = (CheckpointError, DataError, ImageError, FloatingPointError, ImportError, OSError)
@@ -64,7 +62,6 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if arguments.size and arguments.data != "folder":
         parser.error("--size needs --data folder: other images have a size")
     output: Path = arguments.output or Path("train_output") / arguments.method
-    checkpoint = output / "checkpoint.pt"
     try:
         for package in _PACKAGES:  # now, not when the training is done
             required(package, "a training needs scikit-learn, matplotlib and tqdm")
@@ -76,17 +73,8 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         print(told)
         report = train_and_judge(recipe, arguments.method, train, test, output, arguments.resume)
         print(f"{sum(report['seconds'].values()):.0f} s in all; everything is in {output}/")
-    except Interrupted as stop:
-        print(
-            f"\nstopped after step {stop.step}; {checkpoint} holds the state: the same command "
-            "with --resume goes on",
-            file=sys.stderr,
-        )
-        return 130
-    except KeyboardInterrupt:
-        left = f"; --resume goes on from {checkpoint}" if checkpoint.exists() else ""
-        print(f"\nstopped{left}", file=sys.stderr)
-        return 130
+    except (Interrupted, KeyboardInterrupt) as stop:
+        return tell_stopped(stop, output / "checkpoint.pt")
     except _TOLD as error:
         print(f"tilewright train: {error}", file=sys.stderr)
         return 1
@@ -98,7 +86,7 @@ class ImageTrainer(Trainer):
     left over by the last batch of a round waits for the next."""
 
     def __init__(self, model: nn.Module, recipe: Recipe, checkpoint: Path, data: LabelledImages):
-        super().__init__(model, recipe, checkpoint)
+        super().__init__(model, dataclasses.replace(recipe, images=len(data)), checkpoint)
         self.data = data
 
     def step_losses(self, step: int) -> dict[str, Tensor]:
@@ -129,9 +117,13 @@ def train_and_judge(
     Raises:
         CheckpointError, Interrupted, FloatingPointError: as `Trainer` does.
         DataError: where the method cannot learn from images or batches like these.
+        NotADirectoryError: where the output is a file.
     """
     output = Path(output)
-    output.mkdir(parents=True, exist_ok=True)
+    for name, data in (("train", train), ("test", test)):
+        if not isinstance(data, LabelledImages):
+            raise DataError(f"{name} must be LabelledImages, got {type(data).__name__}")
+    make_folder(output, "checkpoint.pt", "model.pt", "report.json", "losses.png")
     if not (0 < recipe.batch <= len(train) and len(test) > 0):
         raise DataError(
             f"batches of {recipe.batch} need as many training images, and judging needs some test "
@@ -145,20 +137,21 @@ def train_and_judge(
     few = recipe.prepare(train.floats(torch.arange(min(_LOOKED_AT, len(train)))))
     _rehearse(recipe, few, train)
     trainer = ImageTrainer(recipe.initial(few), recipe, output / "checkpoint.pt", train)
+    recipe = trainer.recipe
     if resume:
         trainer.resume()
         print(f"resumed after step {trainer.step} of {recipe.steps}")
     elif trainer.checkpoint.exists():
         print(f"{trainer.checkpoint} of an earlier run is overwritten (--resume goes on from it)")
     seconds: dict[str, float] = {}
-    with _stage("train", seconds):
+    with stage("train", seconds):
         trainer.run()
     seconds["train"] = trainer.seconds  # with the earlier runs of a resumed training
     model, untrained = trainer.model, recipe.initial(few)
     for one in (model, untrained):
         recipe.settle(one, train)
     recipe.export(output / "model.pt", model)  # first: whatever follows, the model is there
-    with _stage("evaluate", seconds):
+    with stage("evaluate", seconds):
         result = recipe.evaluate(model, untrained, train, test)
     print(result.table())
     report = {
@@ -172,7 +165,7 @@ def train_and_judge(
         "threads": torch.get_num_threads(),
     }
     _write_report(output, report)  # before pictures: whatever becomes of them
-    with _stage("draw", seconds):
+    with stage("draw", seconds):
         recipe.draw(output, model, untrained, test)
         draw_losses(output / "losses.png", trainer.losses)
     _write_report(output, report)
@@ -203,12 +196,3 @@ def _chosen(recipe: Recipe, arguments: argparse.Namespace, images: int, told: st
     if arguments.epochs:
         steps = arguments.epochs * (images // batch)
     return dataclasses.replace(recipe, batch=batch, steps=steps, seed=arguments.seed, data=told)
-
-
-@contextmanager
-def _stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
-    """Says what is done, and notes how long it took."""
-    print(f"== {name}", flush=True)
-    began = time.perf_counter()
-    yield
-    seconds[name] = time.perf_counter() - began

@@ -17,5 +17,5 @@ def required(module: str, purpose: str) -> ModuleType:
     except ImportError as error:
         raise ImportError(
             f"tilewright.train: {purpose}, and {module} cannot be imported ({error}); run "
-            "`pip install 'tilewright[train]'`"
+            "`pip install matplotlib pillow scikit-learn tqdm`"
         ) from error

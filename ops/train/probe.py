@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tilewright._arguments import check_integer, check_tensor
+
 from .optional import required
 
 _ROWS = 1024  # of the similarities that are held at once
@@ -41,13 +43,16 @@ def linear_probe(
         The share of test rows whose class is found, in [0, 1].
 
     Raises:
-        ValueError: on shapes that do not fit, features that are not finite, a single class, and
-            numbers out of range.
+        ValueError: on what is no tensor, shapes that do not fit, features that are not finite, a
+            single class, and numbers out of range.
         ImportError: without scikit-learn.
     """
     _check("linear_probe", train_features, train_labels, test_features, test_labels)
     if len(train_labels.unique()) < 2:
         raise ValueError("tilewright::linear_probe: train_labels must have two classes, got one")
+    for name, value in (("per_class", per_class), ("draws", draws)):
+        if value is not None:
+            check_integer(f"tilewright::linear_probe: {name}", value)
     for name, value in (("per_class", per_class), ("draws", draws), ("penalty", penalty)):
         if value is not None and not value > 0:
             raise ValueError(f"tilewright::linear_probe: {name} must be positive, got {value}")
@@ -78,9 +83,11 @@ def knn_accuracy(
         train_labels, test_labels: (N,) and (M,) int64, none negative.
 
     Raises:
-        ValueError: on shapes that do not fit, features that are not finite, and k out of range.
+        ValueError: on what is no tensor, shapes that do not fit, features that are not finite, and
+            k out of range.
     """
     _check("knn_accuracy", train_features, train_labels, test_features, test_labels)
+    check_integer("tilewright::knn_accuracy: k", k)
     if not 1 <= k <= len(train_labels):
         raise ValueError(
             f"tilewright::knn_accuracy: k must be in [1, {len(train_labels)}], got {k}"
@@ -111,13 +118,14 @@ def embedding_map(features: Tensor, method: str = "tsne", seed: int = 0) -> Tens
         seed: of t-SNE.
 
     Raises:
-        ValueError: for another method, and features that are too few or not finite.
+        ValueError: for another method, and features that are no tensor, too few or not finite.
         ImportError: without scikit-learn.
     """
     if method not in ("tsne", "pca"):
         raise ValueError(
             f"tilewright::embedding_map: method must be 'tsne' or 'pca', got {method!r}"
         )
+    check_tensor("tilewright::embedding_map: features", features)
     if features.ndim != 2 or len(features) < 3 or not bool(features.isfinite().all()):
         raise ValueError(
             "tilewright::embedding_map: features must have shape (N, F), N > 2, and be finite, got "
@@ -183,6 +191,8 @@ def _check(
         ("train", train_features, train_labels),
         ("test", test_features, test_labels),
     ):
+        check_tensor(f"tilewright::{name}: {part}_features", features)
+        check_tensor(f"tilewright::{name}: {part}_labels", labels)
         if features.ndim != 2 or not features.is_floating_point() or len(features) == 0:
             raise ValueError(
                 f"tilewright::{name}: {part}_features must have shape (N, F), N > 0, and be "

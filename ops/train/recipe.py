@@ -84,6 +84,7 @@ class Recipe(ABC):
         checkpoint_every: steps between two checkpoints.
         seed: of weights, order of images and augmentation.
         data: which images, in words, for checkpoints.
+        images: how many there are to train on, which the trainer fills in.
     """
 
     binary: ClassVar[bool] = False
@@ -98,6 +99,7 @@ class Recipe(ABC):
     checkpoint_every: int = 200
     seed: int = 0
     data: str = ""
+    images: int = 1
 
     def prepare(self, images: Tensor) -> Tensor:
         """(N, C, H, W) float32 in [0, 1] as the reader has them, to what the model takes."""

@@ -14,7 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .checkpoint import CheckpointError, differences, load_checkpoint, write_whole
+from .checkpoint import (
+    CheckpointError,
+    check_no_folder,
+    differences,
+    load_checkpoint,
+    write_whole,
+)
 from .interruption import CtrlC, Interrupted
 from .optional import required
 
@@ -49,6 +55,7 @@ class Trainer:
         self.model = model
         self.recipe = recipe
         self.checkpoint = checkpoint
+        check_no_folder(checkpoint)
         slower = slower or {}
         named = dict(model.named_parameters())
         self.parameters = list(named.values())
@@ -108,7 +115,7 @@ class Trainer:
                     self.save()
         self.save()
         if ctrl_c.seen:
-            raise Interrupted(self.step)
+            raise Interrupted(self.step, self.recipe.steps)
 
     def _update(self) -> dict[str, float]:
         """One step of the optimizer; returns the losses before it."""

@@ -24,9 +24,21 @@ def test_the_container_checks():
         ((images, labels.int(), ("a", "b")), "be int64, got .* torch.int32"),
         ((images, labels, ("a",)), r"labels must be in \[0, 1\), got 1"),
         ((images, -labels, ("a", "b")), r"labels must be in \[0, 2\), got -1"),
+        ((images.numpy(), labels, ("a", "b")), "images must be a tensor, got ndarray"),
+        ((images, None, ("a", "b")), "labels must be a tensor, got NoneType"),
+        ((images, labels, None), "class_names must be a tuple of names, got None"),
+        ((images, labels, "ab"), "class_names must be a tuple of names, got 'ab'"),
+        (
+            (images + torch.tensor([0.0, 255.0]).view(2, 1, 1, 1), labels, ("a", "b")),
+            r"must lie in \[0, 1\], got 0 to 255 \(divide .* by 255, or give them as uint8\)",
+        ),
+        ((images - 0.5, labels, ("a", "b")), r"must lie in \[0, 1\], got -0.5 to -0.5"),
+        ((images / 0, labels, ("a", "b")), r"must lie in \[0, 1\], got nan to nan"),
     ]:
         with pytest.raises(ValueError, match=message):
             LabelledImages(*arguments)
+    assert len(LabelledImages(images + 1.0001, labels, ["a", "b"])) == 2, "rounded"
+    assert len(LabelledImages(images[:0], labels[:0], ())) == 0
 
 
 def test_floats_and_binarised():

@@ -169,7 +169,7 @@ def test_dilation_keeps_the_map(device):
         ),
         ({"modulated_deformation": True}, "modulated_deformation needs deformable_stages, got 0"),
         ({"dilate_last_stage": True}, "dilate_last_stage needs feature_level=4, got 0"),
-        ({"deformable_stages": "all"}, "deformable_stages has the wrong type: 'all'"),
+        ({"deformable_stages": "all"}, "deformable_stages must be an integer, got 'all'"),
     ],
 )
 def test_bad_options_are_named(detector, options, message):

@@ -106,7 +106,9 @@ def test_a_coco_folder_goes_through_every_stage(tmp_path):
     other = demo(data, output, "--resume")
     assert other.returncode == 1
     assert "was trained with other settings (held_out was 6, and is 5 now; data was" in other.stderr
-    assert f"'{data}: 4 and 6 images; " in other.stderr and ": 4 and 5 images; " in other.stderr
+    assert (
+        f"'{data.name}: 4 and 6 images; " in other.stderr and ": 4 and 5 images; " in other.stderr
+    )
 
 
 def test_a_single_image_of_a_single_class(tmp_path, capsys):
@@ -209,6 +211,18 @@ def test_the_recipe_fits_the_images(tmp_path):
     few = len(recipe.split.train)
     assert recipe.steps * recipe.batch >= 100 * few and recipe.steps < own_data.FULL.steps
     assert own_data.own_data_recipe(tmp_path, min_size=64, steps=7).model["min_size"] == 64
+    spelled_otherwise = own_data.own_data_recipe(tmp_path / "annotations" / "..")
+    assert spelled_otherwise.data == recipe.data, "so that --resume takes it"
+
+
+def test_an_output_that_is_a_file_is_told(tmp_path, monkeypatch, capsys):
+    job = importlib.import_module("detector_demo.job")
+    file = tmp_path / "file"
+    file.touch()
+    monkeypatch.setattr(sys, "argv", ["train_detector.py", "--smoke", "--output", str(file)])
+    assert job.main() == 1
+    told = f"train_detector: the output must be a folder, got {file}, and {file} is a file\n"
+    assert capsys.readouterr().err == told
 
 
 def test_ignored_objects_do_not_count():

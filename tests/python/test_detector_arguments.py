@@ -33,7 +33,7 @@ SMALL = {"min_size": 64, "max_size": 96, "fpn_channels": 16, "representation_siz
         ("box_score_thresh", torch.nan, "box_score_thresh must be a number"),
         ("bbox_reg_weights", (1.0, 1.0), "bbox_reg_weights must be four numbers, got 2"),
         ("rpn_post_nms_top_n_test", 0, "rpn_post_nms_top_n_test must be positive, got 0"),
-        ("min_size", "large", "min_size has the wrong type: 'large'"),
+        ("min_size", "large", "min_size must be an integer, got 'large'"),
     ],
 )
 def test_options(detector, option, value, message):

@@ -95,7 +95,7 @@ def test_bad_options_are_named():
             face(3, trainable_backbone_layers=6)
         with pytest.raises(TypeError, match="bogus"):
             face(3, bogus=1)
-    with pytest.raises(TypeError, match="min_size has the wrong type"):
+    with pytest.raises(TypeError, match="min_size must be an integer"):
         FasterRCNNCpp(3, min_size="large")
 
 

@@ -256,7 +256,7 @@ def test_options_of_both_models():
     ("option", "value", "message"),
     [
         ("pooling", "max", "pooling must be ps_roi_align, ps_roi_pool or deform_.*, got max"),
-        ("pooling", 3, "RFCN: pooling has the wrong type: 3"),
+        ("pooling", 3, "RFCN: pooling must be a string, got 3"),
         ("feature_level", 1, "RFCN: feature_level must be a stage from 2 to 4, got 1"),
         ("feature_level", 5, "RFCN: feature_level must be a stage from 2 to 4, got 5"),
         ("pooled_size", 0, "RFCN: pooled_size must be positive, got 0"),
@@ -264,7 +264,7 @@ def test_options_of_both_models():
         ("sampling_ratio", 1025, "RFCN: sampling_ratio must be at most 1024, got 1025"),
         ("box_nms_thresh", 2.0, r"RFCN: box_nms_thresh must lie in \[0, 1\], got 2"),
         ("anchor_sizes", ((8,), (16,)), "RFCN: anchor_sizes must have one list for each of the 1"),
-        ("fpn_channels", 64, "RFCN: unknown options {'fpn_channels'}"),
+        ("fpn_channels", 64, "RFCN: unknown options {'fpn_channels'}, there are "),
         ("deformable_stages", 5, r"ResNet: deformable_stages must lie in \[0, 4\], .* got 5"),
         ("resnet_depth", 19, "ResNet: depth must be 18, 34, 50 or 101, got 19"),
     ],

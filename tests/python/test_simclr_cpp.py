@@ -91,8 +91,11 @@ def test_what_it_says_when_something_is_wrong(tmp_path, files):
         (("train", weights, 1, labels, *files[1:]), "in 3 dimensions, got type 8 in 1"),
         (("train", weights, 1, tmp_path / "packed.gz", *files[1:]), "is compressed: gunzip it"),
         (("train", weights, 1, images, files[3], *files[2:]), "a label for each of 1347 images"),
+        (("train", tmp_path, 1, *files), f"{tmp_path}: cannot be written"),
+        (("train", tmp_path / "none" / "w.pt", 1, *files), "w.pt: cannot be written"),
         (("features", tmp_path / "none.pt", images), "none.pt"),
     ):
         done = run(*arguments)
         assert done.returncode == 1 and message in done.stderr, (arguments, done.stderr)
+        assert not done.stdout, "nothing was trained before"
     assert not weights.exists()

@@ -3,6 +3,7 @@ own, and against what must hold."""
 
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -99,6 +100,8 @@ def test_what_does_not_fit(judge):
     nan = y.clone()
     nan[0, 0] = float("nan")
     for given, message in [
+        ((x.numpy(), labels, y, others), "train_features must be a tensor, got ndarray"),
+        ((x, labels, y, None), "test_labels must be a tensor, got NoneType"),
         ((x[0], labels, y, others), r"train_features must have shape \(N, F\), N > 0"),
         ((x.long(), labels, y, others), r"train_features .* be floating, got .*int64"),
         ((x, labels, y[:0], others[:0]), r"test_features must have .* got \(0, 5\)"),
@@ -120,6 +123,15 @@ def test_numbers_out_of_range():
     for name in ("per_class", "draws", "penalty"):
         with pytest.raises(ValueError, match=f"{name} must be positive, got 0"):
             linear_probe(*train, *test, **{name: 0})
+    for name in ("per_class", "draws"):
+        for value in (2.5, 3.0, "few", True):
+            with pytest.raises(ValueError, match=f"{name} must be an integer, got {value!r}"):
+                linear_probe(*train, *test, **{name: value})
+    assert linear_probe(*train, *test, per_class=np.int64(2)) > 0.5
+    with pytest.raises(ValueError, match=r"knn_accuracy: k must be an integer, got 2\.5"):
+        knn_accuracy(*train, *test, k=2.5)
+    with pytest.raises(ValueError, match="features must be a tensor, got ndarray"):
+        embedding_map(train[0].numpy())
     with pytest.raises(ValueError, match="method must be 'tsne' or 'pca', got 'umap'"):
         embedding_map(train[0], "umap")
     with pytest.raises(ValueError, match=r"shape \(N, F\), N > 2"):
@@ -136,7 +148,7 @@ def test_a_choice_of_rows_is_always_the_same():
 def test_a_missing_package_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
     train, test = clusters(12), clusters(9)
-    told = r"the linear probe is scikit-learn's, and sklearn.linear_model .*tilewright\[train\]"
+    told = "the linear probe is scikit-learn.s, and sklearn.linear_model .*pip install matplotlib"
     with pytest.raises(ImportError, match=told):
         linear_probe(*train, *test)
     assert optional.required("math", "numbers").pi > 3

@@ -1,6 +1,9 @@
 """What recipes are made of: images as a method wants them, generative models, augmentation."""
 
 import dataclasses
+import re
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,3 +124,16 @@ def test_representations_are_learnt(tmp_path):
     found = recipe.evaluate(trainer.model, untrained, train, test).values
     for measure in ("few", "all"):
         assert found["trained"][measure] > found["untrained"][measure] + 0.02, found
+
+
+def test_the_recipe_of_the_page_runs_as_written(tmp_path):
+    page = Path(__file__).parent.parent.parent / "docs" / "pretraining.md"
+    written = re.search(r"## Adding a method.*?```python\n(.*?)```", page.read_text(), re.S).group(
+        1
+    )
+    (tmp_path / "recipe_own.py").write_text(written)
+    recipe = runpy.run_path(str(tmp_path / "recipe_own.py"))["RECIPE"]
+    x = torch.rand(4, 1, 8, 8)
+    model = recipe.build(x)
+    recipe.losses(model, x)["loss"].backward()
+    assert model.represent(x).shape[0] == 4
