@@ -1,5 +1,7 @@
 """What ranks tell each other before they work together: whether what each was given fits."""
 
+import math
+import numbers
 import struct
 
 import torch
@@ -14,50 +16,64 @@ _MOST_SIZES = 8  # dimensions of rows that ranks compare
 
 def agree(op, name, rows, group, check, **settings):
     """Tells all ranks whether `check` finds what this one was given fit, and what must be the same
-    on all: the shape and dtype of `rows`, and numbers. Each raises, and none waits for one that
-    did."""
-    wrong = _what_is_wrong(name, rows, check)
-    kind = -1 if wrong else _KINDS.index(rows.dtype)
-    sizes = [-1] * _MOST_SIZES if wrong else [*rows.shape, *[-1] * _MOST_SIZES][:_MOST_SIZES]
-    numbers = [0 if wrong else _bits_of(number) for number in settings.values()]
-    device = rows.device if isinstance(rows, Tensor) else _device_of(group)
-    mine = torch.tensor([kind, 0 if wrong else rows.ndim, *sizes, *numbers], device=device)
-    everyones = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
-    dist.all_gather(everyones, mine, group=group)
+    on all: the shape and dtype of `rows`, the dtype of their products where there are settings,
+    and these: numbers, and `normalize` and `ring`, which are True or False. Each raises, and none
+    waits for one that did."""
+    nothing = [-1] * (3 + _MOST_SIZES) + [0] * len(settings)
+    mine, wrong = nothing, ""
+    try:
+        mine = _message(name, rows, group, check, settings)
+    except Exception as error:  # whatever is raised is told: other ranks wait
+        wrong = str(error) or repr(error)
+    sent = torch.tensor(mine, device=_device_of(group, rows))
+    everyones = [torch.empty_like(sent) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(everyones, sent, group=group)
     if wrong:
         raise ValueError(f"tilewright::{op}: {wrong}")
     found = [t.tolist() for t in everyones]
     bad = [rank for rank, f in enumerate(found) if f[0] < 0]
     if bad:
         raise ValueError(f"tilewright::{op}: what rank {bad[0]} was given does not fit, see there")
-    end = 2 + _MOST_SIZES
+    end = 3 + _MOST_SIZES
     if any(f[:end] != found[0][:end] for f in found):
-        told = "; ".join(f"{tuple(f[2 : 2 + f[1]])} {_KINDS[f[0]]}" for f in found)
         raise ValueError(
-            f"tilewright::{op}: {name} must have one shape and dtype on all ranks, got {told}"
+            f"tilewright::{op}: {name} must have one shape and dtype on all ranks, got "
+            + "; ".join(map(_told, found))
         )
-    for i, setting in enumerate(settings):
-        told = [_number_of(f[end + i]) for f in found]
-        if any(number != told[0] for number in told):
+    for i, setting in enumerate(settings, end):
+        if any(f[i] != found[0][i] for f in found):
+            told = ", ".join(f"{_number_of(f[i]):g}" for f in found)
             raise ValueError(
-                f"tilewright::{op}: {setting} must be the same on all ranks, got "
-                + ", ".join(f"{number:g}" for number in told)
+                f"tilewright::{op}: {setting} must be the same on all ranks, got {told}"
             )
 
 
-def _what_is_wrong(name, rows, check):
-    """In words; nothing where all is well. Whatever is raised is told: other ranks wait."""
-    if not isinstance(rows, Tensor):
-        return f"{name} must be a tensor, got {type(rows).__name__}"
+def _message(name, rows, group, check, settings):
+    """What a rank tells the others, as integers; raises where what it was given does not fit."""
+    check_rows(name, rows)
     if rows.dtype not in _KINDS:
-        return f"{name} must be float64, float32, bfloat16 or float16, got {rows.dtype}"
+        raise ValueError(f"{name} must be float64, float32, bfloat16 or float16, got {rows.dtype}")
     if rows.ndim < 1 or rows.ndim > _MOST_SIZES:
-        return f"{name} must have 1 to {_MOST_SIZES} dimensions, got {tuple(rows.shape)}"
-    try:
-        check()
-    except Exception as error:
-        return str(error)
-    return ""
+        raise ValueError(f"{name} must have 1 to {_MOST_SIZES} dimensions, got {tuple(rows.shape)}")
+    if _device_of(group, rows).type == "cuda" and not rows.is_cuda:
+        raise ValueError(f"{name} must be on a CUDA device, as NCCL's are, got {rows.device}")
+    check()
+    for setting in set(settings) & {"normalize", "ring"}:
+        if not isinstance(settings[setting], bool):
+            raise ValueError(f"{setting} must be True or False, got {settings[setting]!r}")
+    products = rows.dtype
+    if settings:
+        products = torch.ops.tilewright._score_rows(rows[:1].detach(), False).dtype
+    kinds = [_KINDS.index(dtype) for dtype in (rows.dtype, products)]
+    sizes = [*rows.shape, *[-1] * _MOST_SIZES][:_MOST_SIZES]
+    return [*kinds, rows.ndim, *sizes, *map(_bits_of, settings.values())]
+
+
+def _told(message):
+    """Shape and dtypes of a rank's rows, in words."""
+    kind, products, ndim, *sizes = message
+    cast = "" if kind == products else f" (by autocast {_KINDS[products]})"
+    return f"{tuple(sizes[:ndim])} {_KINDS[kind]}{cast}"
 
 
 def _bits_of(number):
@@ -68,14 +84,24 @@ def _number_of(bits):
     return struct.unpack("d", struct.pack("q", bits))[0]
 
 
-def _device_of(group):
+def _device_of(group, rows):
     """Where the group's messages are."""
-    return torch.device("cuda" if dist.get_backend(group) == "nccl" else "cpu")
+    if dist.get_backend(group) != "nccl":
+        return torch.device("cpu")
+    return rows.device if isinstance(rows, Tensor) and rows.is_cuda else torch.device("cuda")
+
+
+def check_rows(name, rows, shape=""):
+    """A tensor whose data can be sent."""
+    check_tensor(name, rows, shape)
+    if rows.layout != torch.strided or rows.is_meta:
+        what = "the meta device" if rows.is_meta else str(rows.layout)
+        raise ValueError(f"{name} must be a dense tensor with data, got one of {what}")
 
 
 def check_pair(first_name, first, second_name, second):
-    check_tensor(first_name, first, "(N, D)")
-    check_tensor(second_name, second, "(M, D)")
+    check_rows(first_name, first, "(N, D)")
+    check_rows(second_name, second, "(M, D)")
     if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:
         raise ValueError(
             f"{first_name} and {second_name} must have shapes (N, D) and (M, D), got "
@@ -106,16 +132,22 @@ def check_two(first, second, temperature, group):
 
 def check_scale(scale):
     check_fixed("scale", scale)
-    if isinstance(scale, bool) or not isinstance(scale, (int, float)):
+    if isinstance(scale, bool) or not isinstance(scale, (numbers.Real, Tensor)):
         raise ValueError(f"scale must be a number, got {type(scale).__name__}")
+    if not math.isfinite(scale):
+        raise ValueError(f"scale must be finite, got {float(scale)}")
 
 
 def check_index(name, index, rows_name, rows):
-    check_tensor(name, index, "(N,)")
+    check_rows(name, index, "(N,)")
     if index.shape != rows.shape[:1] or index.dtype != torch.int64:
         raise ValueError(
             f"{name} must be int64 of shape (N,) = ({rows.shape[0]},), the rows of {rows_name}, "
             f"got {index.dtype} of {tuple(index.shape)}"
+        )
+    if index.device != rows.device:
+        raise ValueError(
+            f"{name} must be on {rows_name}'s device ({rows.device}), got {index.device}"
         )
 
 

@@ -3,7 +3,8 @@
 Images are (N, C, H, W), float64, float32, float16 or bfloat16 in [0, 1]; results have their shape
 and dtype and are computed in float32 at least. Numbers come from ``generator``, of the images'
 device, or from torch's: ``torch.manual_seed`` repeats them. ``p`` is the chance that an image is
-changed at all. On the CPU images outside of [0, 1] are a RuntimeError.
+changed at all. :func:`color_jitter` and :func:`random_noise` cut their results to [0, 1], and
+images outside of it are a RuntimeError there, on the CPU.
 """
 
 # Optional is spelled out: TorchScript of some torch versions knows no `|` in functions.
@@ -44,8 +45,7 @@ def random_resized_crop(
             smaller.
 
     Raises:
-        RuntimeError: on images of another shape or dtype, on the CPU on images outside of [0, 1],
-            and on settings that cannot be.
+        RuntimeError: on images of another shape or dtype, and on settings that cannot be.
     """
     return torch.ops.tilewright.random_resized_crop(images, scale, ratio, size, generator=generator)
 
@@ -95,7 +95,7 @@ def color_jitter(
         hue: at most 0.5.
 
     Raises:
-        RuntimeError: as :func:`random_resized_crop`.
+        RuntimeError: as :func:`random_resized_crop`, and on the CPU on images outside of [0, 1].
     """
     return torch.ops.tilewright.color_jitter(
         images, brightness, contrast, saturation, hue, p, generator=generator
@@ -134,5 +134,5 @@ def random_erasing(
 
 def random_noise(images: Tensor, sigma: float = 0.1, generator: Generator = None) -> Tensor:
     """Normal noise added to each pixel, its deviation drawn for each image from [0, sigma]; cut to
-    [0, 1]."""
+    [0, 1]. On the CPU images outside of [0, 1] are a RuntimeError."""
     return torch.ops.tilewright.random_noise(images, sigma, generator=generator)

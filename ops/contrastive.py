@@ -40,7 +40,7 @@ def contrastive_lse(
         exclude: (N,) int64: query i has no part in the keys ``[exclude[i], exclude[i] +
             exclude_count)``; -1: in all of them.
         scale: of similarities, 1 unless given. A learnt one multiplies the query outside.
-        exclude_count: how many keys from ``exclude[i]`` on are none of query i's.
+        exclude_count: how many keys from ``exclude[i]`` on are none of query i's; at most M.
 
     Returns:
         (N,), float64 of float64 and else float32; -inf where no key is left. Differentiable in

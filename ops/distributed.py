@@ -80,7 +80,7 @@ def contrastive_lse(
             check_range("exclude", exclude, -1, dist.get_world_size(group) * key.shape[0])
 
     agree("contrastive_lse", "key", key, group, check, scale=scale, ring=ring)
-    return _sums(query, key, exclude, 1, scale, group, ring)
+    return _sums(query, key, exclude, 1, float(scale), group, ring)
 
 
 def nt_xent(
@@ -102,6 +102,7 @@ def nt_xent(
         lambda: check_two(first, second, temperature, group),
         **settings,
     )
+    temperature = float(temperature)
     # Views of an example stand side by side, so that two consecutive ones are no negatives.
     rows = _ops._score_rows(torch.stack([first, second], 1).flatten(0, 1), True)
     own = _dot(rows[::2], rows[1::2]) / temperature
@@ -151,7 +152,7 @@ def info_nce(
         normalize=normalize,
         ring=ring,
     )
-    return _info_nce(query, key, positive, temperature, normalize, group, ring)
+    return _info_nce(query, key, positive, float(temperature), normalize, group, ring)
 
 
 def clip_loss(
@@ -174,15 +175,17 @@ def clip_loss(
         lambda: check_two(first, second, temperature, group),
         **settings,
     )
-    options = (None, temperature, normalize, group, ring)
+    options = (None, float(temperature), normalize, group, ring)
     return (_info_nce(first, second, *options) + _info_nce(second, first, *options)) / 2
 
 
 def _info_nce(query, key, positive, temperature, normalize, group, ring):
     q, k = (_ops._score_rows(rows, normalize) for rows in (query, key))
     if positive is None:
-        positive = torch.arange(q.shape[0], device=q.device)
-    own = _dot(q, k.index_select(0, positive)) / temperature
+        positive, chosen = torch.arange(q.shape[0], device=q.device), k[: q.shape[0]]
+    else:
+        chosen = k.index_select(0, positive)
+    own = _dot(q, chosen) / temperature
     return _ops._loss_of_positive(own, _others(q, k, positive, 1, temperature, group, ring)).mean()
 
 

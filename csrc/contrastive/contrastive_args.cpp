@@ -2,6 +2,7 @@
 #include "tilewright/contrastive/contrastive_args.h"
 
 #include <ATen/autocast_mode.h>
+#include <ATen/ops/aminmax.h>
 #include <ATen/ops/empty.h>
 
 #include <cmath>
@@ -47,12 +48,11 @@ void check_index(const char* op, const char* name, const at::Tensor& index, cons
 
 void check_rows_of(const char* op, const char* name, const at::Tensor& index, const char* rows_name,
                    const at::Tensor& rows) {
-  const auto range = range_at_hand(index);
-  if (!range) return;
-  const auto [least, most] = *range;
-  TILEWRIGHT_CHECK(op, least >= 0 && most < double(rows.size(0)), name, " must lie in [0, ",
-                   rows.size(0), "), the rows of ", rows_name, ", got ", int64_t(least), " to ",
-                   int64_t(most));
+  if (!has_data_at_hand(index) || index.numel() == 0) return;
+  const auto [least, most] = at::aminmax(index);
+  const auto low = least.item<int64_t>(), high = most.item<int64_t>();
+  TILEWRIGHT_CHECK(op, low >= 0 && high < rows.size(0), name, " must lie in [0, ", rows.size(0),
+                   "), the rows of ", rows_name, ", got ", low, " to ", high);
 }
 
 void check_contrastive(const ContrastiveArgs& args, const at::Tensor& query,
@@ -99,6 +99,10 @@ at::ScalarType contrastive_products_type(const at::Tensor& tensor) {
                      at::autocast::is_autocast_enabled(device) && tensor.is_floating_point() &&
                      type != at::kDouble;
   return casts ? at::autocast::get_autocast_dtype(device) : type;
+}
+
+at::Tensor in_products_type(const at::Tensor& tensor) {
+  return tensor.to(contrastive_products_type(tensor));
 }
 
 ContrastiveSums contrastive_output(const ContrastiveArgs& args, const at::Tensor& query,

@@ -51,6 +51,7 @@ TILEWRIGHT_API void check_contrastive_backward(const ContrastiveArgs& args,
 TILEWRIGHT_API at::ScalarType contrastive_sums_type(at::ScalarType dtype);
 // In the type that products of a tensor are made in: its own or autocast's.
 TILEWRIGHT_API at::ScalarType contrastive_products_type(const at::Tensor& tensor);
+TILEWRIGHT_API at::Tensor in_products_type(const at::Tensor& tensor);
 TILEWRIGHT_API ContrastiveSums contrastive_output(const ContrastiveArgs& args,
                                                   const at::Tensor& query,
                                                   const OptionalTensor& key);

@@ -1,5 +1,7 @@
 // The backward pass of contrastive_lse: a tile of scores is made again and becomes weights, the
 // gradients of its products, which are multiplied with the keys and with the queries.
+#include <algorithm>
+
 #include "tilewright/contrastive/contrastive_cpu_tiles.h"
 #include "tilewright/core/dispatch.h"
 
@@ -136,7 +138,8 @@ class ContrastiveBackward {
   }
 
   // Log-sum-exps, +inf where nothing is seen, and gradients of the scores' products. With a shared
-  // shift the gradients hold 2^(shift - lse) already.
+  // shift the gradients hold 2^(shift - lse) already. Sums may be of more keys than are here, and
+  // of far smaller ones where all that are here are left out: then what it is does not matter.
   void load_side(const void* lse, const void* grad, int64_t first, int64_t count, bool counts,
                  A* to_lse, A* to_grad) const {
     for (int64_t i = 0; i < ScoreTiles<T, G>::whole(count); ++i) {
@@ -147,7 +150,7 @@ class ContrastiveBackward {
       if (sum == kNoScore<A>) continue;
       to_lse[i] = sum;
       to_grad[i] = static_cast<const A*>(grad)[first + i] * A(p_.scale);
-      if (shared_) to_grad[i] *= exp2_of(shift_ - sum);
+      if (shared_) to_grad[i] *= exp2_of(std::min(shift_ - sum, A(2 * kMostSharedShift + 1)));
     }
   }
 

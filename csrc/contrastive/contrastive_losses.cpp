@@ -52,11 +52,10 @@ void check_two_of_a_kind(const char* op, const Tensor& first, const Tensor& seco
 // in all places; of length 1 where `normalize`, the lengths being sums of float32 at least. A row
 // of zeros stays what it is.
 Tensor rows_of_scores(const Tensor& rows, bool normalize) {
-  const auto dtype = contrastive_products_type(rows);
-  if (!normalize) return rows.to(dtype);
+  if (!normalize) return in_products_type(rows);
   const Tensor wide = rows.to(contrastive_sums_type(rows.scalar_type()));
   const Tensor length = at::linalg_vector_norm(wide, 2, -1, /*keepdim=*/true).clamp_min(1e-12);
-  return (wide / length).to(dtype);
+  return (wide / length).to(contrastive_products_type(rows));
 }
 
 Tensor score_rows_composed(const Tensor& rows, bool normalize) {

@@ -18,10 +18,6 @@ namespace {
 
 using at::Tensor;
 
-// Of autocast's dtype, so that added columns are made for it.
-Tensor cast_for_products(const Tensor& tensor) {
-  return tensor.to(contrastive_products_type(tensor));
-}
 bool fits(const Tensor& tensor, const Tensor& input) {
   return contrastive_products_type(tensor) == contrastive_products_type(input);
 }
@@ -103,7 +99,7 @@ Tensor nce_loss_composed(const Tensor& given_input, const Tensor& weight, const 
                          double log_partition, bool sparse) {
   const char* op = "nce_loss";
   check_sampled(op, given_input, weight, target, noise, log_noise, bias, sparse);
-  const Tensor input = cast_for_products(given_input);
+  const Tensor input = in_products_type(given_input);
   TILEWRIGHT_CHECK(op, std::isfinite(log_partition), "log_partition must be finite, got ",
                    log_partition);
   const Words own(target, weight, bias, log_noise, input.scalar_type(), sparse);
@@ -134,7 +130,7 @@ Tensor sampled_softmax_loss_composed(const Tensor& given_input, const Tensor& we
                                      bool sparse) {
   const char* op = "sampled_softmax_loss";
   check_sampled(op, given_input, weight, target, noise, log_noise, bias, sparse);
-  const Tensor input = cast_for_products(given_input);
+  const Tensor input = in_products_type(given_input);
   // Words that were drawn several times stand once among the keys, with their number: so a target
   // is left out by one index. Their other places are so far below all others that they vanish.
   constexpr double kNowhere = -3e4;

@@ -22,16 +22,31 @@ const char* kind_of_option() {
   return "a list of integers";
 }
 
-// pybind would cut numpy's floats, take True for 1, and take tensors that should learn for numbers.
+template <class Field>
+inline constexpr bool is_list = false;
+template <class Item>
+inline constexpr bool is_list<std::vector<Item>> = true;
+
+// pybind would cut numpy's floats, take True for 1 and 2 for True, and take tensors that should
+// learn for numbers.
 template <class Field>
 void check_kind(const py::handle& value) {
-  if constexpr (std::is_same_v<Field, std::vector<int64_t>>) {
-    for (const py::handle item : value.cast<py::sequence>()) check_kind<int64_t>(item);
-  } else if constexpr (std::is_integral_v<Field> && !std::is_same_v<Field, bool>) {
-    if (!PyIndex_Check(value.ptr()) || PyBool_Check(value.ptr())) throw py::cast_error();
+  bool fits = true;
+  if constexpr (is_list<Field>) {
+    fits = py::isinstance<py::sequence>(value);
+    if (fits) {
+      for (const py::handle item : py::reinterpret_borrow<py::sequence>(value)) {
+        check_kind<typename Field::value_type>(item);
+      }
+    }
+  } else if constexpr (std::is_same_v<Field, bool>) {
+    fits = py::detail::make_caster<bool>().load(value, /*convert=*/false);
+  } else if constexpr (std::is_integral_v<Field>) {
+    fits = PyIndex_Check(value.ptr()) && !PyBool_Check(value.ptr());
   } else if constexpr (std::is_floating_point_v<Field>) {
-    if (THPVariable_Check(value.ptr())) throw py::cast_error();
+    fits = !THPVariable_Check(value.ptr()) && !PyBool_Check(value.ptr());
   }
+  if (!fits) throw py::cast_error();
 }
 
 // A value as the option's field; `Error` (py::type_error, py::value_error) where it is of another

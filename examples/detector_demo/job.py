@@ -27,6 +27,8 @@ from .training import CheckpointError, Interrupted, Trainer
 
 _COMPARED = 4  # held-out images that the C++ program is given
 _TOLD = (CheckpointError, DataError, ImageError, export.ExportError, FloatingPointError, OSError)
+_FILES = ("detector.pt", "report.json", "detections.png", "losses.png")
+_FOLDERS = ("cpp_detector", "scenes")
 _SHOWN = 8  # of its detections in the first scene, the best are printed
 
 
@@ -37,7 +39,7 @@ def main() -> int:
     checkpoint = output / "checkpoint.pt"
     try:
         recipe = _recipe(arguments)
-        make_folder(output, "checkpoint.pt", "detector.pt", "report.json", "losses.png")
+        make_folder(output, "checkpoint.pt", *_FILES, folders=_FOLDERS)
         torch.manual_seed(recipe.seed)
         trainer = Trainer(FasterRCNNCpp(**recipe.model), recipe, checkpoint)
         if arguments.resume:
@@ -77,11 +79,11 @@ def _finish(
         detections, targets = evaluation.detect(model, scenes)
         result = evaluation.evaluate(detections, targets, recipe.class_names)
     print(f"{result.images} held-out images:\n{result.table()}")
+    with stage("export", seconds):  # first: whatever follows, the detector is there
+        export.export_torchscript(model, recipe, output / "detector.pt")
     with stage("draw", seconds):
         pictures.draw_detections(output / "detections.png", scenes, detections, recipe.class_names)
         draw_losses(output / "losses.png", trainer.losses)
-    with stage("export", seconds):
-        export.export_torchscript(model, recipe, output / "detector.pt")
     with stage("build examples/cpp_detector", seconds):
         program = export.build_program(output / "cpp_detector")
     with stage("compare with the C++ program", seconds):

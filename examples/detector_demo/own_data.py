@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ class OwnDataRecipe(Recipe):
     """A recipe for the images of `split`; `data` says in words which these are, for checkpoints.
 
     Attributes:
-        data: where they come from, how many, the class names.
+        data: a checksum of files and objects, how many images, the class names.
         mirror: whether half of the training images are mirrored, drawn anew in each round.
         split: the images themselves.
     """
@@ -149,10 +150,23 @@ def own_data_recipe(
             "aspect_ratios": [0.5, 1.0, 2.0],
             "box_detections_per_img": 100,
         },
-        data=f"{path.resolve().name}: {len(train)} and {len(split.held_out)} images; {names}",
+        data=f"of checksum {_checksum(train, split.held_out):08x}, {len(train)} and "
+        f"{len(split.held_out)} images; {names}",
         mirror=mirror,
         split=split,
     )
+
+
+def _checksum(*parts: AnnotatedImages) -> int:
+    """Of the files' bytes and their objects: data are the same wherever they lie."""
+    crc = 0
+    for images in parts:
+        for i in range(len(images)):
+            crc = zlib.crc32(Path(images.path(i)).read_bytes(), crc)
+            for name, values in images.target(i).items():
+                if name != "image_id":
+                    crc = zlib.crc32(values.numpy().tobytes(), crc)
+    return crc
 
 
 def _anchors(sides: Tensor) -> list[list[float]]:

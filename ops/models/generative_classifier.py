@@ -126,11 +126,6 @@ class LabelledDensity(nn.Module):
             raise RuntimeError(
                 f"tilewright::LabelledDensity: y must be (N,) int64, got {y.dtype} of {y.shape}"
             )
-        if y.numel() > 0 and not y.is_cuda:
-            least, most = int(y.min()), int(y.max())
-            if least < 0 or most >= self.num_classes:
-                raise RuntimeError(
-                    f"tilewright::LabelledDensity: y must lie in [0, {self.num_classes}), got "
-                    f"{least} to {most}"
-                )
+        end = float(self.num_classes)
+        y = torch.ops.tilewright._checked_range(y, "LabelledDensity", "y", 0.0, end)
         return F.one_hot(y, self.num_classes).to(dtype)

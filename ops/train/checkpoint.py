@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ class CheckpointError(RuntimeError):
     """A checkpoint that is missing, unreadable or of another recipe."""
 
 
-def make_folder(path: Path, *files: str) -> None:
-    """Makes a folder for output where there is none, and sees that `files` can be written there.
+def make_folder(path: Path, *files: str, folders: Sequence[str] = ()) -> None:
+    """Makes a folder for output where there is none, and sees that `files` can be written there,
+    and `folders` made.
 
     Raises:
-        CheckpointError: where a folder has the name of one of them.
+        CheckpointError: where a folder has the name of a file, or a file that of a folder.
         NotADirectoryError: where a file has its name, or that of a folder above it.
         OSError: where nothing can be written there.
     """
@@ -27,11 +28,16 @@ def make_folder(path: Path, *files: str) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         above = (p for p in (path, *path.parents) if os.path.lexists(p) and not p.is_dir())
+        one = next(above, path)
+        what = "is a file" if one.exists() else "is a link that leads nowhere"
         raise NotADirectoryError(
-            f"the output must be a folder, got {path}, and {next(above, path)} is a file"
+            f"the output must be a folder, got {path}, and {one} {what}"
         ) from error
     for name in files:
         check_no_folder(path / name)
+    for name in folders:
+        if os.path.lexists(path / name) and not (path / name).is_dir():
+            raise CheckpointError(f"{path / name} must be a folder, and is none")
     with tempfile.TemporaryFile(dir=path):
         pass
 
@@ -67,8 +73,12 @@ def load_checkpoint(path: Path, version: int) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} cannot be read ({reason}); start without --resume"
         ) from error
-    if not isinstance(state, dict) or state.get("format") != version:
+    if not isinstance(state, dict) or "format" not in state:
         raise CheckpointError(f"{path} is no checkpoint of this program; start without --resume")
+    if state["format"] != version:
+        raise CheckpointError(
+            f"{path} was written by another version of tilewright; start without --resume"
+        )
     return state
 
 

@@ -82,11 +82,11 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 class ImageTrainer(Trainer):
-    """Trains a recipe's model on images, round after round, each in an order of its own; what is
-    left over by the last batch of a round waits for the next."""
+    """Trains a recipe's model on images, as many as the recipe says, round after round, each in an
+    order of its own; what is left over by the last batch of a round waits for the next."""
 
     def __init__(self, model: nn.Module, recipe: Recipe, checkpoint: Path, data: LabelledImages):
-        super().__init__(model, dataclasses.replace(recipe, images=len(data)), checkpoint)
+        super().__init__(model, recipe, checkpoint)
         self.data = data
 
     def step_losses(self, step: int) -> dict[str, Tensor]:
@@ -123,7 +123,6 @@ def train_and_judge(
     for name, data in (("train", train), ("test", test)):
         if not isinstance(data, LabelledImages):
             raise DataError(f"{name} must be LabelledImages, got {type(data).__name__}")
-    make_folder(output, "checkpoint.pt", "model.pt", "report.json", "losses.png")
     if not (0 < recipe.batch <= len(train) and len(test) > 0):
         raise DataError(
             f"batches of {recipe.batch} need as many training images, and judging needs some test "
@@ -135,9 +134,10 @@ def train_and_judge(
             f"{tuple(train.images.shape[1:])} and {tuple(test.images.shape[1:])}"
         )
     few = recipe.prepare(train.floats(torch.arange(min(_LOOKED_AT, len(train)))))
+    recipe = dataclasses.replace(recipe, images=len(train))
     _rehearse(recipe, few, train)
+    make_folder(output, "checkpoint.pt", "model.pt", "report.json", "losses.png", *recipe.pictures)
     trainer = ImageTrainer(recipe.initial(few), recipe, output / "checkpoint.pt", train)
-    recipe = trainer.recipe
     if resume:
         trainer.resume()
         print(f"resumed after step {trainer.step} of {recipe.steps}")

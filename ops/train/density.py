@@ -51,6 +51,7 @@ class DensityRecipe(Recipe):
     """
 
     binary: ClassVar[bool] = True
+    pictures: ClassVar[tuple[str, ...]] = ("samples.png", "completions.png")
 
     baselines: ClassVar[dict[str, Callable[[Tensor, Tensor], float]]] = {
         "mixture of Bernoullis": bernoulli_mixture,

@@ -84,11 +84,14 @@ class Recipe(ABC):
         checkpoint_every: steps between two checkpoints.
         seed: of weights, order of images and augmentation.
         data: which images, in words, for checkpoints.
-        images: how many there are to train on, which the trainer fills in.
+        images: how many there are to train on, which the command fills in; 0: not known yet.
     """
 
     binary: ClassVar[bool] = False
     """Whether images must be grey, and are made of zeros and ones."""
+
+    pictures: ClassVar[tuple[str, ...]] = ()
+    """The files that `draw` writes."""
 
     steps: int = 1000
     batch: int = 64
@@ -99,7 +102,7 @@ class Recipe(ABC):
     checkpoint_every: int = 200
     seed: int = 0
     data: str = ""
-    images: int = 1
+    images: int = 0
 
     def prepare(self, images: Tensor) -> Tensor:
         """(N, C, H, W) float32 in [0, 1] as the reader has them, to what the model takes."""
@@ -130,7 +133,7 @@ class Recipe(ABC):
     def draw(
         self, folder: Path, model: nn.Module, untrained: nn.Module, test: LabelledImages
     ) -> None:
-        """Writes the method's pictures into `folder`."""
+        """Writes the method's `pictures` into `folder`."""
 
     def export(self, path: Path, model: nn.Module) -> None:
         """Writes the trained model as TorchScript, for C++ and for later."""

@@ -30,6 +30,8 @@ class FvsbnRecipe(DensityRecipe):
         return FVSBN(images[0].numel())
 
     def losses(self, model: nn.Module, images: Tensor) -> dict[str, Tensor]:
+        if self.images < 1:
+            raise ValueError("tilewright.train: fvsbn's prior needs `images`, as many as it learns")
         energy = self.precision / 2 * model.linear.weight.square().sum()
         return super().losses(model, images) | {"prior": energy / self.images}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,8 @@ class RepresentationRecipe(Recipe):
         mapped: at most so many of the test images are in the picture.
         map_method: "tsne" or "pca".
     """
+
+    pictures: ClassVar[tuple[str, ...]] = ("representations.png",)
 
     few: int = 10
     neighbours: int = 5

@@ -24,7 +24,7 @@ from .checkpoint import (
 from .interruption import CtrlC, Interrupted
 from .optional import required
 
-_FORMAT = 1  # of the checkpoint; raised when its keys change
+_FORMAT = 2  # of the checkpoint; raised when its keys change
 _RECENT = 20  # steps whose mean the bar shows
 
 

@@ -3,6 +3,7 @@ does."""
 
 import json
 import os
+from fractions import Fraction
 
 import pytest
 import torch
@@ -51,7 +52,13 @@ def on_ranks(rank, world):
             grads = torch.autograd.grad(sums, (first, second), weights)
             found[f"lse {ring} {dtype}"] = [sums.tolist(), *(g.tolist() for g in grads)]
     more = {"group": in_a_group(rank, world)} | under_autocast()
+    more |= far_keys(rank, world)
     return found | refusals(rank) | twice(rank, world) | more
+
+
+def cast_on(enabled, call, *given):
+    with torch.autocast("cpu", torch.bfloat16, enabled):
+        return call(*given)
 
 
 def refusals(rank):
@@ -64,6 +71,7 @@ def refusals(rank):
         lambda: distributed.gather_rows(good.double() if last else good),
         lambda: distributed.nt_xent(good, good, ring=last),
         lambda: distributed.clip_loss(good, good, 0.2 if last else 0.1),
+        lambda: cast_on(last, distributed.nt_xent, good, good),
         lambda: distributed.nt_xent(None if last else good, good),
         lambda: distributed.info_nce(good, [1.0] if last else good),
         lambda: distributed.clip_loss(good, good, None if last else 0.1),
@@ -75,6 +83,15 @@ def refusals(rank):
         lambda: distributed.contrastive_lse(good, good, torch.tensor([0, -1, 99 if last else 1])),
         lambda: distributed.clip_loss(good, good, learnt if last else 0.1),
         lambda: distributed.contrastive_lse(good, good, None, learnt if last else 0.1),
+        lambda: distributed.contrastive_lse(good, good, None, float("nan") if last else 0.1),
+        lambda: distributed.nt_xent(good, good, ring=None if last else True),
+        lambda: distributed.info_nce(good, good, normalize="yes" if last else True),
+        lambda: distributed.clip_loss(good, good, 10**400 if last else 1),
+        lambda: distributed.info_nce(good, good.to_sparse() if last else good),
+        lambda: distributed.gather_rows(good.to("meta") if last else good),
+        lambda: distributed.contrastive_lse(
+            good, good, good[:, 0].long().to("meta" if last else "cpu")
+        ),
     ]
     found = []
     for call in calls:
@@ -102,6 +119,21 @@ def in_a_group(rank, world):
         grads = torch.autograd.grad(sums.sum(), (first, second))
         found[f"group {ring}"] = [sums.tolist(), *(g.tolist() for g in grads)]
     return found
+
+
+FAR = torch.tensor([[0.5, 0.0], [-200.0, 0.0], [-90.0, 1.0]])  # a key of each rank
+
+
+def far_keys(rank, world):
+    """One key on each rank, which its query leaves out, far above all others' or far below."""
+    found = []
+    for ring in (True, False):
+        query = torch.tensor([[1.0, 0.0]], requires_grad=True)
+        key = FAR[rank : rank + 1].clone().requires_grad_()
+        loss = distributed.info_nce(query, key, None, Fraction(1), False, ring=ring)
+        grads = torch.autograd.grad(loss, (query, key))
+        found.append([loss.item(), *(g.tolist() for g in grads)])
+    return {"far": found}
 
 
 def under_autocast():
@@ -136,7 +168,7 @@ def alone(name, first, second):
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_equal_one_process(world, tmp_path):
     found = run_ranks(__file__, world, tmp_path)
-    cases = set(found[0]) - {"refusals", "twice", "group", "autocast"}
+    cases = set(found[0]) - {"refusals", "twice", "group", "autocast", "far"}
     assert len(cases) == 3 * 2 * (len(CASES) + 1)
     for case in cases:
         name, _, dtype = case.split()
@@ -159,6 +191,8 @@ def test_ranks_equal_one_process(world, tmp_path):
         "rows must have one shape and dtype on all ranks, got (3, 4)",
         "ring must be the same on all ranks, got 0, 1",
         "temperature must be the same on all ranks, got 0.1, 0.2",
+        "first must have one shape and dtype on all ranks, got (3, 4) torch.float32; "
+        "(3, 4) torch.float32 (by autocast torch.bfloat16)",
         "first must be a tensor, got NoneType",
         "key must be a tensor, got list",
         "temperature must be positive and finite, got None",
@@ -170,16 +204,25 @@ def test_ranks_equal_one_process(world, tmp_path):
         "exclude must lie in [-1, ",
         "temperature must be a number, got a tensor that requires a gradient",
         "scale must be a number, got a tensor that requires a gradient",
+        "scale must be finite, got nan",
+        "ring must be True or False, got None",
+        "normalize must be True or False, got 'yes'",
+        "int too large to convert to float",
+        "key must be a dense tensor with data, got one of torch.sparse_coo",
+        "rows must be a dense tensor with data, got one of the meta device",
+        "exclude must be a dense tensor with data, got one of the meta device",
     ]
+    everywhere = 5  # of these are told on all ranks
     for rank, told in enumerate(found):
         for i, reason in enumerate(reasons):
-            own = reason if i < 4 or rank == 1 else "what rank 1 was given does not fit"
+            own = reason if i < everywhere or rank == 1 else "what rank 1 was given does not fit"
             assert own in told["refusals"][i]
     rows = torch.cat([rows_of_all(3 + rank, torch.float32) for rank in range(world)])
     with torch.autocast("cpu", torch.bfloat16):
         alone_cast = tilewright.nt_xent(rows, rows, 0.02).item()
     means = [sum(f["autocast"][i] for f in found) / world for i in range(2)]
     assert means == pytest.approx([alone_cast] * 2, rel=1e-4)
+    check_far_keys(found, world)
     if world == 3:
         in_the_group(found[1:])
     first, second = (rows_of_all(seed).requires_grad_() for seed in (0, 1))
@@ -189,6 +232,18 @@ def test_ranks_equal_one_process(world, tmp_path):
     for i, right in enumerate(again):
         got = torch.cat([doubles(f["twice"][i]) for f in found])
         torch.testing.assert_close(got, right)
+
+
+def check_far_keys(found, world):
+    """Against the sum of the ranks' losses by its formula, in float64."""
+    query = torch.tensor([[1.0, 0.0]] * world, dtype=torch.float64, requires_grad=True)
+    key = FAR[:world].double().requires_grad_()
+    losses = torch.nn.functional.cross_entropy(query @ key.T, torch.arange(world), reduction="none")
+    right = [losses, *torch.autograd.grad(losses.sum(), (query, key))]
+    for ring in (0, 1):
+        for i, expected in enumerate(right):
+            got = doubles([f["far"][ring][i] for f in found]).view_as(expected)
+            torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
 
 
 def in_the_group(found):

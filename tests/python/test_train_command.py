@@ -80,7 +80,7 @@ def test_every_stage(method, tmp_path, capsys):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_resumed_run_is_the_uninterrupted_one(method, tmp_path):
     train = some_digits("train", 40)
-    recipe = short(method, checkpoint_every=2)
+    recipe = short(method, checkpoint_every=2, images=len(train))
     if recipe.binary:
         train = train.binarised()
     few = recipe.prepare(train.floats(torch.arange(2)))

@@ -87,6 +87,22 @@ def test_generative_models_fit_in(tmp_path):
     assert model.sample(3, torch.ones(3, 5))[:, :5].min() == 1
 
 
+def test_fvsbn_weighs_its_prior_by_the_number_of_images():
+    """Summed over a round, what is minimised is the negative log likelihood and the prior's."""
+    x = torch.randint(2, (7, 1, 2, 2)).float()
+    recipe = recipe_of("fvsbn")
+    model = recipe.initial(x)
+    torch.nn.init.normal_(model.linear.weight)
+    losses = dataclasses.replace(recipe, images=7).losses(model, x)
+    weights = torch.distributions.Normal(0.0, 1.6**-0.5)
+    of_zeros = weights.log_prob(torch.zeros(()))
+    prior = (of_zeros - weights.log_prob(model.linear.weight)).sum()
+    torch.testing.assert_close(losses["prior"] * 7, prior)
+    torch.testing.assert_close(losses["loss"] * 7, -model.log_prob(x.flatten(1)).sum())
+    with pytest.raises(ValueError, match="prior needs `images`"):
+        recipe.losses(model, x)
+
+
 def test_factorised_bernoulli():
     train = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
     shares = torch.tensor([3 / 5, 1 / 5])

@@ -67,11 +67,23 @@ def test_failures_are_told_in_a_line(tmp_path, monkeypatch, capsys):
         "dim"
     )
     output = ["--output", tmp_path / "other"]
-    for name in ("checkpoint.pt", "report.json"):
+    for name in ("checkpoint.pt", "report.json", "representations.png"):
         (tmp_path / "other" / name).mkdir(parents=True)
         for more in ((), ("--resume",)):
             assert f"other/{name} must be a file, and is a folder" in told("dim", *more)
         (tmp_path / "other" / name).rmdir()
+
+
+def test_pictures_of_densities_are_looked_for_before(tmp_path, monkeypatch, capsys):
+    (tmp_path / "completions.png").mkdir()
+    assert command(monkeypatch, "made", "--output", tmp_path) == 1
+    assert "completions.png must be a file, and is a folder" in capsys.readouterr().err
+
+
+def test_an_output_that_leads_nowhere_is_told(tmp_path, monkeypatch, capsys):
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    assert command(monkeypatch, "made", "--output", tmp_path / "link") == 1
+    assert f"{tmp_path / 'link'} is a link that leads nowhere" in capsys.readouterr().err
 
 
 def test_a_missing_package_is_told_before_the_training(tmp_path, monkeypatch, capsys):
@@ -101,7 +113,7 @@ def test_what_a_method_cannot_learn_from_is_told_before(
     assert command(monkeypatch, *arguments, "--output", tmp_path / "out") == 1
     told = capsys.readouterr().err
     assert told.startswith("tilewright train: ") and message in told
-    assert not (tmp_path / "out" / "checkpoint.pt").exists()
+    assert not (tmp_path / "out").exists()
 
 
 def test_another_methods_checkpoint_is_named(tmp_path, monkeypatch, capsys):
