@@ -10,22 +10,26 @@ from torch import Tensor
 
 from tilewright._arguments import check_fixed, check_temperature, check_tensor
 
-_KINDS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+_FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+_KINDS = (*_FLOATS, torch.int64, torch.int32, torch.uint8)
+_CALLS = ("gather_rows", "contrastive_lse", "nt_xent", "info_nce", "clip_loss")
 _MOST_SIZES = 8  # dimensions of rows that ranks compare
+_MOST_SETTINGS = 3
 
 
-def agree(op, name, rows, group, check, **settings):
+def agree(op, name, rows, group, check, other=None, **settings):
     """Tells all ranks whether `check` finds what this one was given fit, and what must be the same
-    on all: the shape and dtype of `rows`, the dtype of their products where there are settings,
-    and these: numbers, and `normalize` and `ring`, which are True or False. Each raises, and none
-    waits for one that did."""
-    nothing = [-1] * (3 + _MOST_SIZES) + [0] * len(settings)
-    mine, wrong = nothing, ""
+    on all: which call it is, the shape and dtype of `rows`, the dtype of their products where there
+    are settings, whether `rows` and the `other` ones get gradients, and the settings: numbers, and
+    `normalize` and `ring`, which are True or False. Each raises, and none waits for one that did.
+    All calls send as much."""
+    mine, wrong = [-1] * (5 + _MOST_SIZES), ""
     try:
-        mine = _message(name, rows, group, check, settings)
+        mine = _message(op, name, rows, other, group, check, settings)
     except Exception as error:  # whatever is raised is told: other ranks wait
         wrong = str(error) or repr(error)
-    sent = torch.tensor(mine, device=_device_of(group, rows))
+    whole = mine + [0] * (5 + _MOST_SIZES + _MOST_SETTINGS - len(mine))
+    sent = torch.tensor(whole, device=_device_of(group, rows))
     everyones = [torch.empty_like(sent) for _ in range(dist.get_world_size(group))]
     dist.all_gather(everyones, sent, group=group)
     if wrong:
@@ -34,25 +38,40 @@ def agree(op, name, rows, group, check, **settings):
     bad = [rank for rank, f in enumerate(found) if f[0] < 0]
     if bad:
         raise ValueError(f"tilewright::{op}: what rank {bad[0]} was given does not fit, see there")
-    end = 3 + _MOST_SIZES
-    if any(f[:end] != found[0][:end] for f in found):
+    end = 4 + _MOST_SIZES  # of the rows' words
+    differs = [any(f[i] != found[0][i] for f in found) for i in range(len(whole))]
+    if differs[0]:
+        told = ", ".join(_CALLS[f[0]] for f in found)
+        raise ValueError(f"tilewright::{op}: all ranks must make the same call, got {told}")
+    if any(differs[1:end]):
         raise ValueError(
             f"tilewright::{op}: {name} must have one shape and dtype on all ranks, got "
-            + "; ".join(map(_told, found))
+            + "; ".join(_told(f[1:end]) for f in found)
         )
-    for i, setting in enumerate(settings, end):
-        if any(f[i] != found[0][i] for f in found):
+    if differs[end]:
+        told = ", ".join(_GRADIENTS[f[end]].format(name) for f in found)
+        raise ValueError(
+            f"tilewright::{op}: the same tensors must get gradients on all ranks, got {told}"
+        )
+    for i, setting in enumerate(settings, end + 1):
+        if differs[i]:
             told = ", ".join(f"{_number_of(f[i]):g}" for f in found)
             raise ValueError(
                 f"tilewright::{op}: {setting} must be the same on all ranks, got {told}"
             )
 
 
-def _message(name, rows, group, check, settings):
+_GRADIENTS = ("none", "{}", "all but {}", "all")
+
+
+def _message(op, name, rows, other, group, check, settings):
     """What a rank tells the others, as integers; raises where what it was given does not fit."""
     check_rows(name, rows)
-    if rows.dtype not in _KINDS:
-        raise ValueError(f"{name} must be float64, float32, bfloat16 or float16, got {rows.dtype}")
+    kinds = _FLOATS if settings else _KINDS
+    if rows.dtype not in kinds:
+        names = ", ".join(str(kind).removeprefix("torch.") for kind in kinds[:-1])
+        last = str(kinds[-1]).removeprefix("torch.")
+        raise ValueError(f"{name} must be {names} or {last}, got {rows.dtype}")
     if rows.ndim < 1 or rows.ndim > _MOST_SIZES:
         raise ValueError(f"{name} must have 1 to {_MOST_SIZES} dimensions, got {tuple(rows.shape)}")
     if _device_of(group, rows).type == "cuda" and not rows.is_cuda:
@@ -61,17 +80,23 @@ def _message(name, rows, group, check, settings):
     for setting in set(settings) & {"normalize", "ring"}:
         if not isinstance(settings[setting], bool):
             raise ValueError(f"{setting} must be True or False, got {settings[setting]!r}")
-    products = rows.dtype
-    if settings:
-        products = torch.ops.tilewright._score_rows(rows[:1].detach(), False).dtype
-    kinds = [_KINDS.index(dtype) for dtype in (rows.dtype, products)]
+    products = products_of(rows) if settings else rows.dtype
+    dtypes = [_KINDS.index(dtype) for dtype in (rows.dtype, products)]
     sizes = [*rows.shape, *[-1] * _MOST_SIZES][:_MOST_SIZES]
-    return [*kinds, rows.ndim, *sizes, *map(_bits_of, settings.values())]
+    learnt = [t is not None and t.requires_grad and torch.is_grad_enabled() for t in (rows, other)]
+    gradients = learnt[0] + 2 * learnt[1]
+    numbers = map(_bits_of, settings.values())
+    return [_CALLS.index(op), *dtypes, rows.ndim, *sizes, gradients, *numbers]
 
 
-def _told(message):
+def products_of(rows):
+    """The dtype of products of rows (N, D): their own or autocast's."""
+    return torch.ops.tilewright._score_rows(rows[:1].detach(), False).dtype
+
+
+def _told(words):
     """Shape and dtypes of a rank's rows, in words."""
-    kind, products, ndim, *sizes = message
+    kind, products, ndim, *sizes = words
     cast = "" if kind == products else f" (by autocast {_KINDS[products]})"
     return f"{tuple(sizes[:ndim])} {_KINDS[kind]}{cast}"
 
@@ -109,12 +134,14 @@ def check_pair(first_name, first, second_name, second):
         )
     if first.shape[1] == 0:
         raise ValueError(f"{first_name} must have features, got {tuple(first.shape)}")
-    for what in ("dtype", "device"):
-        ours, theirs = getattr(first, what), getattr(second, what)
-        if ours != theirs:
-            raise ValueError(
-                f"{second_name} must have {first_name}'s {what} ({ours}), got {theirs}"
-            )
+    if first.device != second.device:
+        raise ValueError(
+            f"{second_name} must have {first_name}'s device ({first.device}), got {second.device}"
+        )
+    if products_of(first) != products_of(second):
+        raise ValueError(
+            f"{second_name} must have {first_name}'s dtype ({first.dtype}), got {second.dtype}"
+        )
 
 
 def check_two(first, second, temperature, group):

@@ -33,7 +33,8 @@ __all__ = ["clip_loss", "contrastive_lse", "gather_rows", "info_nce", "nt_xent"]
 
 
 def gather_rows(rows: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
-    """The rows of all ranks in the order of ranks, (ranks * N, ...), of (N, ...) here and there.
+    """The rows of all ranks in the order of ranks, (ranks * N, ...), of (N, ...) here and there:
+    floating, or int64, int32 and uint8 (labels).
 
     Differentiable: a rank's gradient is the sum of what all ranks' losses say about its rows.
 
@@ -79,7 +80,7 @@ def contrastive_lse(
             check_index("exclude", exclude, "query", query)
             check_range("exclude", exclude, -1, dist.get_world_size(group) * key.shape[0])
 
-    agree("contrastive_lse", "key", key, group, check, scale=scale, ring=ring)
+    agree("contrastive_lse", "key", key, group, check, query, scale=scale, ring=ring)
     return _sums(query, key, exclude, 1, float(scale), group, ring)
 
 
@@ -93,18 +94,15 @@ def nt_xent(
 ) -> Tensor:
     """``tilewright.nt_xent`` of this rank's views (N, D) among the views of all ranks: the mean
     over this rank's. N is the same on all ranks."""
-    settings = {"temperature": temperature, "ring": ring}
-    agree(
-        "nt_xent",
-        "first",
-        first,
-        group,
-        lambda: check_two(first, second, temperature, group),
-        **settings,
-    )
+
+    def check():
+        check_two(first, second, temperature, group)
+
+    agree("nt_xent", "first", first, group, check, second, temperature=temperature, ring=ring)
     temperature = float(temperature)
     # Views of an example stand side by side, so that two consecutive ones are no negatives.
-    rows = _ops._score_rows(torch.stack([first, second], 1).flatten(0, 1), True)
+    views = [_ops._score_rows(view, True) for view in (first, second)]
+    rows = torch.stack(views, 1).flatten(0, 1)
     own = _dot(rows[::2], rows[1::2]) / temperature
     example = torch.arange(rows.shape[0], device=rows.device) // 2 * 2
     others = _others(rows, rows, example, 2, temperature, group, ring)
@@ -142,16 +140,8 @@ def info_nce(
                 f"got {tuple(key.shape)}"
             )
 
-    agree(
-        "info_nce",
-        "key",
-        key,
-        group,
-        check,
-        temperature=temperature,
-        normalize=normalize,
-        ring=ring,
-    )
+    settings = {"temperature": temperature, "normalize": normalize, "ring": ring}
+    agree("info_nce", "key", key, group, check, query, **settings)
     return _info_nce(query, key, positive, float(temperature), normalize, group, ring)
 
 
@@ -166,15 +156,12 @@ def clip_loss(
 ) -> Tensor:
     """``tilewright.clip_loss`` of this rank's pairs (N, D) among those of all ranks: the mean of
     ``info_nce`` in both directions. N is the same on all ranks."""
+
+    def check():
+        check_two(first, second, temperature, group)
+
     settings = {"temperature": temperature, "normalize": normalize, "ring": ring}
-    agree(
-        "clip_loss",
-        "first",
-        first,
-        group,
-        lambda: check_two(first, second, temperature, group),
-        **settings,
-    )
+    agree("clip_loss", "first", first, group, check, second, **settings)
     options = (None, float(temperature), normalize, group, ring)
     return (_info_nce(first, second, *options) + _info_nce(second, first, *options)) / 2
 

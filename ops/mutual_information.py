@@ -5,7 +5,7 @@ part was exchanged. Maximise a bound over the critic (its negative is a loss); i
 critic says how much the two parts tell of each other. Poole et al. 2019 (arXiv:1905.06922) compare
 them: InfoNCE varies little and ends at the logarithm of the number of pairs, the others reach
 further and vary more. ``ksg_mutual_information`` needs no critic, and few dimensions. All of it
-works inside ``torch.jit.script``.
+works inside ``torch.jit.script``. Values are float64 of float64 scores, else float32.
 """
 
 import math
@@ -14,7 +14,7 @@ from typing import List  # noqa: UP035
 import torch
 from torch import Tensor
 
-from tilewright._arguments import check_tensor
+from tilewright._arguments import check_integer, check_tensor
 
 __all__ = [
     "donsker_varadhan_bound",
@@ -54,6 +54,7 @@ def info_nce_bound(scores: Tensor) -> Tensor:
             "tilewright::info_nce_bound: scores must have shape (N, K), K >= N and K > 1, got "
             f"{scores.size()}"
         )
+    scores = _wide(scores)
     mean = scores.logsumexp(1) - math.log(scores.size(1))
     return (scores.diagonal() - mean).mean()
 
@@ -67,6 +68,7 @@ def donsker_varadhan_bound(joint: Tensor, product: Tensor) -> Tensor:
         product: scores of pairs of exchanged parts, of any shape.
     """
     _check("donsker_varadhan_bound", joint, product)
+    joint, product = _wide(joint), _wide(product)
     return joint.mean() - _log_mean_exp(product)
 
 
@@ -74,6 +76,7 @@ def nwj_bound(joint: Tensor, product: Tensor) -> Tensor:
     """``mean of joint - mean of exp(product - 1)``: Nguyen, Wainwright and Jordan 2010
     (arXiv:0809.0853), also f-GAN's KL; unbiased. Arguments as of donsker_varadhan_bound."""
     _check("nwj_bound", joint, product)
+    joint, product = _wide(joint), _wide(product)
     return joint.mean() - (_log_mean_exp(product) - 1).exp()
 
 
@@ -84,6 +87,7 @@ def jensen_shannon_bound(joint: Tensor, product: Tensor) -> Tensor:
     ``joint.mean()`` is an estimate of the mutual information then. Arguments as of
     donsker_varadhan_bound."""
     _check("jensen_shannon_bound", joint, product)
+    joint, product = _wide(joint), _wide(product)
     softplus = torch.nn.functional.softplus
     return -softplus(-joint).mean() - softplus(product).mean()
 
@@ -93,8 +97,10 @@ def ksg_mutual_information(x: Tensor, y: Tensor, k: int = 3) -> Tensor:
     from the distances of nearest neighbours: for few dimensions and continuous variables.
 
     Args:
-        x, y: (N, D) and (N, E), or (N,): row i of both was drawn together; float64 or float32.
-            Discrete variables, whose rows come again and again, want a little noise.
+        x, y: (N, D) and (N, E), or (N,): row i of both was drawn together; floating.
+            Discrete variables, whose rows come again and again, want a little noise. Neighbours
+            are the nearest by the largest difference of any variable, so these should be spread
+            alike: ``(x - x.mean(0)) / x.std(0)`` leaves the mutual information as it is.
         k: neighbours, 1 <= k < N. More of them vary less, and are more biased.
 
     Returns:
@@ -106,6 +112,8 @@ def ksg_mutual_information(x: Tensor, y: Tensor, k: int = 3) -> Tensor:
         raise ValueError(
             f"tilewright::ksg_mutual_information: y must have x's {n} rows, got {y.size()}"
         )
+    if not torch.jit.is_scripting():
+        check_integer("tilewright::ksg_mutual_information: k", k)
     if not 1 <= k < n:
         raise ValueError(
             f"tilewright::ksg_mutual_information: k must lie in [1, N) = [1, {n}), got {k}"
@@ -141,6 +149,11 @@ def _check(op: str, joint: Tensor, product: Tensor) -> None:
             f"tilewright::{op}: joint and product must have scores, got {joint.size()} and "
             f"{product.size()}"
         )
+
+
+def _wide(scores: Tensor) -> Tensor:
+    """In float32 at least: sums of 16 bits soon end."""
+    return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 
 def _log_mean_exp(scores: Tensor) -> Tensor:

@@ -21,7 +21,8 @@ class NoiseDistribution(nn.Module):
     1991). Scriptable; its tables are buffers, and move with the module.
 
     Args:
-        weights: (V,) float32 or float64, not negative: in proportion to the probabilities.
+        weights: (V,) float32, float64 or integers (counts), not negative: in proportion to the
+            probabilities.
 
     Attributes:
         log_prob: (V,) float32, the logarithm of each word's probability; -inf where it is 0.
@@ -39,6 +40,8 @@ class NoiseDistribution(nn.Module):
         super().__init__()
         check_tensor("tilewright::NoiseDistribution: weights", weights, "(V,)")
         weights = weights.detach()
+        if not weights.is_floating_point() and not weights.is_complex():
+            weights = weights.to(torch.float64)
         threshold, alias = torch.ops.tilewright.alias_table(weights)
         self.register_buffer("threshold", threshold)
         self.register_buffer("alias", alias)
@@ -96,7 +99,8 @@ def nce_loss(
 
     Raises:
         RuntimeError: on shapes, dtypes or devices that do not fit; on the CPU on words that are no
-            row of weight, and on noise whose log q is not finite or above 0.
+            row of weight, on noise whose log q is not finite or above 0, and here on targets whose
+            log q is not finite.
     """
     check_fixed("tilewright::nce_loss: log_partition", log_partition, "take it off the bias")
     return torch.ops.tilewright.nce_loss(

@@ -27,12 +27,18 @@ void check_sums(const char* op, const char* name, const at::Tensor& sums, const 
 
 }  // namespace
 
+void check_dtype_of(const char* op, const char* name, const at::Tensor& tensor,
+                    const char* other_name, const at::Tensor& other) {
+  TILEWRIGHT_CHECK(op, contrastive_products_type(tensor) == contrastive_products_type(other), name,
+                   " must have ", other_name, "'s dtype (", other.scalar_type(), "), got ",
+                   tensor.scalar_type());
+}
+
 void check_key(const char* op, const at::Tensor& query, const at::Tensor& key) {
   check_given(op, "key", key);
   TILEWRIGHT_CHECK(op, key.dim() == 2 && key.sym_size(1) == query.sym_size(1),
                    "key must have shape (M, ", query.sym_size(1), "), got ", shape_of(key));
-  TILEWRIGHT_CHECK(op, key.scalar_type() == query.scalar_type(), "key must have query's dtype (",
-                   query.scalar_type(), "), got ", key.scalar_type());
+  check_dtype_of(op, "key", key, "query", query);
   check_same_device(op, "query", query, "key", key);
 }
 

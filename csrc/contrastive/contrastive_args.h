@@ -32,6 +32,9 @@ struct ContrastiveArgs {
         diagonal(diagonal || !key) {}
 };
 
+// One dtype, or one that autocast makes of both.
+TILEWRIGHT_API void check_dtype_of(const char* op, const char* name, const at::Tensor& tensor,
+                                   const char* other_name, const at::Tensor& other);
 // (M, D) beside a query (N, D) that was checked.
 TILEWRIGHT_API void check_key(const char* op, const at::Tensor& query, const at::Tensor& key);
 // (N,) int64 beside N rows.

@@ -42,9 +42,7 @@ void check_two_of_a_kind(const char* op, const Tensor& first, const Tensor& seco
   check_features(op, "second", second, "(N, D)", 2);
   TILEWRIGHT_CHECK(op, first.sym_sizes() == second.sym_sizes(), "second must have first's shape ",
                    shape_of(first), ", got ", shape_of(second));
-  TILEWRIGHT_CHECK(op, first.scalar_type() == second.scalar_type(),
-                   "second must have first's dtype (", first.scalar_type(), "), got ",
-                   second.scalar_type());
+  check_dtype_of(op, "second", second, "first", first);
   check_same_device(op, "first", first, "second", second);
 }
 
@@ -86,7 +84,8 @@ Tensor nt_xent_composed(const Tensor& first, const Tensor& second, double temper
   check_several(op, "first", first, "for the others' views are the negatives");
   check_temperature(op, temperature);
   // Views of an example stand side by side, so that two consecutive ones are no negatives.
-  const Tensor views = rows_of_scores(at::stack({first, second}, 1), true);  // (N, 2, D)
+  const Tensor views =  // (N, 2, D)
+      at::stack({rows_of_scores(first, true), rows_of_scores(second, true)}, 1);
   const Tensor own = dot_rows(views.select(1, 0), views.select(1, 1)) / temperature;
   const Tensor others =
       contrastive_lse_self(views.flatten(0, 1), 1 / temperature, /*exclude_count=*/2);
@@ -168,10 +167,8 @@ Tensor local_global_infomax_composed(const Tensor& whole, const Tensor& local, d
                    local.sym_size(0) == whole.sym_size(0) && local.sym_size(1) > 0 &&
                        local.sym_size(2) == whole.sym_size(1),
                    "local must have shape (", whole.sym_size(0), ", L, ", whole.sym_size(1),
-                   "), got ", shape_of(local));
-  TILEWRIGHT_CHECK(op, local.scalar_type() == whole.scalar_type(),
-                   "local must have whole's dtype (", whole.scalar_type(), "), got ",
-                   local.scalar_type());
+                   "), L > 0, got ", shape_of(local));
+  check_dtype_of(op, "local", local, "whole", whole);
   check_same_device(op, "whole", whole, "local", local);
   check_temperature(op, temperature);
   // size(1) would ask for all sizes, and make a dynamic number of examples a constant.

@@ -18,10 +18,6 @@ namespace {
 
 using at::Tensor;
 
-bool fits(const Tensor& tensor, const Tensor& input) {
-  return contrastive_products_type(tensor) == contrastive_products_type(input);
-}
-
 void check_sampled(const char* op, const Tensor& input, const Tensor& weight, const Tensor& target,
                    const Tensor& noise, const Tensor& log_noise, const OptionalTensor& bias,
                    bool sparse) {
@@ -32,8 +28,7 @@ void check_sampled(const char* op, const Tensor& input, const Tensor& weight, co
   check_given(op, "weight", weight);
   TILEWRIGHT_CHECK(op, weight.dim() == 2 && weight.sym_size(1) == input.sym_size(1),
                    "weight must have shape (V, ", input.sym_size(1), "), got ", shape_of(weight));
-  TILEWRIGHT_CHECK(op, fits(weight, input), "weight must have input's dtype (", input.scalar_type(),
-                   "), got ", weight.scalar_type());
+  check_dtype_of(op, "weight", weight, "input", input);
   check_same_device(op, "input", input, "weight", weight);
   TILEWRIGHT_CHECK(
       op, !sparse || weight.element_size() > 2,
@@ -59,8 +54,7 @@ void check_sampled(const char* op, const Tensor& input, const Tensor& weight, co
     TILEWRIGHT_CHECK(op, bias->dim() == 1 && bias->sym_size(0) == weight.sym_size(0),
                      "bias must have shape (V,) = (", weight.sym_size(0), ",), got ",
                      shape_of(*bias));
-    TILEWRIGHT_CHECK(op, fits(*bias, input), "bias must have input's dtype (", input.scalar_type(),
-                     "), got ", bias->scalar_type());
+    check_dtype_of(op, "bias", *bias, "input", input);
     check_same_device(op, "input", input, "bias", *bias);
   }
   check_rows_of(op, "target", target, "weight", weight);
@@ -102,6 +96,11 @@ Tensor nce_loss_composed(const Tensor& given_input, const Tensor& weight, const 
   const Tensor input = in_products_type(given_input);
   TILEWRIGHT_CHECK(op, std::isfinite(log_partition), "log_partition must be finite, got ",
                    log_partition);
+  if (has_data_at_hand(log_noise) && has_data_at_hand(target)) {
+    TILEWRIGHT_CHECK(op, log_noise.index_select(0, target).isfinite().all().item<bool>(),
+                     "log_noise must be finite for every target: without a chance to be noise it "
+                     "is nothing to tell apart");
+  }
   const Words own(target, weight, bias, log_noise, input.scalar_type(), sparse);
   const Words other(noise, weight, bias, log_noise, input.scalar_type(), sparse);
   const Tensor count = at::log(at::scalar_tensor(noise.sym_size(0), own.bias.options()));

@@ -15,7 +15,7 @@ import tilewright
 from tilewright.data import DataError, ImageError
 from tilewright.models import FasterRCNNCpp
 from tilewright.train.arguments import positive, seed
-from tilewright.train.checkpoint import make_folder
+from tilewright.train.checkpoint import keep_earlier, make_folder
 from tilewright.train.interruption import tell_stopped
 from tilewright.train.pictures import draw_losses
 from tilewright.train.stages import stage
@@ -45,8 +45,8 @@ def main() -> int:
         if arguments.resume:
             trainer.resume()
             print(f"resumed after step {trainer.step} of {recipe.steps}")
-        elif checkpoint.exists():
-            print(f"{checkpoint} of an earlier run will be overwritten (--resume goes on from it)")
+        else:
+            keep_earlier(checkpoint)
         seconds: dict[str, float] = {}
         with stage("train", seconds):
             trainer.run()

@@ -90,7 +90,7 @@ def _files(
     if not classes:
         raise DataError(
             f"{path}: expected a sub-folder of images for each class (or train and test with those)"
-            ", found none"
+            ", found none; images without classes go into one sub-folder"
         )
     names = tuple(folder.name for folder in classes)
     if divided and split == "test":

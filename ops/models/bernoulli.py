@@ -93,7 +93,7 @@ class BernoulliMixture(nn.Module):
         """log p(x) in nats, (N,), of rows (N, D) of zeros and ones of any dtype."""
         check_rows("BernoulliMixture", x, self.pixels)
         x = checked_binary_rows("BernoulliMixture", "x", x)
-        return torch.logsumexp(self._log_joint(x.to(self.logits.dtype), self.pixels), 1)
+        return torch.logsumexp(self._log_joint(x, self.pixels), 1)
 
     @torch.jit.export
     def sample(self, n: int, given: Optional[Tensor] = None) -> Tensor:  # noqa: UP045
@@ -108,10 +108,11 @@ class BernoulliMixture(nn.Module):
         return rows
 
     def _log_joint(self, x: Tensor, known: int) -> Tensor:
-        """(N, K) of the first ``known`` pixels and a component."""
-        logits = self.logits[:, :known]
-        weight = F.log_softmax(self.log_weight, 0)  # exactly so in the dtype at hand
-        return x[:, :known] @ logits.t() - F.softplus(logits).sum(1) + weight
+        """(N, K) of the first ``known`` pixels and a component, in float32 at least."""
+        wide = torch.promote_types(self.logits.dtype, torch.float32)
+        logits = self.logits[:, :known].to(wide)
+        weight = F.log_softmax(self.log_weight.to(wide), 0)  # exactly so in the dtype at hand
+        return x[:, :known].to(wide) @ logits.t() - F.softplus(logits).sum(1) + weight
 
 
 class FactorisedBernoulli(BernoulliMixture):

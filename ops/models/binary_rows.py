@@ -5,7 +5,7 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from tilewright._arguments import check_tensor
+from tilewright._arguments import check_integer, check_tensor
 
 
 def checked_binary_rows(model: str, name: str, rows: Tensor) -> Tensor:
@@ -21,10 +21,17 @@ def check_rows(model: str, x: Tensor, pixels: int) -> None:
         raise RuntimeError(f"tilewright::{model}: x must have shape (N, {pixels}), got {x.shape}")
 
 
-def begin_rows(model: str, n: int, given: Optional[Tensor], like: Tensor, pixels: int) -> Tensor:  # noqa: UP045
-    """(n, pixels) of the dtype and device of ``like``: the given first pixels, then zeros."""
+def check_count(model: str, n: int) -> None:
+    """How many rows to draw."""
+    if not torch.jit.is_scripting():  # where it always is an integer
+        check_integer(f"tilewright::{model}: n", n)
     if n < 0:
         raise RuntimeError(f"tilewright::{model}: n must not be negative, got {n}")
+
+
+def begin_rows(model: str, n: int, given: Optional[Tensor], like: Tensor, pixels: int) -> Tensor:  # noqa: UP045
+    """(n, pixels) of the dtype and device of ``like``: the given first pixels, then zeros."""
+    check_count(model, n)
     rows = torch.zeros((n, pixels), dtype=like.dtype, device=like.device)
     if given is not None:
         check_tensor(f"tilewright::{model}: given", given, "(n, d)")

@@ -25,10 +25,12 @@ class GenerativeClassifier(nn.Module):
     def __init__(self, models: Sequence[nn.Module], prior: Optional[Tensor] = None):  # noqa: UP045
         super().__init__()
         modules = isinstance(models, (Sequence, nn.ModuleList)) and len(models) > 0
-        if not modules or not all(isinstance(model, nn.Module) for model in models):
+        if not modules or not all(
+            isinstance(m, nn.Module) and hasattr(m, "log_prob") for m in models
+        ):
             raise ValueError(
-                "tilewright::GenerativeClassifier: models must be a list of modules, one for each "
-                f"class, got {models!r}"
+                "tilewright::GenerativeClassifier: models must be a list of modules with log_prob, "
+                f"one for each class, got {models!r}"
             )
         if prior is None:
             prior = torch.ones(len(models))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tilewright._arguments import check_integers, check_tensor
+from tilewright.models.binary_rows import check_count
 
 
 class NADE(nn.Module):
@@ -52,6 +53,7 @@ class NADE(nn.Module):
     @torch.jit.export
     def sample(self, n: int, given: Optional[Tensor] = None) -> Tensor:  # noqa: UP045
         """Rows (n, D) drawn from the model; ``given`` (n, d): their first d pixels."""
+        check_count("NADE", n)
         if given is not None:
             check_tensor("tilewright::NADE: given", given, "(n, d)")
             given = given.to(self.weight_in.dtype)

@@ -49,12 +49,30 @@ def check_no_folder(path: Path) -> None:
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Calls `write` with a temporary name and renames: `path` is never seen half written."""
+    """Calls `write` with a temporary name and renames: `path` is never seen half written.
+
+    Raises:
+        OSError: where it cannot be written, for want of space say; what was there stays.
+    """
     temporary = path.with_name(path.name + ".partial")
-    write(temporary)
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch's writers have their own
+        temporary.unlink(missing_ok=True)
+        reason = str(error).splitlines()[0]
+        raise OSError(f"{path} cannot be written ({reason}): is there space left?") from error
+
+
+def keep_earlier(path: Path) -> None:
+    """A checkpoint that a new run would overwrite takes another name: whoever forgot --resume has
+    it still."""
+    if path.exists():
+        kept = path.with_name("earlier_" + path.name)
+        os.replace(path, kept)
+        print(f"{path} of an earlier run is {kept.name} now (--resume would go on from it)")
 
 
 def load_checkpoint(path: Path, version: int) -> dict[str, Any]:

@@ -15,13 +15,13 @@ import tilewright
 from tilewright.data import DataError, ImageError, LabelledImages
 
 from .arguments import positive, seed
-from .checkpoint import CheckpointError, make_folder, write_whole
+from .checkpoint import CheckpointError, keep_earlier, make_folder, write_whole
 from .interruption import Interrupted, tell_stopped
 from .methods import METHODS, recipe_of
 from .optional import required
 from .pictures import draw_losses
 from .recipe import Recipe
-from .sources import KINDS, open_images
+from .sources import KINDS, checksum, open_images
 from .stages import stage
 from .trainer import Trainer, round_generator
 
@@ -123,7 +123,10 @@ def train_and_judge(
     for name, data in (("train", train), ("test", test)):
         if not isinstance(data, LabelledImages):
             raise DataError(f"{name} must be LabelledImages, got {type(data).__name__}")
-    if not (0 < recipe.batch <= len(train) and len(test) > 0):
+    for name, number in (("steps", recipe.steps), ("batch", recipe.batch)):
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise DataError(f"{name} must be a positive integer, got {number!r}")
+    if recipe.batch > len(train) or len(test) == 0:
         raise DataError(
             f"batches of {recipe.batch} need as many training images, and judging needs some test "
             f"images, got {len(train)} and {len(test)}"
@@ -133,16 +136,22 @@ def train_and_judge(
             "training and test images must be of one size, got "
             f"{tuple(train.images.shape[1:])} and {tuple(test.images.shape[1:])}"
         )
+    if tuple(train.class_names) != tuple(test.class_names):
+        raise DataError(
+            "training and test images must be of the same classes, got "
+            f"{train.class_names} and {test.class_names}"
+        )
     few = recipe.prepare(train.floats(torch.arange(min(_LOOKED_AT, len(train)))))
-    recipe = dataclasses.replace(recipe, images=len(train))
+    data = recipe.data or f"images of checksum {checksum(train):08x}"
+    recipe = dataclasses.replace(recipe, images=len(train), data=data)
     _rehearse(recipe, few, train)
     make_folder(output, "checkpoint.pt", "model.pt", "report.json", "losses.png", *recipe.pictures)
     trainer = ImageTrainer(recipe.initial(few), recipe, output / "checkpoint.pt", train)
     if resume:
         trainer.resume()
         print(f"resumed after step {trainer.step} of {recipe.steps}")
-    elif trainer.checkpoint.exists():
-        print(f"{trainer.checkpoint} of an earlier run is overwritten (--resume goes on from it)")
+    else:
+        keep_earlier(trainer.checkpoint)
     seconds: dict[str, float] = {}
     with stage("train", seconds):
         trainer.run()

@@ -97,7 +97,9 @@ def knn_accuracy(
         raise ValueError(
             f"tilewright::knn_accuracy: labels must not be negative, got {int(together.min())}"
         )
-    classes = int(together.max()) + 1
+    kinds, together = torch.unique(together, return_inverse=True)  # labels may be large
+    classes = len(kinds)
+    train_labels, test_labels = together.split([len(train_labels), len(test_labels)])
     keys = F.normalize(train_features.float(), dim=1)
     right = 0
     for some, labels in zip(test_features.split(_ROWS), test_labels.split(_ROWS), strict=True):

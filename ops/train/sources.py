@@ -69,11 +69,12 @@ def open_images(
         train, test = train.binarised(), test.binarised()
     shape = " x ".join(map(str, train.images.shape[1:]))
     # Checkpoints remember these words: images are the same wherever they lie.
-    told = f"{kind} of checksum {_checksum(train):08x}, {shape}{', binary' if binary else ''}: "
+    told = f"{kind} of checksum {checksum(train):08x}, {shape}{', binary' if binary else ''}: "
     return train, test, told + f"{len(train)} to train, {len(test)} to test"
 
 
-def _checksum(data: LabelledImages) -> int:
+def checksum(data: LabelledImages) -> int:
+    """Of the images, by which checkpoints know them."""
     return zlib.crc32(data.images.contiguous().numpy())
 
 

@@ -48,3 +48,14 @@ def test_more_components_than_rows():
         mixture.fit(x, steps=1000, seed=seed)
         assert mixture.log_prob(x).mean() > -1.1
     assert BernoulliMixture(4, 5).fit(x, seed=3) == BernoulliMixture(4, 5).fit(x, seed=3)
+
+
+def test_likelihoods_of_16_bits_are_float32():
+    x = torch.randint(2, (5, 300)).float()
+    model = BernoulliMixture(300, 3)
+    model.fit(x)
+    right = model.log_prob(x)
+    found = model.half().log_prob(x.half())
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, right, rtol=1e-3, atol=0)
+    assert model.sample(4, x[:4, :3].half()).dtype == torch.float16

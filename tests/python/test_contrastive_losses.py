@@ -172,6 +172,23 @@ def test_script_compile_autocast():
         torch.testing.assert_close(short, expected, rtol=0.02, atol=0.02)
 
 
+@pytest.mark.parametrize("name", ["nt_xent", "info_nce", "clip_loss", "local_global_infomax"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_makes_one_dtype_of_two(name, dtype):
+    """A projection beside rows of a memory bank: as if all were of autocast's dtype."""
+    (first, second), rest, function, _ = problem(name, torch.float32)
+    low = first.detach().to(dtype).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = function(low, second, *rest)
+        alike = function(low.float(), second, *rest)
+    assert mixed.dtype == torch.float32
+    torch.testing.assert_close(mixed, alike, rtol=0.01, atol=0.01)
+    (grad,) = torch.autograd.grad(mixed, low)
+    assert grad.dtype == dtype and grad.abs().max() > 0
+    with pytest.raises(RuntimeError, match=r"must have .*'s dtype"):
+        function(low, second, *rest)
+
+
 TWO, ONE = torch.ones(2, 3), torch.ones(1, 3)
 BAD = [
     ("nt_xent", (ONE, ONE), r"first must have at least two rows, .*, got \(1, 3\)"),
@@ -199,7 +216,11 @@ BAD = [
     ("supervised_contrastive", (ONE, torch.tensor([0])), "features must have at least two rows"),
     ("local_global_infomax", (ONE, torch.ones(1, 4, 3)), "whole must have at least two rows"),
     ("local_global_infomax", (TWO, TWO), r"local must have shape \(N, L, D\), got \(2, 3\)"),
-    ("local_global_infomax", (TWO, torch.ones(2, 0, 3)), r"local must have shape \(2, L, 3\), got"),
+    (
+        "local_global_infomax",
+        (TWO, torch.ones(2, 0, 3)),
+        r"local must have shape \(2, L, 3\), L > 0, got",
+    ),
 ]
 
 

@@ -65,13 +65,16 @@ def refusals(rank):
     """What ranks are told where one of them, the second, was given what does not fit: each raises,
     and none waits."""
     good, last = torch.ones(3, 4), rank == 1
-    learnt = torch.tensor(0.1, requires_grad=True)
+    learnt, learnt_rows = torch.tensor(0.1, requires_grad=True), torch.ones(3, 4).requires_grad_()
     calls = [
         lambda: distributed.gather_rows(torch.ones(4 if last else 3, 4)),
         lambda: distributed.gather_rows(good.double() if last else good),
         lambda: distributed.nt_xent(good, good, ring=last),
         lambda: distributed.clip_loss(good, good, 0.2 if last else 0.1),
         lambda: cast_on(last, distributed.nt_xent, good, good),
+        lambda: getattr(distributed, "clip_loss" if last else "nt_xent")(good, good),
+        lambda: distributed.info_nce(learnt_rows, learnt_rows if last else good),
+        lambda: distributed.gather_rows(learnt_rows if last else good),
         lambda: distributed.nt_xent(None if last else good, good),
         lambda: distributed.info_nce(good, [1.0] if last else good),
         lambda: distributed.clip_loss(good, good, None if last else 0.1),
@@ -143,7 +146,10 @@ def under_autocast():
         rows = rows_of_all(3 + torch.distributed.get_rank(), torch.float32)
         with torch.autocast("cpu", torch.bfloat16):
             found.append(distributed.nt_xent(rows, rows, 0.02, ring=ring).item())
-    return {"autocast": found}
+    with torch.autocast("cpu", torch.bfloat16):  # as a projection beside rows of a memory bank
+        mixed = distributed.info_nce(rows.half(), rows, temperature=0.02).item()
+    labels = distributed.gather_rows(torch.tensor([torch.distributed.get_rank()]))
+    return {"autocast": found, "mixed": mixed, "labels": labels.tolist()}
 
 
 def twice(rank, world):
@@ -168,7 +174,7 @@ def alone(name, first, second):
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_equal_one_process(world, tmp_path):
     found = run_ranks(__file__, world, tmp_path)
-    cases = set(found[0]) - {"refusals", "twice", "group", "autocast", "far"}
+    cases = set(found[0]) - {"refusals", "twice", "group", "autocast", "mixed", "labels", "far"}
     assert len(cases) == 3 * 2 * (len(CASES) + 1)
     for case in cases:
         name, _, dtype = case.split()
@@ -193,6 +199,9 @@ def test_ranks_equal_one_process(world, tmp_path):
         "temperature must be the same on all ranks, got 0.1, 0.2",
         "first must have one shape and dtype on all ranks, got (3, 4) torch.float32; "
         "(3, 4) torch.float32 (by autocast torch.bfloat16)",
+        "all ranks must make the same call, got nt_xent, clip_loss",
+        "the same tensors must get gradients on all ranks, got all but key, all",
+        "the same tensors must get gradients on all ranks, got none, rows",
         "first must be a tensor, got NoneType",
         "key must be a tensor, got list",
         "temperature must be positive and finite, got None",
@@ -212,7 +221,7 @@ def test_ranks_equal_one_process(world, tmp_path):
         "rows must be a dense tensor with data, got one of the meta device",
         "exclude must be a dense tensor with data, got one of the meta device",
     ]
-    everywhere = 5  # of these are told on all ranks
+    everywhere = 8  # of these are told on all ranks
     for rank, told in enumerate(found):
         for i, reason in enumerate(reasons):
             own = reason if i < everywhere or rank == 1 else "what rank 1 was given does not fit"
@@ -220,8 +229,11 @@ def test_ranks_equal_one_process(world, tmp_path):
     rows = torch.cat([rows_of_all(3 + rank, torch.float32) for rank in range(world)])
     with torch.autocast("cpu", torch.bfloat16):
         alone_cast = tilewright.nt_xent(rows, rows, 0.02).item()
+        mixed = tilewright.info_nce(rows.half(), rows, temperature=0.02).item()
     means = [sum(f["autocast"][i] for f in found) / world for i in range(2)]
     assert means == pytest.approx([alone_cast] * 2, rel=1e-4)
+    assert sum(f["mixed"] for f in found) / world == pytest.approx(mixed, rel=1e-4)
+    assert all(f["labels"] == list(range(world)) for f in found)
     check_far_keys(found, world)
     if world == 3:
         in_the_group(found[1:])
@@ -284,8 +296,8 @@ BAD = [
     ("clip_loss", (torch.ones(3), torch.ones(3)), r"first and second must have shapes \(N, D\)"),
     (
         "gather_rows",
-        (torch.ones(3, 2).long(),),
-        "rows must be float64, float32, bfloat16 or float16",
+        (torch.ones(3, 2).bool(),),
+        "rows must be float64, float32, bfloat16, float16, int64, int32 or uint8, got torch.bool",
     ),
 ]
 

@@ -167,6 +167,9 @@ def test_a_checkpoint_that_does_not_fit_is_named(tmp_path):
     with pytest.raises(training.CheckpointError, match="cannot be read"):
         trainer(tmp_path).resume()
     torch.save({"format": 0}, tmp_path / "checkpoint.pt")
+    with pytest.raises(training.CheckpointError, match="was written by another version"):
+        trainer(tmp_path).resume()
+    torch.save({"model": 0}, tmp_path / "checkpoint.pt")
     with pytest.raises(training.CheckpointError, match="is no checkpoint of this program"):
         trainer(tmp_path).resume()
     trainer(tmp_path).save()

@@ -138,9 +138,9 @@ def test_integers_of_numpy():
     assert labelled(X).shape == (2, 2)
 
 
-@pytest.mark.parametrize("wrong", [None, [1, 2], [], 3, [FVSBN(4), None]])
+@pytest.mark.parametrize("wrong", [None, [1, 2], [], 3, [FVSBN(4), None], [torch.nn.ReLU()]])
 def test_models_that_are_none(wrong):
-    message = "GenerativeClassifier: models must be a list of modules, one for each class, got "
+    message = "models must be a list of modules with log_prob, one for each class, got "
     with pytest.raises(ValueError, match=message + re.escape(repr(wrong))):
         GenerativeClassifier(wrong)
     for wrong in (None, 5, torch.nn.Linear(5, 5)):
@@ -185,3 +185,13 @@ def test_orders_that_are_no_permutation(row):
     model.load_state_dict(state)
     with pytest.raises(RuntimeError, match="size mismatch for rank"):
         model.load_state_dict({**state, "rank": torch.ones(2, 3)})
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_numbers_of_rows_that_are_none(name):
+    for wrong in (2.5, True, None):
+        with pytest.raises(ValueError, match=f"tilewright::{name}: n must be an integer, got"):
+            MODELS[name].sample(wrong)
+    with pytest.raises(RuntimeError, match="n must not be negative, got -1"):
+        MODELS[name].sample(-1)
+    assert MODELS[name].sample(numpy.int64(2)).shape == (2, 4)

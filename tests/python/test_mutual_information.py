@@ -203,3 +203,24 @@ def test_what_is_no_tensor(name, before, after, message, wrong):
 def test_bad_input(name, given, message):
     with pytest.raises(ValueError, match=f"tilewright::{name}: .*{message}"):
         getattr(mi, name)(*given)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_bounds_of_16_bits_are_float32(dtype):
+    joint, product = torch.full((4,), 20.0, dtype=dtype), torch.full((9,), 14.0, dtype=dtype)
+    for bound in (
+        mi.donsker_varadhan_bound,
+        mi.nwj_bound,
+        mi.jensen_shannon_bound,
+    ):
+        found = bound(joint, product)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, bound(joint.double(), product.double()).float())
+    scores = torch.randn(5, 5).to(dtype)
+    torch.testing.assert_close(mi.info_nce_bound(scores), mi.info_nce_bound(scores.float()))
+
+
+def test_neighbours_that_are_no_number():
+    x = torch.randn(9)
+    with pytest.raises(ValueError, match=r"ksg_mutual_information: k must be an integer, got 2\.5"):
+        mi.ksg_mutual_information(x, x, 2.5)

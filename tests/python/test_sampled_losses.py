@@ -260,7 +260,7 @@ def test_weights_that_are_no_tensor(weights):
         (torch.tensor([1.0, -1.0]), r"weights\[1\] must be finite and not negative, got -1"),
         (torch.tensor([1.0, math.nan]), r"weights\[1\] must be finite and not negative, got nan"),
         (torch.zeros(3), "weights must have a finite sum above 0, got 0"),
-        (torch.ones(3).long(), "weights must be float32 or float64, got Long"),
+        (torch.ones(3).half(), "weights must be float32 or float64, got Half"),
     ],
 )
 def test_bad_weights(weights, message):
@@ -316,3 +316,20 @@ def test_a_learnt_partition_is_told_where_it_belongs():
         tilewright.nce_loss(
             torch.ones(2, 3), torch.ones(5, 3), words, words, log_noise, log_partition=learnt
         )
+
+
+def test_counts_are_weights():
+    counts = torch.tensor([3, 0, 1])
+    by_counts, by_weights = (tilewright.NoiseDistribution(w) for w in (counts, counts.double()))
+    for name, buffer in by_counts.named_buffers():
+        torch.testing.assert_close(buffer, getattr(by_weights, name))
+    assert by_counts.log_prob.exp().tolist() == pytest.approx([0.75, 0, 0.25])
+
+
+def test_a_target_that_noise_never_is():
+    noise = tilewright.NoiseDistribution(torch.tensor([0.0, 1.0, 3.0]))
+    given = (torch.ones(1, 2), torch.ones(3, 2), torch.tensor([0]), torch.tensor([1, 2]))
+    with pytest.raises(RuntimeError, match="log_noise must be finite for every target"):
+        tilewright.nce_loss(*given, noise.log_prob)
+    # Of the other loss no probability of the target is asked for.
+    assert tilewright.sampled_softmax_loss(*given, noise.log_prob).isfinite()

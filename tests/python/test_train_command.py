@@ -40,7 +40,7 @@ def short(method, **changes):
     given = {"steps": 6, "batch": 8, "warmup": 2, "map_method": "pca", "width": 4}
     known = {field.name for field in dataclasses.fields(recipe_of(method))}
     given = {name: value for name, value in given.items() if name in known}
-    return dataclasses.replace(recipe_of(method), **given, **changes)
+    return dataclasses.replace(recipe_of(method), **given | changes)
 
 
 def some_digits(split, count):

@@ -114,6 +114,13 @@ def test_what_does_not_fit(judge):
             judge(*given)
 
 
+def test_neighbours_of_large_labels():
+    features = torch.eye(4)
+    labels = torch.tensor([10**9, 7, 10**9, 7])
+    assert knn_accuracy(features, labels, features, labels, k=1) == 1.0
+    assert knn_accuracy(features, labels, features, labels + 1, k=1) == 0.0
+
+
 def test_numbers_out_of_range():
     train, test = clusters(12), clusters(9)
     with pytest.raises(ValueError, match=r"k must be in \[1, 12\], got 13"):

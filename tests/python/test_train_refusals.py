@@ -1,6 +1,7 @@
 """What ``python -m tilewright train`` refuses, and how it says so: arguments, folders, checkpoints
 of other runs, images that a method cannot learn from."""
 
+import dataclasses
 import shutil
 import sys
 
@@ -11,6 +12,7 @@ from test_train_command import command, short, some_digits
 
 from tilewright.data import DataError, LabelledImages
 from tilewright.train import recipe_of
+from tilewright.train.checkpoint import CheckpointError, load_checkpoint, write_whole
 from tilewright.train.command import train_and_judge
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -152,3 +154,50 @@ def test_what_a_program_gives_wrongly(tmp_path):
     other = LabelledImages(torch.rand(5, 1, 9, 9), torch.zeros(5).long(), ("0",))
     with pytest.raises(DataError, match=r"must be of one size, got \(1, 8, 8\) and \(1, 9, 9\)"):
         train_and_judge(short("dim"), "dim", train, other, tmp_path)
+    for steps in (0, 2.5, True):
+        with pytest.raises(DataError, match=f"steps must be a positive integer, got {steps}"):
+            train_and_judge(short("dim", steps=steps), "dim", train, test, tmp_path)
+    named = dataclasses.replace(test, class_names=tuple("abcdefghij"))
+    with pytest.raises(DataError, match=r"must be of the same classes, got \('0', .*'j'\)"):
+        train_and_judge(short("dim"), "dim", train, named, tmp_path)
+
+
+def test_a_program_that_resumes_with_other_images(tmp_path):
+    train, test = some_digits("train", 20), some_digits("test", 10)
+    recipe = short("dim")
+    train_and_judge(recipe, "dim", train, test, tmp_path)
+    train_and_judge(recipe, "dim", train, test, tmp_path, resume=True)
+    others = dataclasses.replace(train, images=1 - train.images)
+    with pytest.raises(CheckpointError, match="data was 'images of checksum "):
+        train_and_judge(recipe, "dim", others, test, tmp_path, resume=True)
+
+
+def test_a_run_that_forgot_to_resume_keeps_the_earlier_checkpoint(tmp_path, capsys):
+    train, test = some_digits("train", 20), some_digits("test", 10)
+    train_and_judge(short("dim"), "dim", train, test, tmp_path)
+    first = (tmp_path / "checkpoint.pt").read_bytes()
+    train_and_judge(short("dim", seed=1), "dim", train, test, tmp_path)
+    assert (tmp_path / "earlier_checkpoint.pt").read_bytes() == first
+    assert "checkpoint.pt of an earlier run is earlier_checkpoint.pt now" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("pos 8")])
+def test_what_cannot_be_written_leaves_what_was_there(error, tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(b"before")
+
+    def fail(temporary):
+        temporary.write_bytes(b"half")
+        raise error
+
+    with pytest.raises(
+        OSError, match=r"checkpoint\.pt cannot be written \(.*: is there space left"
+    ):
+        write_whole(path, fail)
+    assert path.read_bytes() == b"before" and list(tmp_path.iterdir()) == [path]
+
+
+def test_checkpoints_of_another_version(tmp_path):
+    torch.save({"format": 1}, tmp_path / "checkpoint.pt")
+    with pytest.raises(CheckpointError, match="was written by another version of tilewright"):
+        load_checkpoint(tmp_path / "checkpoint.pt", 2)
