@@ -15,6 +15,8 @@ _KINDS = (*_FLOATS, torch.int64, torch.int32, torch.uint8)
 _CALLS = ("gather_rows", "contrastive_lse", "nt_xent", "info_nce", "clip_loss")
 _MOST_SIZES = 8  # dimensions of rows that ranks compare
 _MOST_SETTINGS = 3
+_ROWS_END = 4 + _MOST_SIZES  # of a message: the call; two dtypes, dimensions, sizes; then gradients
+_GRADIENTS = ("none", "{}", "all but {}", "all")
 
 
 def agree(op, name, rows, group, check, other=None, **settings):
@@ -23,13 +25,13 @@ def agree(op, name, rows, group, check, other=None, **settings):
     are settings, whether `rows` and the `other` ones get gradients, and the settings: numbers, and
     `normalize` and `ring`, which are True or False. Each raises, and none waits for one that did.
     All calls send as much."""
-    mine, wrong = [-1] * (5 + _MOST_SIZES), ""
+    mine, wrong = [-1], ""
     try:
         mine = _message(op, name, rows, other, group, check, settings)
     except Exception as error:  # whatever is raised is told: other ranks wait
         wrong = str(error) or repr(error)
-    whole = mine + [0] * (5 + _MOST_SIZES + _MOST_SETTINGS - len(mine))
-    sent = torch.tensor(whole, device=_device_of(group, rows))
+    mine += [0] * (_ROWS_END + 1 + _MOST_SETTINGS - len(mine))
+    sent = torch.tensor(mine, device=_device_of(group, rows))
     everyones = [torch.empty_like(sent) for _ in range(dist.get_world_size(group))]
     dist.all_gather(everyones, sent, group=group)
     if wrong:
@@ -38,30 +40,26 @@ def agree(op, name, rows, group, check, other=None, **settings):
     bad = [rank for rank, f in enumerate(found) if f[0] < 0]
     if bad:
         raise ValueError(f"tilewright::{op}: what rank {bad[0]} was given does not fit, see there")
-    end = 4 + _MOST_SIZES  # of the rows' words
-    differs = [any(f[i] != found[0][i] for f in found) for i in range(len(whole))]
+    differs = [any(f[i] != found[0][i] for f in found) for i in range(len(mine))]
     if differs[0]:
         told = ", ".join(_CALLS[f[0]] for f in found)
         raise ValueError(f"tilewright::{op}: all ranks must make the same call, got {told}")
-    if any(differs[1:end]):
+    if any(differs[1:_ROWS_END]):
         raise ValueError(
             f"tilewright::{op}: {name} must have one shape and dtype on all ranks, got "
-            + "; ".join(_told(f[1:end]) for f in found)
+            + "; ".join(_told(f[1:_ROWS_END]) for f in found)
         )
-    if differs[end]:
-        told = ", ".join(_GRADIENTS[f[end]].format(name) for f in found)
+    if differs[_ROWS_END]:
+        told = ", ".join(_GRADIENTS[f[_ROWS_END]].format(name) for f in found)
         raise ValueError(
             f"tilewright::{op}: the same tensors must get gradients on all ranks, got {told}"
         )
-    for i, setting in enumerate(settings, end + 1):
+    for i, setting in enumerate(settings, _ROWS_END + 1):
         if differs[i]:
             told = ", ".join(f"{_number_of(f[i]):g}" for f in found)
             raise ValueError(
                 f"tilewright::{op}: {setting} must be the same on all ranks, got {told}"
             )
-
-
-_GRADIENTS = ("none", "{}", "all but {}", "all")
 
 
 def _message(op, name, rows, other, group, check, settings):
@@ -85,8 +83,8 @@ def _message(op, name, rows, other, group, check, settings):
     sizes = [*rows.shape, *[-1] * _MOST_SIZES][:_MOST_SIZES]
     learnt = [t is not None and t.requires_grad and torch.is_grad_enabled() for t in (rows, other)]
     gradients = learnt[0] + 2 * learnt[1]
-    numbers = map(_bits_of, settings.values())
-    return [_CALLS.index(op), *dtypes, rows.ndim, *sizes, gradients, *numbers]
+    given = map(_bits_of, settings.values())
+    return [_CALLS.index(op), *dtypes, rows.ndim, *sizes, gradients, *given]
 
 
 def products_of(rows):

@@ -123,6 +123,7 @@ void print_features(const std::string& path, const std::string& images) {
     }
     std::cout << '\n';
   }
+  if (!std::cout.flush()) throw std::runtime_error("the features cannot be written");
 }
 
 int64_t number(const std::string& word) {

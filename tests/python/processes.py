@@ -14,13 +14,14 @@ def example_program(name):
     return ROOT / "build" / "cmake" / "tests" / "cpp" / f"tilewright_{name}"
 
 
-def run_program(program, *arguments):
+def run_program(program, *arguments, stdout=subprocess.PIPE):
     """Without Python's environment, on one thread: tests share the cores with others."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     return subprocess.run(
         [program, *map(str, arguments)],
         env={**environment, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
         check=False,
     )

@@ -3,6 +3,7 @@
 import gzip
 import importlib.util
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +19,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def run(*arguments):
-    return run_program(PROGRAM, *arguments)
+def run(*arguments, **streams):
+    return run_program(PROGRAM, *arguments, **streams)
 
 
 def writer():
@@ -63,6 +64,11 @@ def test_python_gives_the_same_features(trained, files):
     with torch.no_grad():
         right = model.represent(torch.tensor(data).unsqueeze(1) / 255)
     torch.testing.assert_close(found, right, rtol=1e-5, atol=1e-5)
+    full = Path("/dev/full")
+    if full.exists():
+        with full.open("w") as output:
+            failed = run("features", weights, few, stdout=output)
+        assert failed.returncode == 1 and "the features cannot be written" in failed.stderr
 
 
 def test_what_it_says_when_something_is_wrong(tmp_path, files):
