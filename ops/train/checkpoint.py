@@ -72,7 +72,9 @@ def keep_earlier(path: Path) -> None:
     if path.exists():
         kept = path.with_name("earlier_" + path.name)
         os.replace(path, kept)
-        print(f"{path} of an earlier run is {kept.name} now (--resume would go on from it)")
+        print(
+            f"{path} of an earlier run is {kept.name} now: by its old name --resume goes on from it"
+        )
 
 
 def load_checkpoint(path: Path, version: int) -> dict[str, Any]:

@@ -179,6 +179,9 @@ def test_a_run_that_forgot_to_resume_keeps_the_earlier_checkpoint(tmp_path, caps
     train_and_judge(short("dim", seed=1), "dim", train, test, tmp_path)
     assert (tmp_path / "earlier_checkpoint.pt").read_bytes() == first
     assert "checkpoint.pt of an earlier run is earlier_checkpoint.pt now" in capsys.readouterr().out
+    (tmp_path / "earlier_checkpoint.pt").replace(tmp_path / "checkpoint.pt")
+    train_and_judge(short("dim"), "dim", train, test, tmp_path, resume=True)
+    assert "resumed after step 6 of 6" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("pos 8")])
